@@ -1,0 +1,42 @@
+# Every target works as the only command on a fresh clone: it makes its environment first.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: setup train test test-slow lint types bench docs results help
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+setup: $(STAMP)  ## create $(VENV) and install the tested versions
+
+train: setup  ## train the three stages on the embedded digits (ARGS="overrides" are passed on)
+	$(BIN)/python train.py $(ARGS)
+
+test: setup  ## the default test suite
+	$(BIN)/python -m pytest -q $(ARGS)
+
+test-slow: setup  ## the tests marked slow
+	$(BIN)/python -m pytest -q -m slow --timeout=1800 $(ARGS)
+
+lint: setup  ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+bench: setup  ## the benchmarks that exist, one table each
+	@for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
+
+docs: setup  ## regenerate RESULTS.md and the tables of README.md from results/
+	$(BIN)/drolt results --root results --out RESULTS.md --readme README.md
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
