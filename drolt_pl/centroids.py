@@ -1,0 +1,132 @@
+"""Class centroids and variance statistics in one pass over the features, on one process or many."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+POOLED_SAMPLES = 10  # pseudo-observations of the pooled variance in a class's own
+
+
+class ClassStatistics(NamedTuple):
+    """Statistics of C classes in feature space.
+
+    Attributes:
+        centroids: Class means, (C, D), float32; zero for a class without samples.
+        counts: Samples per class, (C,), int64.
+        total_variance: Shrunk total within-class variance tau_c^2, (C,), in squared feature units.
+        effective_dim: nu = (tr S)^2 / tr(S^2) of the pooled within-class covariance S, 0-d.
+    """
+
+    centroids: Tensor
+    counts: Tensor
+    total_variance: Tensor
+    effective_dim: Tensor
+
+
+class StatisticsSums:
+    """Float64 sums from which the statistics follow: O(C D + D^2) memory, whatever the number of samples."""
+
+    def __init__(self, num_classes: int, num_features: int, device: torch.device | str | None = None) -> None:
+        double = {"dtype": torch.float64, "device": device}
+        self.sums = torch.zeros(num_classes, num_features, **double)  # type: ignore[arg-type]
+        self.squares = torch.zeros(num_classes, **double)  # type: ignore[arg-type]  # of norms
+        self.outer = torch.zeros(num_features, num_features, **double)  # type: ignore[arg-type]
+        self.counts = torch.zeros(num_classes, dtype=torch.int64, device=device)
+
+    def update(self, features: Tensor, targets: Tensor) -> None:
+        """Adds a batch: features (B, D), targets (B,)."""
+        features = features.detach().double()
+        self.sums.index_add_(0, targets, features)
+        self.squares.index_add_(0, targets, features.square().sum(1))
+        self.outer.addmm_(features.T, features)
+        self.counts.index_add_(0, targets, torch.ones_like(targets))
+
+    def all_reduce(self) -> None:
+        """Adds up the sums of all ranks, in place; every rank must call it, also one that saw no sample."""
+        if dist.is_available() and dist.is_initialized():
+            for total in (self.sums, self.squares, self.outer, self.counts):
+                dist.all_reduce(total)
+
+    def compute(self) -> ClassStatistics:
+        """The statistics of everything added so far."""
+        counts = self.counts.double()
+        means = self.sums / counts.clamp(min=1)[:, None]  # (C, D)
+        scatter = (self.squares - counts * means.square().sum(1)).clamp(min=0)  # (C,): sum ||z - mu_c||^2
+        # Degrees of freedom of the pooled variance: one is spent on every class that has samples.
+        pooled = scatter.sum() / (counts.sum() - (counts > 0).sum()).clamp(min=1)
+        total_variance = (scatter + POOLED_SAMPLES * pooled) / ((counts - 1).clamp(min=0) + POOLED_SAMPLES)
+        within = self.outer - (means * counts[:, None]).T @ means  # (D, D), proportional to S
+        trace_of_square = within.square().sum()
+        effective_dim = torch.where(trace_of_square > 0, within.trace() ** 2 / trace_of_square, 1.0)
+        # Rounding may leave the range that nu has by definition: 1 (a line) to D (a sphere).
+        effective_dim = effective_dim.clamp(1, means.shape[1])
+        return ClassStatistics(means.float(), self.counts.clone(), total_variance.float(), effective_dim.float())
+
+
+def class_statistics(features: Tensor, targets: Tensor, num_classes: int) -> ClassStatistics:
+    r"""Class means, counts, shrunk within-class variances and effective dimension of one set of features.
+
+    With :math:`\tau_c^2 = \sum_i \|z_i - \mu_c\|^2 / (n_c - 1)` and :math:`\tau^2` its pooled value over all classes,
+    the variance returned is :math:`((n_c - 1) \tau_c^2 + 10 \tau^2) / (n_c + 9)`.
+
+    Args:
+        features: (N, D), any float dtype; summed in float64.
+        targets: (N,), int64 in [0, C).
+        num_classes: C.
+
+    Example:
+        >>> import torch
+        >>> stats = class_statistics(torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([1, 1]), num_classes=2)
+        >>> stats.centroids.tolist(), stats.counts.tolist()
+        ([[0.0, 0.0], [1.0, 0.0]], [0, 2])
+    """
+    if features.ndim != 2 or targets.shape != features.shape[:1]:
+        raise ValueError(f"features (N, D) and targets (N,) expected, got {(*features.shape,)} and {(*targets.shape,)}")
+    sums = StatisticsSums(num_classes, features.shape[1], features.device)
+    sums.update(features, targets)
+    return sums.compute()
+
+
+def dataset_statistics(
+    embed: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    num_classes: int,
+    num_features: int,
+    device: torch.device,
+) -> ClassStatistics:
+    """Statistics of a whole data set, each rank adding the shard in `batches`; call it on every rank.
+
+    Args:
+        embed: images -> features (B, D).
+        batches: (images, targets) of this rank's shard.
+        num_classes: C.
+        num_features: D.
+        device: Where the sums live.
+    """
+    sums = StatisticsSums(num_classes, num_features, device)
+    for images, targets in batches:
+        sums.update(embed(images.to(device, non_blocking=True)), targets.to(device, non_blocking=True))
+    sums.all_reduce()
+    return sums.compute()
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Gives every rank rank 0's buffers: BatchNorm statistics are rank-local between two DDP forwards."""
+    if dist.is_available() and dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def modules_in_eval_mode(module: nn.Module) -> "Iterator[None]":
+    """For `contextlib.contextmanager`: every submodule in eval mode inside, its own mode again after."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

@@ -1,0 +1,53 @@
+"""One optimizer with fixed, named groups for all stages; what a group does in an epoch is set, never accumulated."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import nn, optim
+
+
+class StageOptimizer:
+    """Builds the optimizer and sets its rates for an epoch.
+
+    Args:
+        algorithm: `params -> optimizer`, for example a partial of `torch.optim.SGD`.
+        lr: Learning rate of stages whose own is null.
+        eps_lr: The same for the learned radii, which have a scale of their own.
+        weight_decay: Weight decay of stages whose own is null; the radii never decay.
+    """
+
+    def __init__(
+        self,
+        algorithm: Callable[..., optim.Optimizer],
+        *,
+        lr: float,
+        eps_lr: float | None = None,
+        weight_decay: float = 0.0,
+    ) -> None:
+        for key, value in (("lr", lr), ("eps_lr", eps_lr), ("weight_decay", weight_decay)):
+            if value is not None and not (isinstance(value, int | float) and value >= 0):
+                raise ValueError(f"{key} must be a number >= 0, got {value!r}")
+        self.algorithm, self.lr, self.eps_lr, self.weight_decay = algorithm, lr, eps_lr, weight_decay
+
+    def build(self, groups: Mapping[str, Iterable[nn.Parameter]]) -> optim.Optimizer:
+        """The optimizer over the named groups, empty ones left out; rates are set per epoch by `set_rates`."""
+        listed = {name: list(parameters) for name, parameters in groups.items()}
+        return self.algorithm(
+            [{"params": parameters, "name": name} for name, parameters in listed.items() if parameters], lr=self.lr
+        )
+
+    def rates(self, stage: Any, group: str, factor: float) -> tuple[float, float]:
+        """(learning rate, weight decay) of a group in a stage; (0, 0) where the stage does not train it."""
+        if not stage.trains(group):
+            return 0.0, 0.0
+        own_lr = stage.lr.get(group) if isinstance(stage.lr, Mapping) else (None if group == "eps" else stage.lr)
+        default = self.eps_lr if group == "eps" and self.eps_lr is not None else self.lr
+        own_decay = stage.weight_decay.get(group) if isinstance(stage.weight_decay, Mapping) else stage.weight_decay
+        decay = 0.0 if group == "eps" else (self.weight_decay if own_decay is None else own_decay)
+        return factor * (default if own_lr is None else own_lr), decay
+
+    def set_rates(self, optimizer: optim.Optimizer, stage: Any, factor: float) -> dict[str, float]:
+        """Sets every group's rate and decay for an epoch, and returns the learning rates by group name."""
+        for group in optimizer.param_groups:
+            group["lr"], group["weight_decay"] = self.rates(stage, group["name"], factor)
+        return {group["name"]: group["lr"] for group in optimizer.param_groups}
