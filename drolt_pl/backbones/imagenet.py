@@ -1,0 +1,127 @@
+"""Backbones for large images: torchvision's ResNet-50 and ResNeXt-50, and any model of timm.
+
+Both libraries are imported when a backbone is built: timm alone takes seconds, which other runs need not spend.
+"""
+
+import difflib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ARCHS = ("resnet50", "resnext50_32x4d")
+
+
+class TorchvisionResNet(nn.Module):
+    """torchvision's ResNet-50 or ResNeXt-50 up to its global average pooling.
+
+    Args:
+        arch: ``resnet50`` or ``resnext50_32x4d``.
+        weights: None, or the name of one of torchvision's weights for it (``IMAGENET1K_V1``, ``IMAGENET1K_V2``).
+        in_channels: Channels of the input images; anything but 3 needs ``weights=None``.
+
+    Shapes:
+        Input (B, in_channels, H, W); output (B, 2048), non-negative.
+
+    Raises:
+        ValueError: an unknown name, weights with other than 3 channels, weights that cannot be downloaded.
+    """
+
+    def __init__(self, arch: str = "resnet50", weights: str | None = None, in_channels: int = 3) -> None:
+        super().__init__()
+        from torchvision.models import get_model, get_model_weights
+
+        if arch not in ARCHS:
+            raise ValueError(f"arch must be one of {ARCHS}, got {arch!r}")
+        _check_channels(in_channels, "weights" if weights else None)
+        names = tuple(get_model_weights(arch).__members__)
+        if weights is not None and weights not in names:
+            raise ValueError(f"weights must be null or one of {names}, got {weights!r}")
+        try:
+            model = get_model(arch, weights=weights)
+        except OSError as error:  # URLError is one
+            raise ValueError(
+                f"weights {weights} of {arch} are not in {torch.hub.get_dir()}/checkpoints and cannot be downloaded "
+                f"({error}): put the file there or use weights=null"
+            ) from error
+        self.num_features: int = model.fc.in_features
+        model.fc = nn.Identity()
+        if in_channels != 3:
+            model.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+            nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.model(x)
+        return features
+
+
+class TimmBackbone(nn.Module):
+    """Any model of timm, up to the input of its last linear layer.
+
+    ``num_features`` is measured on one blank image: timm's own attribute of that name is the width before a head's
+    hidden layers, which in MobileNetV3, VGG and others is not what reaches the classifier.
+
+    Args:
+        name: One of ``timm.list_models()``, with or without a tag of pretrained weights.
+        pretrained: Whether to load timm's weights for it.
+        in_channels: Channels of the input images; timm adapts pretrained first layers to other than 3.
+        options: Passed to ``timm.create_model``, for instance ``img_size=64`` for a vision transformer.
+
+    Shapes:
+        Input (B, in_channels, H, W), of the size that the model wants; output (B, num_features).
+
+    Raises:
+        ValueError: an unknown name, weights that cannot be downloaded, a model without pooled features.
+    """
+
+    def __init__(self, name: str, pretrained: bool = False, in_channels: int = 3, **options: Any) -> None:
+        super().__init__()
+        import timm
+
+        _check_channels(in_channels, None)
+        if not timm.is_model(name):
+            near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+            hint = f" (near: {', '.join(near)})" if near else ""
+            raise ValueError(f"name must be one of timm.list_models(), got {name!r}{hint}")
+        try:
+            model = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options)
+        except (OSError, RuntimeError) as error:
+            if not pretrained:
+                raise
+            reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+            raise ValueError(
+                f"pretrained weights of {name} cannot be loaded ({reason}): use pretrained=false"
+            ) from error
+        self.model = model
+        self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.model.forward_head(self.model.forward_features(x), pre_logits=True)
+        return features
+
+
+def _check_channels(in_channels: int, pretrained_by: str | None) -> None:
+    if in_channels < 1:
+        raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+    if in_channels != 3 and pretrained_by:
+        raise ValueError(f"in_channels must be 3 with pretrained {pretrained_by}, got {in_channels}")
+
+
+def _image_size(model: Any) -> tuple[int, int]:
+    """Height and width of an image that the model takes: what it was built for, else what it was published with."""
+    patches = getattr(model, "patch_embed", None)
+    height, width = getattr(patches, "img_size", None) or model.pretrained_cfg["input_size"][1:]
+    return int(height), int(width)
+
+
+@torch.no_grad()
+def _measure(backbone: nn.Module, shape: tuple[int, ...], name: str) -> int:
+    was_training = backbone.training
+    backbone.eval()  # one blank image must not move BatchNorm's statistics
+    features = backbone(torch.zeros(1, *shape))
+    backbone.train(was_training)
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"name must be a model with one pooled feature vector per image, got {name!r} giving {got}")
+    return int(features.shape[1])

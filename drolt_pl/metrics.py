@@ -1,0 +1,180 @@
+"""Accuracy by shot group and nearest-centroid prediction."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+
+DISTANCES = ("euclidean", "student_t", "cosine")
+
+
+def shot_groups(class_counts: Tensor, many: int = 100, few: int = 20) -> dict[str, Tensor]:
+    """Class indices of each shot group, by the number of *training* images (Liu et al. 2019).
+
+    Args:
+        class_counts: Training images per class, (C,).
+        many: Classes with more images than this are "many".
+        few: Classes with fewer images than this are "few"; the rest, both limits included, are "medium".
+
+    Returns:
+        ``{"many": ..., "medium": ..., "few": ...}``, index tensors (int64) that may be empty.
+
+    Raises:
+        ValueError: limits that overlap.
+
+    Examples:
+        >>> shot_groups(torch.tensor([500, 101, 100, 20, 19]))
+        {'many': tensor([0, 1]), 'medium': tensor([2, 3]), 'few': tensor([4])}
+    """
+    return {name: mask.nonzero().flatten() for name, mask in _group_masks(class_counts, many, few).items()}
+
+
+def shot_accuracy(
+    correct: Tensor, total: Tensor, class_counts: Tensor, many: int = 100, few: int = 20
+) -> dict[str, Tensor]:
+    """Accuracies from per-class sums.
+
+    ``acc`` and the groups are macro: the mean over their classes that have evaluated samples; with as many test images
+    in every class this is the field's accuracy. ``acc_micro`` is the share of correct samples.
+
+    Args:
+        correct: Correctly classified samples per class, (C,).
+        total: Evaluated samples per class, (C,).
+        class_counts: Training images per class, (C,).
+        many: Upper limit of the medium group, see `shot_groups`.
+        few: Lower limit of the medium group, see `shot_groups`.
+
+    Returns:
+        ``acc, acc_micro, many, medium, few`` (scalars) and ``per_class`` (C,), fractions in [0, 1]; nan where there is
+        nothing to average over, never 0.
+
+    Examples:
+        >>> result = shot_accuracy(torch.tensor([9, 1]), torch.tensor([10, 2]), torch.tensor([500, 5]))
+        >>> {name: round(result[name].item(), 3) for name in ("acc", "acc_micro", "many", "medium", "few")}
+        {'acc': 0.7, 'acc_micro': 0.833, 'many': 0.9, 'medium': nan, 'few': 0.5}
+    """
+    per_class = correct / total  # 0 / 0 is the nan of a class without samples
+    groups = _group_masks(class_counts.to(per_class.device), many, few)
+    means = {name: per_class.where(mask, math.nan).nanmean() for name, mask in groups.items()}
+    return {"acc": per_class.nanmean(), "acc_micro": correct.sum() / total.sum(), **means, "per_class": per_class}
+
+
+class ShotAccuracy(Metric):
+    """Accuracy overall and by shot group, from sums per class: memory O(C), exact over any number of ranks.
+
+    Args:
+        class_counts: Training images per class, (C,): they decide the groups.
+        many: Upper limit of the medium group, see `shot_groups`.
+        few: Lower limit of the medium group, see `shot_groups`.
+        kwargs: Passed to `torchmetrics.Metric`.
+
+    Shapes:
+        ``update`` takes predicted classes (B,), int64, or logits (B, C), and targets (B,); ``compute`` returns what
+        `shot_accuracy` does.
+
+    Raises:
+        ValueError: shapes that do not fit; on CPU also a target outside [0, C).
+
+    Examples:
+        >>> metric = ShotAccuracy([500, 50, 5])
+        >>> metric.update(torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 1, 2]))
+        >>> {name: value.tolist() for name, value in metric.compute().items() if name in ("acc_micro", "few")}
+        {'acc_micro': 0.75, 'few': 0.0}
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    class_counts: Tensor
+    correct: Tensor
+    total: Tensor
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, *, many: int = 100, few: int = 20, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        counts = torch.as_tensor(class_counts)
+        shot_groups(counts, many, few)  # wrong limits are refused here, not after an epoch
+        self.many = many
+        self.few = few
+        self.register_buffer("class_counts", counts.clone(), persistent=False)
+        self.add_state("correct", torch.zeros(len(counts), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(len(counts), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, targets: Tensor) -> None:
+        """Add a batch."""
+        num_classes = len(self.total)
+        if preds.ndim == 2 and preds.shape[1] != num_classes:
+            raise ValueError(f"preds must have {num_classes} columns, one per class, got shape {tuple(preds.shape)}")
+        predicted = preds.argmax(dim=1) if preds.ndim == 2 else preds
+        if predicted.shape != targets.shape or targets.ndim != 1:
+            raise ValueError(
+                f"targets must have shape (B,) as preds do, got {tuple(targets.shape)} and preds {tuple(preds.shape)}"
+            )
+        # On an accelerator this check would wait for the device at every batch.
+        if targets.device.type == "cpu" and not bool(((targets >= 0) & (targets < num_classes)).all()):
+            raise ValueError(f"targets must lie in [0, {num_classes}), got {targets.min()} to {targets.max()}")
+        # scatter_add, not bincount: bincount reads its largest index back to the host.
+        self.correct = self.correct.scatter_add(0, targets, (predicted == targets).to(self.correct.dtype))
+        self.total = self.total.scatter_add(0, targets, torch.ones_like(targets, dtype=self.total.dtype))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Accuracies over all batches and ranks."""
+        return shot_accuracy(self.correct, self.total, self.class_counts, self.many, self.few)
+
+
+def ncm_predict(features: Tensor, centroids: Tensor, counts: Tensor, distance: str = "euclidean") -> Tensor:
+    """Class of the nearest centroid.
+
+    ``student_t`` is a monotone function of the Euclidean distance and so predicts as ``euclidean`` does. Memory
+    O(B C + B D); computed in at least float32 whatever the precision of the features and of autocast.
+
+    Args:
+        features: (B, D).
+        centroids: Class means, (C, D).
+        counts: Images that each mean was taken over, (C,): a class with 0 has no centroid and is never predicted.
+        distance: ``euclidean``, ``student_t`` or ``cosine``.
+
+    Returns:
+        Predicted classes, (B,), int64.
+
+    Raises:
+        ValueError: an unknown distance, shapes that do not fit; on CPU also no class with images.
+
+    Examples:
+        >>> centroids = torch.tensor([[0.0, 1.0], [4.0, 4.0], [1.0, 0.0]])
+        >>> ncm_predict(torch.tensor([[1.0, 1.2], [3.0, 0.1]]), centroids, torch.tensor([5, 2, 0]))
+        tensor([0, 0])
+        >>> ncm_predict(torch.tensor([[1.0, 1.2], [3.0, 0.1]]), centroids, torch.tensor([5, 2, 0]), "cosine")
+        tensor([1, 1])
+    """
+    if distance not in DISTANCES:
+        raise ValueError(f"distance must be one of {DISTANCES}, got {distance!r}")
+    if features.ndim != 2 or centroids.ndim != 2 or features.shape[1] != centroids.shape[1]:
+        raise ValueError(
+            f"features and centroids must be (B, D) and (C, D), got {tuple(features.shape)}, {tuple(centroids.shape)}"
+        )
+    present = counts > 0
+    if counts.device.type == "cpu" and not bool(present.any()):
+        raise ValueError("counts must hold at least one class with images, got none")
+    with torch.autocast(features.device.type, enabled=False):
+        dtype = torch.promote_types(torch.promote_types(features.dtype, centroids.dtype), torch.float32)
+        queries, means = features.to(dtype), centroids.to(dtype)
+        if distance == "cosine":
+            nearness = F.normalize(queries, dim=1) @ F.normalize(means, dim=1).T  # (B, C)
+        else:
+            # argmin |z - mu|^2 = argmax z.mu - |mu|^2 / 2; centring keeps the two terms small, and so exact.
+            origin = means.where(present[:, None], 0).sum(dim=0) / present.sum()
+            queries, means = queries - origin, means - origin
+            nearness = queries @ means.T - means.square().sum(dim=1) / 2  # (B, C)
+        return nearness.where(present, -math.inf).argmax(dim=1)
+
+
+def _group_masks(class_counts: Tensor, many: int, few: int) -> dict[str, Tensor]:
+    if few > many + 1:
+        raise ValueError(f"few must be at most many + 1 = {many + 1}, else the groups overlap, got {few}")
+    is_many, is_few = class_counts > many, class_counts < few
+    return {"many": is_many, "medium": ~is_many & ~is_few, "few": is_few}
