@@ -1,0 +1,1 @@
+"""The command line: `train.py`'s surroundings and the small `drolt` command."""

@@ -1,0 +1,86 @@
+"""The `drolt` command: keep finished runs and make the result tables from them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Result tables of drolt_pl: keep finished runs, write RESULTS.md. Training is `python train.py`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]
+
+
+@app.command()
+def results(
+    root: Root = Path("results"),
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("RESULTS.md"),
+    readme: Annotated[
+        Path | None, typer.Option(help="Also renew its <!-- NAME:begin --> tables from ROOT/NAME.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file is not up to date.")] = False,
+) -> None:
+    """Write RESULTS.md from the results.json files of kept runs."""
+    # Imported here, as in the other commands: `drolt --help` should not wait for them.
+    from drolt_pl.report.page import render_readme, render_results
+    from drolt_pl.report.records import write_atomically
+
+    with _one_sentence():
+        pages = {out: render_results(root)}
+        if readme is not None:
+            pages[readme] = render_readme(readme.read_text(encoding="utf-8"), root)
+        for path, text in pages.items():
+            if path.exists() and path.read_text(encoding="utf-8") == text:
+                continue
+            if check:
+                raise ValueError(f"{path} is not up to date: run `drolt results` without --check")
+            write_atomically(path, text)
+            typer.echo(f"wrote {path}")
+
+
+@app.command()
+def keep(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    name: Annotated[
+        str | None, typer.Option("--as", help="Folder under ROOT; DATASET/NAME/seedN if not given.")
+    ] = None,
+    root: Root = Path("results"),
+) -> None:
+    """Copy the small files of a finished run (no weights, under 200 kB) to where `drolt results` finds them."""
+    from drolt_pl.report.keep import keep_run
+    from drolt_pl.report.records import load_results
+
+    with _one_sentence():
+        if name is None:
+            run = load_results(run_dir / "results.json")
+            name = f"{run['dataset']}/{run.get('name') or run['method']}/seed{run['seed']}"
+        parts = PurePosixPath(name).parts
+        if not parts or ".." in parts or parts[0] == "/":
+            raise ValueError(f"--as must name a folder under {root}, got {name!r}")
+        left_out = keep_run(run_dir, root / name)
+        typer.echo(f"kept {root / name}" + (f" (too large, left out: {', '.join(left_out)})" if left_out else ""))
+
+
+def main() -> None:
+    """Entry point of the `drolt` command."""
+    app()
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ValueError as error:
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"error: {sentence}", err=True)
+    raise typer.Exit(1)
