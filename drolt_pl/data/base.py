@@ -1,0 +1,257 @@
+"""The data module all data sets share: split, samplers by stage, loaders."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loops.progress import _ProcessedTracker
+from torch import Tensor
+
+from drolt_pl.data.loaders import LOADERS, BatchLoader, BatchSource, CropSeeds, MemoryBatches, WorkerBatches
+from drolt_pl.data.longtail import PARTS, IntArray, Split, SplitRules, make_split, require_int
+from drolt_pl.data.samplers import StageSampling, instance_plan, stage_sampler
+from drolt_pl.data.seeding import torch_generator
+from drolt_pl.data.sources import Catalogue
+from drolt_pl.data.transforms import Augment, BatchTransform
+
+MEMORY_LIMIT = 2 * 1024**3  # bytes of decoded images up to which `loader=auto` holds them
+
+
+class LongTailDataModule(pl.LightningDataModule):
+    """Long-tailed classification data under one protocol.
+
+    A subclass says where the images are (`catalogue`); which of them train, validate and test is decided here.
+    Loaders yield normalised float32 images (B, C, H, W) and int64 targets (B,). What they yield is a pure function
+    of the constructor's arguments, the epoch and the rank, and no global random state is read or moved. The trainer
+    has to reload the training loader every epoch (`reload_dataloaders_every_n_epochs=1`).
+
+    Args:
+        mean, std: Per channel, of pixel values in [0, 1].
+        protocol, imbalance_ratio, profile, n_max, class_order, val_per_class, test_per_class, split_seed: See
+            `SplitRules`.
+        batch_size: Training images a step over *all* processes.
+        eval_batch_size: Images a step of each process in evaluation and in the centroid pass.
+        loader: `memory` holds the decoded images on the training device, `workers` decodes them for every epoch,
+            `auto` is `memory` up to 2 GB of decoded images.
+        num_workers: Processes of the `workers` loader.
+        augment: Takes uint8 images (B, C, H, W) and a generator, gives the same shape; None for no augmentation.
+        crop_padding, flip: Facts of the data set for augmentations to refer to (`${dataset.crop_padding}`): how far
+            its images may be shifted, and whether a mirrored one is still of its class. Not used here.
+        seed: Decides sampling and augmentation, not the split.
+        test_pool: Whether what the profile cut away is offered as a second test set.
+
+    Attributes:
+        plan: Epoch -> sampling of that epoch.
+        split: The split; from `setup` on, like the attributes below.
+        num_classes, class_counts, class_names: C, training images and name of each class id. Class ids are in label
+            order whatever the `class_order`.
+        in_channels, image_size: Of the images.
+    """
+
+    split: Split
+    num_classes: int
+    class_counts: list[int]
+    class_names: list[str]
+    in_channels: int
+    image_size: int
+
+    def __init__(
+        self,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        protocol: str = "holdout",
+        imbalance_ratio: float | None = 100.0,
+        profile: str = "exp",
+        n_max: int | None = None,
+        class_order: str = "label",
+        val_per_class: int = 20,
+        test_per_class: int = 20,
+        split_seed: int = 0,
+        batch_size: int = 128,
+        eval_batch_size: int = 512,
+        loader: str = "auto",
+        num_workers: int = 0,
+        augment: Augment | None = None,
+        crop_padding: int = 4,
+        flip: bool = True,
+        seed: int = 0,
+        test_pool: bool = True,
+    ) -> None:
+        super().__init__()
+        self.rules = SplitRules(
+            protocol=protocol,
+            imbalance_ratio=imbalance_ratio,
+            profile=profile,
+            n_max=n_max,
+            class_order=class_order,
+            val_per_class=val_per_class,
+            test_per_class=test_per_class,
+            split_seed=split_seed,
+        )
+        require_int("batch_size", batch_size, at_least=1)
+        require_int("eval_batch_size", eval_batch_size, at_least=1)
+        require_int("num_workers", num_workers, at_least=0)
+        require_int("seed", seed, at_least=0)
+        if augment is not None and not callable(augment):
+            raise ValueError(f"augment must take a batch of images and a generator, or be null, got {augment!r}")
+        if min(std) <= 0:
+            raise ValueError(f"std must be > 0 for every channel, got {list(std)}")
+        if loader not in LOADERS:
+            raise ValueError(f"loader must be one of {LOADERS}, got {loader!r}")
+        self.mean, self.std = list(mean), list(std)
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.loader, self.num_workers = loader, num_workers
+        self.augment, self.crop_padding, self.flip = augment, crop_padding, flip
+        self.seed = seed
+        self.test_pool = test_pool
+        self.plan: Callable[[int], StageSampling] = instance_plan
+        self._catalogue: Catalogue | None = None
+        self._resident: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @abstractmethod
+    def catalogue(self) -> Catalogue:
+        """All images by name and label; reads lists and labels, decodes nothing of the test set."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Split the data set; once, whatever the stage."""
+        if self._catalogue is not None:
+            return
+        found = self.catalogue()
+        self.split = make_split(found.targets, found.official, found.names, found.class_names, self.rules)
+        self.in_channels, self.image_size, width = found.source.shape
+        if self.image_size != width:
+            raise ValueError(f"image_size must be given for images that are not square ({width}x{self.image_size})")
+        if len(self.mean) != self.in_channels or len(self.std) != self.in_channels:
+            raise ValueError(f"mean and std need {self.in_channels} values each, got {self.mean} and {self.std}")
+        if self.loader == "memory" and found.source.random_crop:
+            raise ValueError("loader must be 'workers' for train_crop='random_resized', got 'memory'")
+        self.num_classes, self.class_names = len(found.class_names), list(found.class_names)
+        self.class_counts = self.split.class_counts.tolist()
+        self._catalogue = found
+
+    def split_record(self) -> dict[str, Any]:
+        """Which images train, validate and test, as plain JSON values."""
+        return {
+            "dataset": type(self).__name__,
+            "protocol": self.rules.protocol,
+            "split_seed": self.rules.split_seed,
+            "class_order": self.rules.class_order,
+            "imbalance_ratio": self.rules.imbalance_ratio,
+            "profile": self.rules.profile if self.rules.imbalance_ratio is not None else None,
+            "class_names": self.class_names,
+            **self.split.record(),
+        }
+
+    def train_dataloader(self) -> BatchLoader:
+        """The loader of the epoch that the trainer is about to run."""
+        epoch = self._epoch()
+        rank, world_size = self._rank()
+        if self.batch_size % world_size:
+            raise ValueError(f"batch_size={self.batch_size} must be divisible by the {world_size} processes")
+        sampler = stage_sampler(
+            self.plan(epoch),
+            self._found.targets[self.split.train],
+            seed=self.seed,
+            epoch=epoch,
+            rank=rank,
+            world_size=world_size,
+            batch_size=self.batch_size,
+        )
+        crops = None
+        if self._found.source.random_crop:
+            crops = CropSeeds(key=(self.seed, epoch), positions=sampler.positions)
+        batches = self._batches("train", sampler.indices(), self.batch_size // world_size, crops)
+        return BatchLoader(
+            batches,
+            BatchTransform(self.mean, self.std, self.augment),
+            lambda: torch_generator("augment", self.seed, epoch, rank),
+        )
+
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """Validation images as they are, this rank's share; `[]`, Lightning's "none", where the protocol has none."""
+        return self._eval_loader("val") or []
+
+    def test_dataloader(self) -> BatchLoader:
+        """Test images as they are, this rank's share. They are first read here: call it after fit."""
+        loader = self._eval_loader("test")
+        if loader is None:
+            raise ValueError("test_per_class leaves no class a test image; add images, or a folder of test images")
+        return loader
+
+    def pool_dataloader(self) -> BatchLoader | None:
+        """What the profile cut away, this rank's share; None if that is nothing."""
+        return self._eval_loader("pool") if self.test_pool else None
+
+    def centroid_dataloader(self) -> BatchLoader:
+        """The whole training set as it is and in order: this rank's share, no image twice over all ranks."""
+        loader = self._eval_loader("train")
+        assert loader is not None  # make_split leaves no class empty
+        return loader
+
+    def _eval_loader(self, part: str) -> BatchLoader | None:
+        num_images = len(getattr(self.split, part))
+        if not num_images:
+            return None
+        rank, world_size = self._rank()
+        batches = self._batches(part, np.arange(rank, num_images, world_size), self.eval_batch_size, None)
+        return BatchLoader(batches, BatchTransform(self.mean, self.std), torch.Generator)
+
+    def _batches(self, part: str, rows: IntArray, batch_size: int, crops: CropSeeds | None) -> BatchSource:
+        """Batches of rows of one part of the split."""
+        indices: IntArray = getattr(self.split, part)
+        if self._in_memory():
+            images, targets = self._in_memory_part(part)
+            return MemoryBatches(images, targets, rows, batch_size)
+        return WorkerBatches(
+            self._found.source,
+            indices[rows],
+            self._found.targets[indices[rows]],
+            batch_size=batch_size,
+            num_workers=self.num_workers,
+            device=self._device(),
+            crops=crops,
+        )
+
+    def _in_memory(self) -> bool:
+        if self.loader != "auto":
+            return self.loader == "memory"
+        num_images = sum(len(getattr(self.split, part)) for part in PARTS)
+        fits = num_images * int(np.prod(self._found.source.shape)) <= MEMORY_LIMIT
+        return fits and not self._found.source.random_crop
+
+    def _in_memory_part(self, part: str) -> tuple[Tensor, Tensor]:
+        """uint8 images and targets of one part on the training device, decoded when first asked for."""
+        device = self._device()
+        if part not in self._resident:
+            indices = getattr(self.split, part)
+            images = self._found.source.fetch(indices, threads=min(8, os.cpu_count() or 1))
+            self._resident[part] = (images, torch.from_numpy(self._found.targets[indices]))
+        images, targets = self._resident[part]
+        if images.device != device:
+            self._resident[part] = (images.to(device), targets.to(device))
+        return self._resident[part]
+
+    @property
+    def _found(self) -> Catalogue:
+        if self._catalogue is None:
+            raise RuntimeError("call setup() before asking for a loader")
+        return self._catalogue
+
+    def _epoch(self) -> int:
+        # Not trainer.current_epoch: when a resumed run asks for its first loader, that one is still off by one
+        # (Lightning 2.6, issue 21938), and the first epoch would be drawn with the sampling of another stage.
+        if self.trainer is None:
+            return 0
+        progress = cast(_ProcessedTracker, self.trainer.fit_loop.epoch_progress.current)
+        return progress.processed
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")

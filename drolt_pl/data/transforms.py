@@ -1,0 +1,82 @@
+"""Batch transforms: uint8 images in, augmented and normalised float images out, each sample with its own draw."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Takes (B, C, H, W) uint8 images and a CPU generator, gives (B, C, H, W) uint8 images.
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+class CropFlip:
+    """Random crop of the zero-padded image, then a horizontal flip of every second one on average.
+
+    Args:
+        padding: Pixels added on each side; 0 leaves out the crop.
+        flip: Whether images may be mirrored; digits, for one, may not.
+    """
+
+    def __init__(self, *, padding: int = 4, flip: bool = True) -> None:
+        if padding < 0:
+            raise ValueError(f"padding must be >= 0, got {padding!r}")
+        self.padding = padding
+        self.flip = flip
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        num_images = len(images)
+        # Drawn on the CPU whatever the device, so that a GPU run sees the images that a CPU run sees.
+        shifts = torch.randint(2 * self.padding + 1, (2, num_images), generator=generator)
+        mirrored = torch.rand(num_images, generator=generator) < (0.5 if self.flip else 0.0)
+        device = images.device
+        return crop_and_mirror(images, shifts.to(device), mirrored.to(device), padding=self.padding)
+
+
+def crop_and_mirror(images: Tensor, shifts: Tensor, mirrored: Tensor, *, padding: int) -> Tensor:
+    """Window of each zero-padded image, mirrored where asked.
+
+    One gather over flat pixel indices: several times faster on a CPU than slicing image by image.
+
+    Args:
+        images: (B, C, H, W), any dtype.
+        shifts: Top and left edge of each window in the padded image, (2, B), in [0, 2 padding].
+        mirrored: (B,), bool.
+        padding: Pixels of zeros on each side.
+
+    Returns:
+        (B, C, H, W), the dtype of `images`.
+    """
+    if padding == 0:  # nothing to gather: half the work for large images
+        return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    num_images, channels, height, width = images.shape
+    padded = F.pad(images, (padding, padding, padding, padding))
+    columns = torch.arange(width, device=images.device)
+    rows = shifts[0, :, None] + torch.arange(height, device=images.device)  # (B, H)
+    columns = shifts[1, :, None] + torch.where(mirrored[:, None], width - 1 - columns, columns)  # (B, W)
+    pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    flat = pixels.view(num_images, 1, -1).expand(-1, channels, -1)
+    return padded.view(num_images, channels, -1).gather(2, flat).view_as(images)
+
+
+class BatchTransform:
+    """Augment, convert to float and normalise.
+
+    Args:
+        mean, std: Per channel, of pixel values in [0, 1].
+        augment: Applied to the uint8 images first; None for evaluation.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], augment: Augment | None = None) -> None:
+        # (x / 255 - mean) / std in one multiplication and one addition.
+        means, deviations = (torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
+        self.scale, self.shift = 1 / (255 * deviations), -means / deviations
+        self.augment = augment
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """(B, C, H, W) uint8 -> the same shape, float32."""
+        if self.augment is not None:
+            images = self.augment(images, generator)
+        if self.scale.device != images.device:
+            self.scale, self.shift = self.scale.to(images.device), self.shift.to(images.device)
+        return images.float().mul_(self.scale).add_(self.shift)
