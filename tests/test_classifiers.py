@@ -1,3 +1,4 @@
+import doctest
 import re
 from collections.abc import Callable
 
@@ -5,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from drolt_pl import classifiers
 from drolt_pl.classifiers import CosineClassifier, LinearClassifier, LWSClassifier
 
 D, C = 12, 5
@@ -106,3 +108,7 @@ def test_lws_needs_the_same_shape() -> None:
     message = "previous must have a weight of shape (5, 12), got (6, 12)"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         LWSClassifier(D, C).begin(LinearClassifier(D, C + 1), generator=seeded(0))
+
+
+def test_docstring_examples_run() -> None:
+    assert doctest.testmod(classifiers) == (0, 3)

@@ -1,3 +1,4 @@
+import doctest
 import math
 import pickle
 import re
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.classification import MulticlassCalibrationError
 
+from drolt_pl import metrics
 from drolt_pl.metrics import ShotAccuracy, ncm_predict, shot_accuracy, shot_groups
 
 COUNTS = [500, 101, 100, 20, 19, 1]
@@ -106,6 +108,10 @@ def test_against_numpy(data: st.DataObject) -> None:
     expected = reference(preds.numpy(), targets.numpy(), counts, many, few)
     assert_same(metric.compute(), expected)
     assert_same(shot_accuracy(metric.correct, metric.total, torch.tensor(counts), many, few), expected)
+
+
+def test_docstring_examples_run() -> None:
+    assert doctest.testmod(metrics) == (0, 9)
 
 
 def test_groups_have_the_fields_limits() -> None:

@@ -1,0 +1,33 @@
+"""Long-tailed recognition with the distributional robustness loss (DRO-LT) as PyTorch Lightning modules."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drolt_pl.callbacks import RefreshCentroids as RefreshCentroids
+    from drolt_pl.centroids import class_statistics as class_statistics
+    from drolt_pl.losses import DROLTLoss as DROLTLoss
+    from drolt_pl.metrics import ShotAccuracy as ShotAccuracy
+    from drolt_pl.module import DROLTModule as DROLTModule
+    from drolt_pl.module import load_model as load_model
+    from drolt_pl.schedule import Schedule as Schedule
+
+__version__ = "0.1.0"
+
+# Public names and their homes. They are imported at first use, so that the command line starts without torch.
+_HOMES = {
+    "DROLTLoss": "losses",
+    "DROLTModule": "module",
+    "RefreshCentroids": "callbacks",
+    "Schedule": "schedule",
+    "ShotAccuracy": "metrics",
+    "class_statistics": "centroids",
+    "load_model": "module",
+}
+__all__ = ["DROLTLoss", "DROLTModule", "RefreshCentroids", "Schedule", "ShotAccuracy", "class_statistics", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'drolt_pl' has no attribute {name!r}")
+    return getattr(import_module(f"drolt_pl.{_HOMES[name]}"), name)

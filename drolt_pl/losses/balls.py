@@ -1,0 +1,142 @@
+"""The balls around the empirical centroids in which the loss looks for the worst centroid: their radii, as a module."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drolt_pl.losses.functional import check, check_choice
+from drolt_pl.losses.radius import (
+    EPS_MODES,
+    RADIUS_DIMS,
+    EpsMode,
+    RadiusDim,
+    coverage_radius,
+    fixed_radii,
+    inverse_softplus,
+    log_ball_probability,
+)
+
+
+class UncertaintyBalls(nn.Module):
+    """Radius of each class's ball; arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
+
+    Parameter: `rho` (C,), where eps_mode is ``learned``: the radii are softplus(rho), never negative.
+    Buffers: `class_counts` (C,); of :meth:`set_statistics`: `total_variance` (C,), `effective_dim` (0-d).
+    """
+
+    rho: Tensor | None
+    class_counts: Tensor
+    total_variance: Tensor
+    effective_dim: Tensor
+    has_statistics: Tensor
+    coverage_radii: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_features: int,
+        class_counts: Sequence[int] | Tensor,
+        *,
+        eps_mode: EpsMode,
+        eps: float,
+        coverage: float,
+        radius_dim: RadiusDim,
+    ) -> None:
+        super().__init__()
+        check_choice("eps_mode", eps_mode, EPS_MODES)
+        check_choice("radius_dim", radius_dim, RADIUS_DIMS)
+        check("num_classes", num_classes, num_classes >= 1, "at least 1")
+        check("num_features", num_features, num_features >= 1, "at least 1")
+        check("eps", eps, 0 <= eps < math.inf, "finite and >= 0")
+        check("eps", eps, eps > 0 or eps_mode != "learned", "> 0 where eps_mode is 'learned'")
+        check("coverage", coverage, 0 < coverage < 1, "in (0, 1)")
+        self.num_classes, self.num_features = num_classes, num_features
+        self.eps_mode, self.eps, self.coverage, self.radius_dim = eps_mode, eps, coverage, radius_dim
+        self._knows_statistics = False
+        self.register_buffer("class_counts", _whole_counts(class_counts, num_classes))
+        self.register_buffer("total_variance", torch.zeros(num_classes))
+        self.register_buffer("effective_dim", torch.tensor(float(num_features)))
+        self.register_buffer("has_statistics", torch.tensor(False))
+        self.register_buffer("coverage_radii", torch.zeros(num_classes), persistent=False)
+        start = torch.full((num_classes,), inverse_softplus(eps)) if eps_mode == "learned" else None
+        self.register_parameter("rho", None if start is None else nn.Parameter(start))
+        self.register_load_state_dict_post_hook(_restore_statistics)  # type: ignore[no-untyped-call]
+
+    def forward(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Radii, (C,), >= 0, with gradient where they are learned.
+
+        Raises:
+            RuntimeError: eps_mode ``coverage`` before :meth:`set_statistics`.
+        """
+        if self.rho is not None:
+            return F.softplus(self.rho.to(dtype))
+        if self.eps_mode != "coverage":
+            return fixed_radii(self.eps_mode, self.eps, self.class_counts, dtype)
+        self._require_statistics("eps_mode 'coverage'")
+        return self.coverage_radii.to(dtype)
+
+    def log_probability(self, radii: Tensor) -> Tensor:
+        """Log-probability that the true centroid lies in a ball of these radii, (C,) float64.
+
+        Raises:
+            RuntimeError: before :meth:`set_statistics`.
+        """
+        self._require_statistics("eps_prior")
+        return log_ball_probability(radii, self.class_counts, self.total_variance, self._degrees_of_freedom())
+
+    def set_statistics(self, total_variance: Tensor, effective_dim: float | Tensor) -> None:
+        """Takes the statistics of the centroid pass, which coverage radii and the prior need.
+
+        Args:
+            total_variance: tau_c^2 of each class, (C,), in squared feature units.
+            effective_dim: Effective dimension nu within classes, 0-d, > 0.
+
+        Raises:
+            ValueError: a wrong shape; on CPU also a negative or non-finite variance, or a dimension not > 0.
+        """
+        dim = torch.as_tensor(effective_dim)
+        if total_variance.shape != (self.num_classes,) or dim.ndim:
+            shapes = f"{tuple(total_variance.shape)} and {tuple(dim.shape)}"
+            raise ValueError(f"total_variance ({self.num_classes},) and effective_dim () expected, got {shapes}")
+        if total_variance.device.type == "cpu" and not bool((total_variance.isfinite() & (total_variance >= 0)).all()):
+            raise ValueError("total_variance must be finite and >= 0")
+        if dim.device.type == "cpu" and not 0 < float(dim) < math.inf:
+            raise ValueError(f"effective_dim must be finite and > 0, got {float(dim)}")
+        self.total_variance.copy_(total_variance)
+        self.effective_dim.copy_(dim)
+        self.has_statistics.fill_(True)
+        self._knows_statistics = True
+        self._update_coverage_radii()
+
+    def _update_coverage_radii(self) -> None:
+        if self.eps_mode == "coverage":
+            dim = self._degrees_of_freedom()
+            self.coverage_radii.copy_(coverage_radius(self.coverage, self.class_counts, self.total_variance, dim))
+
+    def _degrees_of_freedom(self) -> Tensor:
+        effective = self.radius_dim == "effective"
+        return self.effective_dim if effective else torch.full_like(self.effective_dim, self.num_features)
+
+    def _require_statistics(self, asked: str) -> None:
+        if not self._knows_statistics:
+            raise RuntimeError(f"{asked} needs the class statistics: call set_statistics first")
+
+
+def _restore_statistics(balls: UncertaintyBalls, _: Any) -> None:
+    """After load_state_dict: whether statistics are there, read back once, and the radii that follow from them."""
+    balls._knows_statistics = bool(balls.has_statistics)
+    if balls._knows_statistics:
+        balls._update_coverage_radii()
+
+
+def _whole_counts(class_counts: Sequence[int] | Tensor, num_classes: int) -> Tensor:
+    counts = torch.as_tensor(class_counts).detach()
+    if counts.shape != (num_classes,):
+        raise ValueError(f"class_counts must hold {num_classes} numbers, one per class, got {tuple(counts.shape)}")
+    if bool((counts != counts.round()).any()) or bool((counts < 1).any()):
+        raise ValueError(f"class_counts must be whole numbers of at least 1, got {counts.tolist()}")
+    return counts.to(torch.long, copy=True)

@@ -1,0 +1,239 @@
+"""The robust loss of DRO-LT as free functions of tensors (Samuel & Chechik, ICCV 2021, Eqs. 6-18)."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Bound = Literal["paper", "negatives", "sample", "tight"]
+Distance = Literal["euclidean", "student_t", "cosine"]
+BOUNDS: tuple[str, ...] = get_args(Bound)
+DISTANCES: tuple[str, ...] = get_args(Distance)
+
+# d = f(r) of the Euclidean r; f is increasing, which is all that the bounds need
+_DISTANCE_OF_RADIUS: dict[str, Callable[[Tensor], Tensor]] = {
+    "student_t": lambda r: torch.log1p(r.square()),
+    "cosine": lambda r: 0.5 * r.square(),
+}
+
+
+def robust_loss(
+    features: Tensor,
+    targets: Tensor,
+    centroids: Tensor,
+    eps: Tensor,
+    *,
+    temperature: float = 1.0,
+    bound: Bound = "paper",
+    distance: Distance = "euclidean",
+    keys: Tensor | None = None,
+    key_targets: Tensor | None = None,
+    key_log_weights: Tensor | None = None,
+    self_index: Tensor | None = None,
+) -> Tensor:
+    r"""Worst-case contrastive loss of each sample over the eps-ball of its class (Samuel & Chechik 2021, Eq. 18).
+
+    ``robust_i = log sum_j exp(a_ij / T + w_j)`` with ``a_ii = 0`` and a_ij as in :func:`exponents`.
+
+    Args:
+        features: Embeddings of the queries, (B, D), any float dtype.
+        targets: Class indices, (B,), integers in [0, C).
+        centroids: Class means over the training set, (C, D); no gradient flows into them.
+        eps: Radius of each class's ball, (C,), >= 0, in units of the Euclidean distance.
+        temperature: Softmax temperature T, > 0.
+        bound: Form of a_ij; ``negatives``, ``sample`` and ``tight`` are upper bounds of the worst case.
+        distance: ``euclidean`` r, ``student_t`` log(1 + r^2), or ``cosine`` r^2 / 2 of unit vectors.
+        keys: Samples in the denominator, (K, D), queries included; default: the queries.
+        key_targets: Their classes, (K,); needed with ``keys``.
+        key_log_weights: w_j, (K,), default 0. The own key of ``negatives`` weighs 1: it stands for nobody else.
+        self_index: Position of each query among the keys, (B,); default: query i is key i.
+
+    Returns:
+        Loss per sample, (B,), in nats; float32, or float64 for float64 features.
+
+    Raises:
+        ValueError: an option or shape that does not fit; on CPU also a value out of range.
+    """
+    check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
+    if self_index is None:
+        self_index = torch.arange(len(features), device=features.device)
+    with torch.autocast(features.device.type, enabled=False):
+        a = exponents(features, targets, centroids, eps, bound, distance, keys, key_targets, self_index)  # (B, K)
+        logits = a / temperature
+        if key_log_weights is not None:
+            if key_log_weights.shape != a.shape[1:]:
+                raise ValueError(f"key_log_weights must be ({a.shape[1]},), got {tuple(key_log_weights.shape)}")
+            weights = key_log_weights.to(a.dtype).expand_as(a)
+            if bound == "negatives":
+                weights = weights.masked_fill(own_pairs(self_index, a.shape[1]), 0.0)
+            logits = logits + weights
+        return logits.logsumexp(1).to(torch.promote_types(features.dtype, torch.float32))
+
+
+def exponents(
+    features: Tensor,
+    targets: Tensor,
+    centroids: Tensor,
+    eps: Tensor,
+    bound: Bound = "paper",
+    distance: Distance = "euclidean",
+    keys: Tensor | None = None,
+    key_targets: Tensor | None = None,
+    self_index: Tensor | None = None,
+) -> Tensor:
+    """Exponents a_ij of the robust loss, before the temperature; arguments as in :func:`robust_loss`.
+
+    With d_j the distance of key j to the centroid of the query's class, ``plain = d_i - d_j`` and
+    ``worst = d_i - d_j + 2 eps`` (``f(r_i + eps) - f(max(r_j - eps, 0))`` where d = f(r)):
+
+    - ``paper``: ``worst`` for keys of other classes, ``plain`` for the query's own: Eq. 18. Not an upper bound of the
+      worst-case negative log-likelihood over Z, as Theorem 1 says, but over the query and the other classes.
+    - ``negatives``: ``worst`` for other classes, own class left out (-inf): Theorem 1 repaired.
+    - ``sample``: ``worst`` for all: an upper bound over Z.
+    - ``tight``: ``min(worst, |z_i - z_j|)`` for all: an upper bound over Z, exact at eps = 0; Euclidean only.
+
+    Returns:
+        (B, K) in float64, whatever the dtype of the features (float32 on MPS, which has no float64).
+    """
+    check_choice("bound", bound, BOUNDS)
+    check_choice("distance", distance, DISTANCES)
+    check("distance", distance, bound != "tight" or distance == "euclidean", "'euclidean' where bound is 'tight'")
+    if (keys is None) != (key_targets is None):
+        raise ValueError("keys and key_targets must be given together")
+    keys = features if keys is None else keys
+    key_targets = targets if key_targets is None else key_targets
+    self_index = torch.arange(len(features), device=features.device) if self_index is None else self_index
+    _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)
+    # a_ij is the difference of two distances: at d = 1e4 and T = 0.01, float32 would err by 0.1 nat
+    dtype = torch.float32 if features.device.type == "mps" else torch.float64
+    z, z_keys, mu = features.to(dtype), keys.to(dtype), centroids.detach()[targets].to(dtype)  # (B, D), (K, D), (B, D)
+    if distance == "cosine":
+        z, z_keys, mu = unit_vectors(z), unit_vectors(z_keys), unit_vectors(mu)
+    radius = eps[targets].to(dtype)  # (B,)
+    r_own = torch.linalg.vector_norm(z - mu, dim=1)  # (B,)
+    r = pairwise_distance(mu, z_keys)  # (B, K): every key to the centroid of the query's class
+    if distance == "euclidean":
+        plain = r_own[:, None] - r
+        worst = plain + 2 * radius[:, None]
+    else:
+        f = _DISTANCE_OF_RADIUS[distance]
+        plain = f(r_own)[:, None] - f(r)
+        worst = f(r_own + radius)[:, None] - f((r - radius[:, None]).clamp(min=0.0))
+    same_class = targets[:, None] == key_targets[None, :]
+    if bound == "paper":
+        a = torch.where(same_class, plain, worst)
+    elif bound == "negatives":
+        a = worst.masked_fill(same_class, -torch.inf)
+    elif bound == "sample":
+        a = worst
+    else:
+        a = torch.minimum(worst, pairwise_distance(z, z_keys))
+    return a.masked_fill(own_pairs(self_index, len(keys)), 0.0)
+
+
+@torch.no_grad()
+def second_branch_share(
+    features: Tensor,
+    targets: Tensor,
+    centroids: Tensor,
+    eps: Tensor,
+    *,
+    keys: Tensor | None = None,
+    key_targets: Tensor | None = None,
+    self_index: Tensor | None = None,
+) -> Tensor:
+    """Share of the pairs i != j in which the bound ``tight`` takes |z_i - z_j|, 0-d; see :func:`robust_loss`."""
+    rest = (keys, key_targets, self_index)
+    worst = exponents(features, targets, centroids, eps, "sample", "euclidean", *rest)  # (B, K)
+    tight = exponents(features, targets, centroids, eps, "tight", "euclidean", *rest)
+    return (tight < worst).sum() / max(worst.numel() - len(worst), 1)
+
+
+def own_pairs(self_index: Tensor, num_keys: int) -> Tensor:
+    """Where key j is query i itself, (B, K) bool."""
+    return self_index[:, None] == torch.arange(num_keys, device=self_index.device)[None, :]
+
+
+class _PairwiseDistance(torch.autograd.Function):
+    """Distances by differences, exact near zero; its gradient by matmul, since cdist's own needs (B, K, D) on CUDA."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        distances = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+        ctx.save_for_backward(x, y, distances)
+        return distances
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, y, distances = ctx.saved_tensors
+        slope = torch.where(distances > 0, grad / distances, 0.0)  # the subgradient at distance 0 is 0
+        grad_x = slope.sum(1)[:, None] * x - slope @ y if ctx.needs_input_grad[0] else None
+        grad_y = slope.sum(0)[:, None] * y - slope.T @ x if ctx.needs_input_grad[1] else None
+        return grad_x, grad_y
+
+
+def pairwise_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distances of (B, D) to (K, D), as (B, K); gradient 0 at distance 0, memory O(B K + B D + K D)."""
+    distances: Tensor = _PairwiseDistance.apply(x, y)
+    return distances
+
+
+def unit_vectors(x: Tensor) -> Tensor:
+    """Rows of (B, D) divided by their norm; a zero row stays zero, with a finite gradient."""
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / torch.where(norm > 0, norm, 1.0)
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError, starting with the name, where the value is not one of those allowed."""
+    check(name, value, value in allowed, f"one of {allowed}")
+
+
+def check(name: str, value: object, is_right: bool, demand: str) -> None:
+    """Raises ValueError `<name> must be <demand>, got <value>` where the value is not right."""
+    if not is_right:
+        raise ValueError(f"{name} must be {demand}, got {value!r}")
+
+
+def check_targets(targets: Tensor, num_classes: int) -> None:
+    """Raises ValueError for targets that are not (B,) integers or, on CPU, lie outside [0, num_classes)."""
+    if targets.ndim != 1 or targets.is_floating_point():
+        raise ValueError(f"targets must be integers of shape (B,), got {targets.dtype} of {tuple(targets.shape)}")
+    if targets.device.type == "cpu" and len(targets):
+        low, high = targets.aminmax()
+        if low < 0 or high >= num_classes:
+            raise ValueError(f"targets must be in [0, {num_classes}), got {int(low)} to {int(high)}")
+
+
+def _check_tensors(
+    features: Tensor,
+    targets: Tensor,
+    centroids: Tensor,
+    eps: Tensor,
+    keys: Tensor,
+    key_targets: Tensor,
+    self_index: Tensor,
+) -> None:
+    if features.ndim != 2 or centroids.ndim != 2 or keys.ndim != 2:
+        raise ValueError("features, centroids and keys must be matrices: (B, D), (C, D) and (K, D)")
+    (size, width), num_classes, num_keys = features.shape, len(centroids), len(keys)
+    for name, tensor, shape in (
+        ("targets", targets, (size,)),
+        ("centroids", centroids, (num_classes, width)),
+        ("eps", eps, (num_classes,)),
+        ("keys", keys, (num_keys, width)),
+        ("key_targets", key_targets, (num_keys,)),
+        ("self_index", self_index, (size,)),
+    ):
+        if tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
+    if num_keys < size:
+        raise ValueError(f"keys must hold every query: {size} queries, {num_keys} keys")
+    check_targets(targets, num_classes)
+    check_targets(key_targets, num_classes)
+    if eps.device.type == "cpu" and not bool((eps.isfinite() & (eps >= 0)).all()):
+        raise ValueError(f"eps must be finite and >= 0, got {eps.min().item()} to {eps.max().item()}")

@@ -1,0 +1,49 @@
+"""Runs of train.py for the tests: composed here, or as a command of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+HOME = Path(__file__).resolve().parent.parent
+# Seconds long, every stage with a border before and after it.
+SHORT = (
+    "trainer=cpu",
+    "schedule.stages.ce_warmup.epochs=2",
+    "schedule.stages.joint.epochs=2",
+    "schedule.stages.rebalance.epochs=2",
+)
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The configuration of `python train.py OVERRIDES`."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(HOME / "conf"), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def train_here(run_dir: Path, *overrides: str) -> dict[str, Any]:
+    """Trains in this process and returns the run's results."""
+    from train import train
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    train(composed(*SHORT, *overrides), run_dir)
+    return json.loads((run_dir / "results.json").read_text())
+
+
+def command(*overrides: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python train.py OVERRIDES` as a user types it."""
+    return subprocess.run(
+        [sys.executable, str(HOME / "train.py"), *overrides],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=220,
+    )

@@ -1,0 +1,67 @@
+"""Imports go one way, and only the entry points know Hydra."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import HOME
+
+PACKAGE = HOME / "drolt_pl"
+FILES = sorted(PACKAGE.rglob("*.py"))
+# What each part may import from the package, by its second name; a leaf may import nothing.
+ALLOWED: dict[str, set[str]] = {
+    "losses": {"losses"},
+    "backbones": {"backbones"},
+    "classifiers": set(),
+    "centroids": set(),
+    "metrics": set(),
+    "schedule": set(),
+    "optim": set(),
+    "callbacks": {"centroids"},
+    "recording": set(),
+    "evaluation": {"metrics"},
+    "module": {"losses", "centroids", "metrics", "schedule", "optim", "classifiers", "evaluation"},
+    "warmstart": set(),
+    "outcome": {"evaluation"},
+    "report": {"report", "metrics"},
+    "data": {"data"},
+    "cli": {"cli", "report", "data"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, dotted; those inside `if TYPE_CHECKING` too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if part == "__init__":
+        return
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("drolt_pl.")}
+    assert ours <= ALLOWED[part]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_command_line_knows_hydra(path: Path) -> None:
+    if path.relative_to(PACKAGE).parts[0] != "cli":
+        assert not {name.split(".")[0] for name in imports(path)} & {"hydra", "omegaconf"}
+
+
+def test_longtail_is_a_leaf() -> None:
+    assert not {name for name in imports(PACKAGE / "data" / "longtail.py") if name.startswith("drolt_pl")}
+
+
+def test_the_entry_point_starts_without_torch() -> None:
+    code = "import sys, train; print('torch' in sys.modules, 'pytorch_lightning' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

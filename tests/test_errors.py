@@ -1,0 +1,81 @@
+"""What a user gets wrong ends in one sentence with the key and the remedy, a non-zero exit, and no folder."""
+
+from pathlib import Path
+
+import pytest
+from images import write_image_tree
+from running import HOME, command
+
+
+def folder_with_an_empty_class(tmp_path: Path) -> str:
+    root = write_image_tree(tmp_path / "images", classes=3, train=6, test=2, size=8)
+    (root / "train" / "class_3").mkdir()
+    return str(root)
+
+
+CASES = {
+    "wrong key": (["trainer.stategy=ddp"], ["trainer.stategy", "did you mean strategy", "devices"]),
+    "wrong top-level key": (["sed=1"], ["sed", "did you mean seed"]),
+    "wrong choice": (["dataset=imagnet_lt"], ["dataset must be one of", "did you mean imagenet_lt"]),
+    "wrong loss value": (["loss.eps_mode=lerned"], ["loss.eps_mode", "learned", "'lerned'"]),
+    "wrong ratio": (["dataset.imbalance_ratio=0"], ["dataset.imbalance_ratio", ">= 1", "0"]),
+    "wrong stage value": (["schedule.stages.joint.objective=x"], ["schedule.stages.joint.objective", "dro_lt", "'x'"]),
+    "wrong classifier": (["schedule.stages.rebalance.classifier=x"], ["rebalance.classifier", "lws", "'x'"]),
+    "max_epochs": (["trainer.max_epochs=3"], ["trainer.max_epochs", "schedule.stages"]),
+    "wrong protocol": (["protocol=paper"], ["protocol", "holdout", "published", "'paper'"]),
+    "no folder": (["dataset=image_folder", "dataset.root=nowhere"], ["dataset.root", "nowhere", "does not exist"]),
+    "not a run": (["resume=nowhere"], ["resume=nowhere", "not a run"]),
+    "best without validation": (
+        ["protocol=published", "schedule.stages.joint.start_from=best"],
+        ["start_from=best", "published"],
+    ),
+    "wrong precision": (["trainer.precision=17"], ["trainer", "17"]),
+}
+
+
+def check(arguments: list[str], fragments: list[str], tmp_path: Path) -> None:
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in done.stderr + done.stdout
+    for fragment in fragments:
+        assert fragment in lines[0]
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_sentence(case: str, tmp_path: Path) -> None:
+    check(*CASES[case], tmp_path)
+
+
+def test_a_class_without_images(tmp_path: Path) -> None:
+    root = folder_with_an_empty_class(tmp_path)
+    check(["dataset=image_folder", f"dataset.root={root}"], ["dataset.root", "class_3", "no images"], tmp_path)
+
+
+def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
+    done = command("loss.eps_mode=lerned", cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_a_second_run_never_writes_into_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.json").write_text("{}")
+    check([f"hydra.run.dir={tmp_path / 'run'}"], ["hydra.run.dir", "resume="], tmp_path)
+    assert (tmp_path / "run" / "results.json").read_text() == "{}"
+    assert not (tmp_path / "run" / ".hydra").exists()
+
+
+def test_resume_refuses_other_changes(tmp_path: Path) -> None:
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
+    check([f"resume={tmp_path / 'run'}", "loss.eps=3"], ["loss.eps=3", "trainer."], tmp_path)
+
+
+def test_help_lists_the_groups() -> None:
+    done = command("--help", cwd=HOME)
+    assert done.returncode == 0
+    assert "dataset: " in done.stdout
