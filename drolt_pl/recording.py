@@ -76,6 +76,10 @@ class MetricsFile(Checkpoint):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Lightning keeps the last value of every key: without this a stage would show those of the one before.
+        trainer.callback_metrics.clear()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
