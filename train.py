@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from drolt_pl.cli.launch import UserError, build, checked, main, start
 
 HOME = Path(__file__).resolve().parent
+TEST_SELECTED = "protocol=test_selected chooses epochs on the test set: its accuracies are optimistic"
 
 
 @hydra.main(version_base="1.3", config_path=str(HOME / "conf"), config_name="config")
@@ -83,6 +84,8 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         "objective": best.get("score"),
         **measured,
         "eps": module.loss.radii().tolist() if any(s.objective == "dro_lt" for s in module.schedule.stages) else None,
+        "eps_updates": module.loss.updates.tolist() if config.loss.eps_mode == "learned" else None,
+        "warning": TEST_SELECTED if config.protocol == "test_selected" else None,
         "timing": timing,
         "overrides": _overrides(run_dir),
         **circumstances(["python", "train.py", *_overrides(run_dir)], module.device, HOME),
@@ -118,9 +121,7 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
     checked("dataset", lambda: datamodule.setup("fit"))
     datamodule.plan = schedule.stage_at
     if config.protocol == "test_selected":
-        print(
-            "warning: protocol=test_selected chooses epochs on the test set; its accuracies are optimistic", flush=True
-        )
+        print(f"warning: {TEST_SELECTED}", flush=True)
 
     num_classes, channels = datamodule.num_classes, datamodule.in_channels
     backbone = build(config, "backbone", in_channels=channels)

@@ -18,6 +18,7 @@ from drolt_pl.optim import StageOptimizer
 from drolt_pl.schedule import Schedule, Stage
 
 CENTROIDS = ("epoch", "batch", "ema")
+LOSS_TERMS = ("robust", "prior")  # what of DROLTLoss.terms is part of the loss; the rest are measurements
 
 
 class NonFiniteLossError(RuntimeError):
@@ -236,7 +237,7 @@ class DROLTModule(pl.LightningModule):
         if self.stage.objective == "dro_lt":
             measured = self.loss.normalise(features.detach())
             robust = self.loss.terms(features, targets, self._step_centroids(measured, targets))
-            terms |= {f"loss_{name}": term for name, term in robust.items()}
+            terms |= {f"loss_{name}" if name in LOSS_TERMS else name: term for name, term in robust.items()}
             loss = self.loss.mix(loss, self.loss.total(robust))
         accuracy = (logits.detach().argmax(1) == targets).float().mean()
         logs = {"loss": loss, "acc": accuracy, **terms}

@@ -8,7 +8,7 @@ run() {  # name, seed, overrides
   shift 2
   [ -f "$folder/results.json" ] ||
     "$python" train.py trainer=cpu seed="$seed" dataset.split_seed="$seed" "name='$name'" "$@" hydra.run.dir="'$folder'"
-  "$python" -m drolt_pl.cli.app keep "$folder" --as "digits/${name// /_}/seed$seed"
+  "$python" -m drolt_pl keep "$folder" --as "digits/${name// /_}/seed$seed"
 }
 for seed in 0 1 2 3 4 5 6 7 8 9; do
   run "DRO-LT" "$seed"

@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "outcome": {"evaluation"},
     "report": {"report", "metrics"},
     "data": {"data"},
+    "__main__": {"cli"},
     "cli": {"cli", "report", "data"},
 }
 

@@ -147,3 +147,20 @@ def test_two_ranks_finish_all_stages(tmp_path: Path) -> None:
     assert results["images_seen"] <= 6 * sum(results["class_counts"])
     assert (run_dir / "frozen_0").read_text() == (run_dir / "frozen_1").read_text() == "identical"
     assert results["test"]["acc_ncm"] > 0.5
+
+
+def test_selecting_on_the_test_set_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = train_here(tmp_path, "protocol=test_selected")
+    assert "test_selected" in results["warning"]
+    assert "warning: protocol=test_selected" in capsys.readouterr().out
+    assert results["val"]["acc"] == results["test"]["acc"]
+
+
+def test_a_frozen_classifier_stays_while_the_backbone_learns(tmp_path: Path) -> None:
+    train_here(tmp_path, "schedule=released_code", "dataset.batch_size=128", "loss.eps_mode=learned")
+    before = torch.load(tmp_path / "checkpoints" / "ce_warmup.ckpt", weights_only=True)["state_dict"]
+    after = torch.load(tmp_path / "checkpoints" / "joint.ckpt", weights_only=True)["state_dict"]
+    classifier = [key for key in before if key.startswith("classifiers.")]
+    assert all(torch.equal(before[key], after[key]) for key in classifier)
+    moved = [key for key in before if key.startswith("backbone.") and "weight" in key]
+    assert not any(torch.equal(before[key], after[key]) for key in moved)

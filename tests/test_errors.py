@@ -1,10 +1,17 @@
 """What a user gets wrong ends in one sentence with the key and the remedy, a non-zero exit, and no folder."""
 
+import contextlib
+import io
+import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from images import write_image_tree
 from running import HOME, command
+
+import train
+from drolt_pl.cli.launch import main
 
 
 def folder_with_an_empty_class(tmp_path: Path) -> str:
@@ -36,18 +43,41 @@ CASES = {
 def check(arguments: list[str], fragments: list[str], tmp_path: Path) -> None:
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 1
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stdout
+    check_sentence(done.stderr, fragments, tmp_path)
+
+
+def check_sentence(stderr: str, fragments: list[str], tmp_path: Path) -> None:
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1, stderr
     assert lines[0].startswith("error: ")
-    assert "Traceback" not in done.stderr + done.stdout
     for fragment in fragments:
         assert fragment in lines[0]
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_one_sentence(case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["wrong key", "wrong loss value"])
+def test_one_sentence_of_the_command(case: str, tmp_path: Path) -> None:
     check(*CASES[case], tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_sentence(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command does it, in this process: importing torch anew for every case would take a minute."""
+    arguments, fragments = CASES[case]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    GlobalHydra.instance().clear()
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            code: object = main(train.task, HOME / "conf")
+        except SystemExit as stop:  # the interpreter prints its text and exits with 1
+            code = 1
+            print(stop, file=sys.stderr)
+    assert code == 1
+    check_sentence(said.getvalue(), fragments, tmp_path)
 
 
 def test_a_class_without_images(tmp_path: Path) -> None:
