@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drolt_pl.callbacks import RefreshCentroids as RefreshCentroids
     from drolt_pl.centroids import class_statistics as class_statistics
+    from drolt_pl.loading import load_model as load_model
     from drolt_pl.losses import DROLTLoss as DROLTLoss
     from drolt_pl.metrics import ShotAccuracy as ShotAccuracy
     from drolt_pl.module import DROLTModule as DROLTModule
-    from drolt_pl.module import load_model as load_model
     from drolt_pl.schedule import Schedule as Schedule
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ _HOMES = {
     "Schedule": "schedule",
     "ShotAccuracy": "metrics",
     "class_statistics": "centroids",
-    "load_model": "module",
+    "load_model": "loading",
 }
 __all__ = ["DROLTLoss", "DROLTModule", "RefreshCentroids", "Schedule", "ShotAccuracy", "class_statistics", "load_model"]
 

@@ -1,12 +1,15 @@
 """What is measured of a model on one data set, and the evaluation of a run's checkpoints after training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassCalibrationError
 
+from drolt_pl.centroids import broadcast_buffers
 from drolt_pl.metrics import ShotAccuracy, ncm_predict
 
 ECE_BINS = 15
@@ -73,6 +76,55 @@ def plain(metrics: Mapping[str, Tensor]) -> dict[str, Any]:
         key: [value(entry) for entry in metric.tolist()] if metric.ndim else value(metric.item())
         for key, metric in metrics.items()
     }
+
+
+class EvaluatedModule(pl.LightningModule):
+    """The evaluation half of a module: validation during fit, and tests of several data sets at once after it.
+
+    The other half has `features(images)`, `to_measured(features)`, `classifier`, `has_current_centroids()` and the
+    buffers `centroids` and `centroid_counts`.
+    """
+
+    def measure_with(self, class_counts: Sequence[int], **options: Any) -> None:
+        """Sets what is measured; the arguments are those of `Evaluator`."""
+        self._new_evaluator: Callable[[], Evaluator] = partial(Evaluator, class_counts, **options)
+        self.evaluator = self._new_evaluator()
+        self.test_evaluators: list[Evaluator] = []
+        self.test_names: list[str] = []
+        self.test_results: dict[str, dict[str, Any]] = {}
+        self._measures_ncm = False
+
+    def on_validation_epoch_start(self) -> None:
+        # Until here the ranks' BatchNorm statistics were their own.
+        broadcast_buffers(self)
+        self.evaluator.reset()
+        self._measures_ncm = self.has_current_centroids()  # type: ignore[operator]
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._measure(self.evaluator, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        for name, value in self.evaluator.compute().items():
+            if not value.ndim and not bool(value.isnan()):
+                self.log(f"val/{name}", value, prog_bar=name in ("acc", "acc_ncm"))
+
+    def on_test_epoch_start(self) -> None:
+        self.test_names = self.test_names or ["test"]
+        self.test_evaluators = [self._new_evaluator().to(self.device) for _ in self.test_names]
+        self._measures_ncm = bool(self.centroid_counts.any())  # type: ignore[operator,union-attr]
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._measure(self.test_evaluators[dataloader_idx], batch)
+
+    def on_test_epoch_end(self) -> None:
+        measured = zip(self.test_names, self.test_evaluators, strict=True)
+        self.test_results = {name: plain(evaluator.compute()) for name, evaluator in measured}
+
+    def _measure(self, evaluator: Evaluator, batch: tuple[Tensor, Tensor]) -> None:
+        module: Any = self
+        features = module.features(batch[0])
+        centroids = (module.centroids, module.centroid_counts) if self._measures_ncm else None
+        evaluator.update(module.classifier(features), module.to_measured(features), batch[1], centroids)
 
 
 @torch.no_grad()

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from drolt_pl.centroids import ClassStatistics, StatisticsSums, broadcast_buffers
-from drolt_pl.evaluation import Evaluator, plain
+from drolt_pl.evaluation import EvaluatedModule
 from drolt_pl.losses import DROLTLoss
 from drolt_pl.metrics import shot_groups
 from drolt_pl.optim import StageOptimizer
@@ -25,7 +23,7 @@ class NonFiniteLossError(RuntimeError):
     """A term of the loss became infinite or not a number."""
 
 
-class DROLTModule(pl.LightningModule):
+class DROLTModule(EvaluatedModule):
     """DRO-LT training: CE warm-up, joint training with the robust loss, classifier re-balancing, in one `fit`.
 
     Args:
@@ -88,14 +86,10 @@ class DROLTModule(pl.LightningModule):
         self.register_buffer("centroid_counts", torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer("total_variance", torch.zeros(num_classes))
         self.register_buffer("effective_dim", torch.tensor(float(num_features)))
-        self.evaluator = Evaluator(class_counts, many=many, few=few, distance=loss.distance)
-        self.test_evaluators: list[Evaluator] = []
-        self.test_names: list[str] = []
-        self.test_results: dict[str, dict[str, Any]] = {}
+        self.measure_with(class_counts, many=many, few=few, distance=loss.distance)
         self.images_seen = 0
         self.stage: Stage = schedule.stage_at(0)
         self._entered: str | None = None
-        self._measures_ncm = False
         # Equal on all ranks by construction: DDP need not send them again at every step.
         self._ddp_params_and_buffers_to_ignore = ["centroids", "centroid_counts", "total_variance", "effective_dim"]
         for name, classifier in self.classifiers.items():
@@ -110,7 +104,11 @@ class DROLTModule(pl.LightningModule):
 
     def embed(self, images: Tensor) -> Tensor:
         """Features (B, D) of images (B, ...), as the loss measures them and centroids are means of them."""
-        return self.loss.normalise(self.features(images))
+        return self.to_measured(self.features(images))
+
+    def to_measured(self, features: Tensor) -> Tensor:
+        """Features as the loss measures them."""
+        return self.loss.normalise(features)
 
     def features(self, images: Tensor) -> Tensor:
         """Features (B, D) of images (B, ...), as the classifier takes them."""
@@ -197,6 +195,11 @@ class DROLTModule(pl.LightningModule):
         self.centroids.copy_(torch.where(present, moved, self.centroids))
         return self.centroids
 
+    def has_current_centroids(self) -> bool:
+        """Whether centroids are there, and are those of the weights in force."""
+        refreshed = self.needs_centroids(self.current_epoch) or not self.stage.trains("backbone")
+        return refreshed and bool(self.centroid_counts.any())
+
     # ---- training ----
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -265,49 +268,6 @@ class DROLTModule(pl.LightningModule):
         # Every rank's share of a global batch is equal in size (data.samplers).
         self.images_seen += len(batch[1]) * self.trainer.world_size
 
-    # ---- evaluation ----
-
-    def on_validation_epoch_start(self) -> None:
-        broadcast_buffers(self.backbone)
-        self.evaluator.reset()
-        # Centroids of other weights than these would say nothing.
-        current = self.needs_centroids(self.current_epoch) or not self.stage.trains("backbone")
-        self._measures_ncm = current and bool(self.centroid_counts.any())
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._measure(self.evaluator, batch)
-
-    def _measure(self, evaluator: Evaluator, batch: tuple[Tensor, Tensor]) -> None:
-        images, targets = batch
-        features = self.features(images)
-        centroids = (self.centroids, self.centroid_counts) if self._measures_ncm else None
-        evaluator.update(self.classifier(features), self.loss.normalise(features), targets, centroids)
-
-    def on_validation_epoch_end(self) -> None:
-        result = {name: value for name, value in self.evaluator.compute().items() if not value.ndim}
-        self.log_dict({f"val/{name}": value for name, value in result.items() if not bool(value.isnan())})
-
-    def on_test_epoch_start(self) -> None:
-        self._measures_ncm = bool(self.centroid_counts.any())
-        self.test_names = self.test_names or ["test"]
-        counts = self.evaluator.accuracy.class_counts.tolist()
-        self.test_evaluators = [
-            Evaluator(
-                counts,
-                many=self.evaluator.accuracy.many,
-                few=self.evaluator.accuracy.few,
-                distance=self.evaluator.distance,
-            ).to(self.device)
-            for _ in self.test_names
-        ]
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._measure(self.test_evaluators[dataloader_idx], batch)
-
-    def on_test_epoch_end(self) -> None:
-        measured = zip(self.test_names, self.test_evaluators, strict=True)
-        self.test_results = {name: plain(evaluator.compute()) for name, evaluator in measured}
-
     # ---- checkpoints ----
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -320,29 +280,3 @@ class DROLTModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.images_seen = checkpoint["drolt_pl"]["images_seen"]
-
-
-def load_model(checkpoint: str | Path) -> nn.Sequential:
-    """Backbone and classifier of a checkpoint as one plain module, images -> logits, without Lightning or Hydra.
-
-    Args:
-        checkpoint: A file of a run's `checkpoints/` folder; its stage decides the classifier.
-
-    Returns:
-        `nn.Sequential(backbone, classifier)` in eval mode.
-    """
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    meta = state["drolt_pl"]
-    backbone = _build(meta["recipe"]["backbone"])
-    classifier = _build(meta["recipe"]["classifiers"][meta["classifier"]])
-    for part, prefix in ((backbone, "backbone."), (classifier, f"classifiers.{meta['classifier']}.")):
-        weights = state["state_dict"].items()
-        part.load_state_dict({key.removeprefix(prefix): value for key, value in weights if key.startswith(prefix)})
-    return nn.Sequential(backbone, classifier).eval()
-
-
-def _build(spec: Mapping[str, Any]) -> nn.Module:
-    home, name = spec["_target_"].rsplit(".", 1)
-    kwargs = {key: value for key, value in spec.items() if key != "_target_"}
-    built: nn.Module = getattr(import_module(home), name)(**kwargs)
-    return built

@@ -144,21 +144,25 @@ def worst_nll(z: Tensor, mu: Tensor, eps: Tensor, temperature: Tensor, member: T
     return best
 
 
-def gathered_step(rank: int, world: int, options: dict[str, Any], batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Loss and gradients of this rank's part of a batch, averaged over the ranks as DDP does with them."""
+def gathered_steps(
+    rank: int, world: int, choices: list[dict[str, Any]], batch: tuple[Tensor, ...]
+) -> list[tuple[Tensor, ...]]:
+    """For each choice of options: loss and gradients of this rank's part of the batch, averaged over ranks like DDP."""
     features, targets, centroids, class_counts, matrix = batch
-    loss = DROLTLoss(len(centroids), centroids.shape[1], class_counts, gather=True, **options).double()
-    loss.set_statistics(torch.ones(len(centroids)), 2.0)
-    model = torch.nn.Linear(*matrix.T.shape, bias=False).double()
-    model.weight.data.copy_(matrix)
     mine = slice(rank * len(targets) // world, (rank + 1) * len(targets) // world)
-    value = loss(model(features[mine]), targets[mine], centroids)
-    value.backward()
-    found = [value.detach(), model.weight.grad, *(parameter.grad for parameter in loss.parameters())]
-    if world > 1:
-        for tensor in found:
-            dist.all_reduce(tensor)
-    return (*(tensor / world for tensor in found), loss.updates)
+    steps = []
+    for options in choices:
+        loss = DROLTLoss(len(centroids), centroids.shape[1], class_counts, gather=True, **options)
+        loss.set_statistics(torch.ones(len(centroids)), 2.0)
+        weight = matrix.clone().requires_grad_()
+        value = loss(features[mine] @ weight, targets[mine], centroids)
+        value.backward()
+        found = [value.detach(), weight.grad, *(parameter.grad for parameter in loss.parameters())]
+        if world > 1:
+            for tensor in found:
+                dist.all_reduce(tensor)
+        steps.append((*(tensor / world for tensor in found), loss.updates))
+    return steps
 
 
 def unequal_batches(rank: int, world: int) -> str:

@@ -1,13 +1,14 @@
 """A run resumed at any epoch equals the uninterrupted one, bit for bit; a run can start after another's stage."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from images import write_image_tree
-from running import train_here
+from running import SHORT, command, train_here
 
 EPOCHS = 6
 
@@ -76,6 +77,23 @@ def test_a_finished_run_is_only_evaluated_again(tmp_path: Path) -> None:
     again = train_here(tmp_path / "run", f"resume={tmp_path / 'run'}")
     assert again["test"] == first["test"]
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_resume_as_a_command(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert command(*SHORT, "loss.eps=2", f"hydra.run.dir={run}").returncode == 0
+    whole = json.loads((run / "results.json").read_text())
+    config = (run / ".hydra" / "config.yaml").read_bytes()
+    # As if it had been stopped when the second stage began.
+    (run / "results.json").unlink()
+    shutil.copyfile(run / "checkpoints" / "ce_warmup.ckpt", run / "checkpoints" / "last.ckpt")
+    done = command(f"resume={run}", "trainer.log_every_n_steps=7")
+    assert done.returncode == 0, done.stderr
+    again = json.loads((run / "results.json").read_text())
+    for key in ("stages", "test", "eps", "images_seen", "overrides", "command"):
+        assert again[key] == whole[key]
+    assert (run / ".hydra" / "config.yaml").read_bytes() == config
+    assert (run / ".hydra" / "resume_0").is_dir()
 
 
 def test_init_from_skips_the_stages_that_another_run_trained(tmp_path: Path) -> None:

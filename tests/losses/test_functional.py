@@ -75,6 +75,17 @@ def test_agrees_with_loops_in_float32_at_every_scale(
     assert value.tolist() == pytest.approx(reference_robust(*batch, **options), rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_float32_samples_at_almost_equal_distances(bound: str) -> None:
+    # Distances of 1e4 that differ by 1e-3: computed in float32, they and the loss would be noise at T = 0.01.
+    directions = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
+    z = 1e4 * directions / directions.norm(dim=1, keepdim=True)
+    rest = torch.tensor([0, 1, 0, 1, 1, 0, 1, 0]), torch.zeros(2, 32), torch.tensor([0.0, 1e-3])
+    options = {"temperature": 0.01, "bound": bound, "distance": "euclidean"}
+    expected = reference_robust(z, *rest, **options)
+    assert robust_loss(z, *rest, **options).tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_keys_weights_and_positions() -> None:
     z, y, centroids, eps = random_batch(3, [2, 0, 1, 0, 2, 1, 0], 3, 4, torch.float64)
     weights = torch.rand(7, generator=torch.Generator().manual_seed(1)) + 0.5
@@ -307,7 +318,7 @@ def test_a_zero_vector_has_a_direction_without_infinities() -> None:
 def test_share_of_the_second_branch() -> None:
     z, y, mu = torch.tensor([[0.0], [1.0], [-1.0]]), torch.tensor([0, 1, 1]), torch.tensor([[0.0], [0.5]])
     # Pairs (i, j): d_i - d_j + 2 eps against |z_i - z_j|; query 0 from 0, queries 1 and 2 from 0.5.
-    # (0,1) and (0,2): -1 + 2 eps | 1. (1,0): 0 + 2 eps | 1. (1,2): -1 + 2 eps | 2. (2,0): 1 + 2 eps | 1. (2,1): the same | 2
+    # (0,1), (0,2): -1 + 2 eps, 1. (1,0): 2 eps, 1. (1,2): -1 + 2 eps, 2. (2,0): 1 + 2 eps, 1. (2,1): 1 + 2 eps, 2.
     for eps, share in ((0.1, 1 / 6), (0.6, 3 / 6), (1.1, 5 / 6), (2.0, 1.0)):
         assert float(second_branch_share(z, y, mu, torch.full((2,), eps))) == pytest.approx(share)
 

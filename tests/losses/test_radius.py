@@ -41,9 +41,9 @@ def test_log_cdf_equals_scipy_where_that_is_finite(dim: float) -> None:
     x = torch.logspace(-6, 6, 400, dtype=torch.float64)
     x = torch.cat([x, dim * torch.linspace(0.3, 3, 400, dtype=torch.float64)])  # around the mean
     expected = torch.from_numpy(chi2.logcdf(x.numpy(), dim))
-    compared = expected.isfinite() & (expected > -600)
+    compared = expected.isfinite() & (expected > -600)  # 1e-8 is the accuracy of torch's incomplete gamma function
     assert int(compared.sum()) > 300
-    torch.testing.assert_close(log_chi2_cdf(x, double(dim))[compared], expected[compared], rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(log_chi2_cdf(x, double(dim))[compared], expected[compared], rtol=1e-8, atol=1e-14)
 
 
 @pytest.mark.parametrize("dim", DIMS)
@@ -77,12 +77,12 @@ def test_log_cdf_gradient(dim: float) -> None:
 
 
 def test_ball_probability_in_many_dimensions() -> None:
-    # D = 2048, n = 5, eps = 0.1, unit variance in each dimension: p is about exp(-5900)
+    # D = 2048, n = 5, eps = 0.1, unit variance in each dimension: p is about exp(-9856)
     eps = torch.full((1,), 0.1, requires_grad=True)
     value = log_ball_probability(eps, torch.tensor([5]), torch.tensor([2048.0]), torch.tensor(2048.0))
     value.sum().backward()
     assert eps.grad is not None
-    assert -1e4 < float(value.detach()) < -1e3
+    assert float(value.detach()) == pytest.approx(-9856, abs=1)
     assert float(eps.grad) == pytest.approx(2048 / 0.1, rel=0.01)  # p ~ eps^D near zero
 
 
@@ -111,7 +111,7 @@ def test_quantile_equals_scipy(probability: float, dim: float) -> None:
 def test_coverage_radius_has_that_coverage(coverage: float, dim: float, variance: float) -> None:
     counts, variances, nu = torch.tensor([1, 7, 500]), double(variance, 2 * variance, variance / 3), double(dim)
     radii = coverage_radius(coverage, counts, variances, nu)
-    assert log_ball_probability(radii, counts, variances, nu).exp().tolist() == pytest.approx([coverage] * 3, rel=1e-9)
+    assert log_ball_probability(radii, counts, variances, nu).exp().tolist() == pytest.approx([coverage] * 3, rel=1e-8)
 
 
 def test_coverage_of_sampled_centroids() -> None:
