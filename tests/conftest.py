@@ -1,9 +1,18 @@
 """Settings of every test."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 import torch
 
 # The models are small, and test processes share the cores with the ranks and commands they start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _keep_denormals() -> Iterator[None]:
+    """A run sets flush-denormal for the whole process; hypothesis needs the small numbers back."""
+    yield
+    torch.set_flush_denormal(False)

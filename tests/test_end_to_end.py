@@ -126,7 +126,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         train_here(tmp_path, "schedule.stages.ce_warmup.lr=1e20")
 
 
-def test_flush_denormal_is_set(finished: Any) -> None:
+def test_flush_denormal_is_set(tmp_path: Path) -> None:
+    train_here(tmp_path)
     tiny = torch.tensor([1e-38]) * 1e-3
     assert tiny.item() == 0
 
