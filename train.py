@@ -39,6 +39,8 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     # Lightning walks its batches with a check that torch deprecates; nothing a user could mend.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # the progress bar says the rest
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
     seed_everything(config.seed, verbose=False)
     datamodule, module, trainer = assemble(config, run_dir)
     checkpoints = run_dir / "checkpoints"

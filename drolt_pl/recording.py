@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
+from rich.console import Console
 
 
 class StageCheckpoint(Checkpoint):
@@ -86,7 +87,8 @@ class MetricsFile(Checkpoint):
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         images = getattr(pl_module, "images_seen", None)
         stage = self.stage_name(pl_module)
-        row = {"epoch": trainer.current_epoch, "stage_name": stage, "images_seen": images, **metrics}
+        row = {"epoch": trainer.current_epoch, "stage_name": stage, "images_seen": None, **metrics}
+        row["images_seen"] = images  # whole, where a callback has logged it as a float
         rows = [old for old in self._read() if int(old["epoch"]) < trainer.current_epoch]
         rows.append({key: str(value) for key, value in row.items()})
         columns = list(dict.fromkeys([*row, *(key for old in rows for key in old)]))
@@ -116,23 +118,22 @@ class StageProgressBar(RichProgressBar):
     Where standard output is no terminal, one plain line an epoch takes its place.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        if not Console().is_terminal:
+            self.disable()
+
     def _get_train_description(self, current_epoch: int) -> str:
         stage = MetricsFile.stage_name(self.trainer.lightning_module)
         return f"{stage} {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        if trainer.is_global_zero and self._console is not None and not self._console.is_terminal:
+        if trainer.is_global_zero and not self.is_enabled:
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
             keys = ("train/loss", "train/acc", "val/acc", "val/acc_ncm")
             shown = "  ".join(f"{key} {metrics[key]:.4f}" for key in keys if key in metrics)
-            line = f"{self._get_train_description(trainer.current_epoch)}  {shown}"
-            self._console.print(line, highlight=False, soft_wrap=True)
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._console is not None and not self._console.is_terminal:
-            self.disable()
-        super().on_test_start(trainer, pl_module)
+            print(f"{self._get_train_description(trainer.current_epoch)}  {shown}", flush=True)
 
     def track(self, batches: Iterable[Any], description: str) -> Iterator[Any]:
         """Passes `batches` on, counting them in a line of the bar."""
