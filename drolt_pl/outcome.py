@@ -25,7 +25,7 @@ def measure(trainer: Any, module: Any, datamodule: Any, checkpoints: Path, *, se
         selects: Whether the best validation epoch of the last stage is the result, else its last epoch.
 
     Returns:
-        `stages`, `test`, `test_pool`, `val` and `selected` (stage, epoch) of the results.
+        `stages`, `test`, `test_pool`, `val`, `selected` (stage, epoch) and `skipped_files` of the results.
     """
     loaders = {
         "train": datamodule.centroid_dataloader(),
@@ -57,7 +57,16 @@ def measure(trainer: Any, module: Any, datamodule: Any, checkpoints: Path, *, se
         "test": final["test"],
         "test_pool": _without_classes(final["test_pool"]),
         "val": _without_classes(final["val"]),
+        "skipped_files": _skipped_files(trainer, datamodule),
     }
+
+
+def _skipped_files(trainer: Any, datamodule: Any) -> list[str]:
+    """The files that dataset.on_corrupt=skip went past, on any rank; printed, so that nobody overlooks them."""
+    skipped: list[str] = datamodule.skipped_files()
+    if skipped and trainer.is_global_zero:
+        print(f"dataset.on_corrupt=skip went past {len(skipped)} unreadable files:", *skipped, sep="\n  ")
+    return skipped
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from drolt_pl.data.base import LongTailDataModule
+from drolt_pl.data.folder import ImageFolderLT
 from drolt_pl.data.sources import ArraySource, Catalogue
 
 
@@ -51,6 +52,16 @@ def at_epoch(module: LongTailDataModule, epoch: int, rank: int = 0, world_size: 
         fit_loop=SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=epoch))),
     )
     return module
+
+
+def skipped_on_rank(rank: int, world: int, root: Path) -> list[str]:
+    """The skipped files that a rank of a process group learns of, its own half of the images read."""
+    settings = {"imbalance_ratio": None, "protocol": "published", "loader": "workers"}
+    module = ImageFolderLT(root=root, image_size=4, on_corrupt="skip", **settings)
+    for _ in at_epoch(module, 0, rank, world).centroid_dataloader():
+        pass
+    assert len(module._images.unreadable) == 1
+    return module.skipped_files()
 
 
 def pixel_hash(loader: Iterable[tuple[Tensor, Tensor]]) -> str:

@@ -9,7 +9,8 @@ from running import HOME, composed
 from drolt_pl.schedule import Schedule
 
 GROUPS = sorted(path for path in (HOME / "conf").iterdir() if path.is_dir())
-CHOICES = [f"{group.name}={file.stem}" for group in GROUPS for file in sorted(group.rglob("*.yaml"))]
+FILES = [file for group in GROUPS for file in sorted(group.rglob("*.yaml"))]
+CHOICES = [f"{file.parent.relative_to(HOME / 'conf').as_posix()}={file.stem}" for file in FILES]
 
 
 def _readme_lines() -> list[str]:

@@ -1,18 +1,20 @@
 """The `drolt` command: keep finished runs and make the result tables from them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
 
+from drolt_pl.cli.data import app as data_app
+from drolt_pl.cli.errors import one_sentence
+
 app = typer.Typer(
-    help="Result tables of drolt_pl: keep finished runs, write RESULTS.md. Training is `python train.py`.",
+    help="Data sets and result tables of drolt_pl. Training is `python train.py`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(data_app, name="data")
 Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]
 
 
@@ -30,7 +32,7 @@ def results(
     from drolt_pl.report.page import render_readme, render_results
     from drolt_pl.report.records import write_atomically
 
-    with _one_sentence():
+    with one_sentence():
         pages = {out: render_results(root)}
         if readme is not None:
             pages[readme] = render_readme(readme.read_text(encoding="utf-8"), root)
@@ -55,7 +57,7 @@ def keep(
     from drolt_pl.report.keep import keep_run
     from drolt_pl.report.records import load_results
 
-    with _one_sentence():
+    with one_sentence():
         if name is None:
             run = load_results(run_dir / "results.json")
             name = f"{run['dataset']}/{run.get('name') or run['method']}/seed{run['seed']}"
@@ -69,18 +71,3 @@ def keep(
 def main() -> None:
     """Entry point of the `drolt` command."""
     app()
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except ValueError as error:
-        _fail(str(error))
-
-
-def _fail(sentence: str) -> None:
-    typer.echo(f"error: {sentence}", err=True)
-    raise typer.Exit(1)

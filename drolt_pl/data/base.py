@@ -8,17 +8,18 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from pytorch_lightning.loops.progress import _ProcessedTracker
-from torch import Tensor
 
-from drolt_pl.data.loaders import LOADERS, BatchLoader, BatchSource, CropSeeds, MemoryBatches, WorkerBatches
-from drolt_pl.data.longtail import PARTS, IntArray, Split, SplitRules, make_split, require_int
-from drolt_pl.data.samplers import StageSampling, instance_plan, stage_sampler
+from drolt_pl.data.loaders import BatchLoader, CropSeeds
+from drolt_pl.data.longtail import SplitRules, require_int
+from drolt_pl.data.plan import StageSampling, instance_plan, stage_progress
+from drolt_pl.data.samplers import stage_sampler
 from drolt_pl.data.seeding import torch_generator
 from drolt_pl.data.sources import Catalogue
+from drolt_pl.data.split import Split, make_split
+from drolt_pl.data.store import LOADERS, SKIPS, ImageStore
 from drolt_pl.data.transforms import Augment, BatchTransform
-
-MEMORY_LIMIT = 2 * 1024**3  # bytes of decoded images up to which `loader=auto` holds them
 
 
 class LongTailDataModule(pl.LightningDataModule):
@@ -31,13 +32,14 @@ class LongTailDataModule(pl.LightningDataModule):
 
     Args:
         mean, std: Per channel, of pixel values in [0, 1].
-        protocol, imbalance_ratio, profile, n_max, class_order, val_per_class, test_per_class, split_seed: See
-            `SplitRules`.
+        protocol, imbalance_ratio, profile, n_max, class_order, subset, val_per_class, test_per_class, split_seed:
+            See `SplitRules`.
         batch_size: Training images a step over *all* processes.
         eval_batch_size: Images a step of each process in evaluation and in the centroid pass.
         loader: `memory` holds the decoded images on the training device, `workers` decodes them for every epoch,
             `auto` is `memory` up to 2 GB of decoded images.
         num_workers: Processes of the `workers` loader.
+        on_corrupt: `error` stops at an image that cannot be read and names it; `skip` goes on, see `ImageStore`.
         augment: Takes uint8 images (B, C, H, W) and a generator, gives the same shape; None for no augmentation.
         crop_padding, flip: Facts of the data set for augmentations to refer to (`${dataset.crop_padding}`): how far
             its images may be shifted, and whether a mirrored one is still of its class. Not used here.
@@ -69,6 +71,7 @@ class LongTailDataModule(pl.LightningDataModule):
         profile: str = "exp",
         n_max: int | None = None,
         class_order: str = "label",
+        subset: str = "seeded",
         val_per_class: int = 20,
         test_per_class: int = 20,
         split_seed: int = 0,
@@ -76,6 +79,7 @@ class LongTailDataModule(pl.LightningDataModule):
         eval_batch_size: int = 512,
         loader: str = "auto",
         num_workers: int = 0,
+        on_corrupt: str = "error",
         augment: Augment | None = None,
         crop_padding: int = 4,
         flip: bool = True,
@@ -89,6 +93,7 @@ class LongTailDataModule(pl.LightningDataModule):
             profile=profile,
             n_max=n_max,
             class_order=class_order,
+            subset=subset,
             val_per_class=val_per_class,
             test_per_class=test_per_class,
             split_seed=split_seed,
@@ -103,15 +108,17 @@ class LongTailDataModule(pl.LightningDataModule):
             raise ValueError(f"std must be > 0 for every channel, got {list(std)}")
         if loader not in LOADERS:
             raise ValueError(f"loader must be one of {LOADERS}, got {loader!r}")
+        if on_corrupt not in SKIPS:
+            raise ValueError(f"on_corrupt must be one of {SKIPS}, got {on_corrupt!r}")
         self.mean, self.std = list(mean), list(std)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.loader, self.num_workers = loader, num_workers
+        self.loader, self.num_workers, self.on_corrupt = loader, num_workers, on_corrupt
         self.augment, self.crop_padding, self.flip = augment, crop_padding, flip
         self.seed = seed
         self.test_pool = test_pool
         self.plan: Callable[[int], StageSampling] = instance_plan
         self._catalogue: Catalogue | None = None
-        self._resident: dict[str, tuple[Tensor, Tensor]] = {}
+        self._store: ImageStore | None = None
 
     @abstractmethod
     def catalogue(self) -> Catalogue:
@@ -133,6 +140,9 @@ class LongTailDataModule(pl.LightningDataModule):
         self.num_classes, self.class_names = len(found.class_names), list(found.class_names)
         self.class_counts = self.split.class_counts.tolist()
         self._catalogue = found
+        self._store = ImageStore(
+            found, self.split, loader=self.loader, num_workers=self.num_workers, on_corrupt=self.on_corrupt
+        )
 
     def split_record(self) -> dict[str, Any]:
         """Which images train, validate and test, as plain JSON values."""
@@ -141,11 +151,20 @@ class LongTailDataModule(pl.LightningDataModule):
             "protocol": self.rules.protocol,
             "split_seed": self.rules.split_seed,
             "class_order": self.rules.class_order,
+            "subset": self.rules.subset,
             "imbalance_ratio": self.rules.imbalance_ratio,
             "profile": self.rules.profile if self.rules.imbalance_ratio is not None else None,
             "class_names": self.class_names,
             **self.split.record(),
         }
+
+    def skipped_files(self) -> list[str]:
+        """Images met so far, by any rank, that `on_corrupt=skip` went past, sorted; to be asked by all ranks."""
+        found: list[list[int]] = [sorted(self._images.unreadable)]
+        if dist.is_available() and dist.is_initialized():
+            found = [[] for _ in range(dist.get_world_size())]
+            dist.all_gather_object(found, sorted(self._images.unreadable))
+        return sorted({os.fsdecode(self._found.names[index]) for indices in found for index in indices})
 
     def train_dataloader(self) -> BatchLoader:
         """The loader of the epoch that the trainer is about to run."""
@@ -156,6 +175,7 @@ class LongTailDataModule(pl.LightningDataModule):
         sampler = stage_sampler(
             self.plan(epoch),
             self._found.targets[self.split.train],
+            progress=stage_progress(self.plan, epoch),
             seed=self.seed,
             epoch=epoch,
             rank=rank,
@@ -165,9 +185,8 @@ class LongTailDataModule(pl.LightningDataModule):
         crops = None
         if self._found.source.random_crop:
             crops = CropSeeds(key=(self.seed, epoch), positions=sampler.positions)
-        batches = self._batches("train", sampler.indices(), self.batch_size // world_size, crops)
         return BatchLoader(
-            batches,
+            self._images.training_batches(sampler.indices(), self.batch_size // world_size, self._device(), crops),
             BatchTransform(self.mean, self.std, self.augment),
             lambda: torch_generator("augment", self.seed, epoch, rank),
         )
@@ -198,49 +217,21 @@ class LongTailDataModule(pl.LightningDataModule):
         if not num_images:
             return None
         rank, world_size = self._rank()
-        batches = self._batches(part, np.arange(rank, num_images, world_size), self.eval_batch_size, None)
+        rows = np.arange(rank, num_images, world_size)
+        batches = self._images.evaluation_batches(part, rows, self.eval_batch_size, self._device())
         return BatchLoader(batches, BatchTransform(self.mean, self.std), torch.Generator)
-
-    def _batches(self, part: str, rows: IntArray, batch_size: int, crops: CropSeeds | None) -> BatchSource:
-        """Batches of rows of one part of the split."""
-        indices: IntArray = getattr(self.split, part)
-        if self._in_memory():
-            images, targets = self._in_memory_part(part)
-            return MemoryBatches(images, targets, rows, batch_size)
-        return WorkerBatches(
-            self._found.source,
-            indices[rows],
-            self._found.targets[indices[rows]],
-            batch_size=batch_size,
-            num_workers=self.num_workers,
-            device=self._device(),
-            crops=crops,
-        )
-
-    def _in_memory(self) -> bool:
-        if self.loader != "auto":
-            return self.loader == "memory"
-        num_images = sum(len(getattr(self.split, part)) for part in PARTS)
-        fits = num_images * int(np.prod(self._found.source.shape)) <= MEMORY_LIMIT
-        return fits and not self._found.source.random_crop
-
-    def _in_memory_part(self, part: str) -> tuple[Tensor, Tensor]:
-        """uint8 images and targets of one part on the training device, decoded when first asked for."""
-        device = self._device()
-        if part not in self._resident:
-            indices = getattr(self.split, part)
-            images = self._found.source.fetch(indices, threads=min(8, os.cpu_count() or 1))
-            self._resident[part] = (images, torch.from_numpy(self._found.targets[indices]))
-        images, targets = self._resident[part]
-        if images.device != device:
-            self._resident[part] = (images.to(device), targets.to(device))
-        return self._resident[part]
 
     @property
     def _found(self) -> Catalogue:
         if self._catalogue is None:
             raise RuntimeError("call setup() before asking for a loader")
         return self._catalogue
+
+    @property
+    def _images(self) -> ImageStore:
+        if self._store is None:
+            raise RuntimeError("call setup() before asking for a loader")
+        return self._store
 
     def _epoch(self) -> int:
         # Not trainer.current_epoch: when a resumed run asks for its first loader, that one is still off by one

@@ -44,6 +44,7 @@ class ImageFileDataModule(LongTailDataModule):
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
             raise FileNotFoundError(f"root: folder {str(root)!r} does not exist; give the folder of the images")
+        scan(self.root)  # a folder that may not be read is said now
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size must be >= 1, or null to keep the images' size, got {image_size}")
         if train_crop not in TRAIN_CROPS:
@@ -96,7 +97,7 @@ class ImageFolderLT(ImageFileDataModule):
 
     def catalogue(self) -> Catalogue:
         train_root = self.root / str(self.dirs["train"])
-        class_names = sorted(entry.name for entry in os.scandir(train_root) if _is_class(entry))
+        class_names = sorted(entry.name for entry in scan(train_root) if _is_class(entry))
         if len(class_names) < 2:
             raise ValueError(
                 f"root: {str(train_root)!r} has {len(class_names)} class folders; put the images of each class into "
@@ -110,7 +111,7 @@ class ImageFolderLT(ImageFileDataModule):
             directory = self.dirs[part]
             if directory is None:
                 continue
-            found = sorted(entry.name for entry in os.scandir(self.root / directory) if _is_class(entry))
+            found = sorted(entry.name for entry in scan(self.root / directory) if _is_class(entry))
             for class_name in found:
                 if class_name not in class_ids:
                     raise ValueError(
@@ -137,13 +138,22 @@ class ImageFolderLT(ImageFileDataModule):
         )
 
 
+def scan(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, or an error that names the folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise OSError(f"root: folder {str(folder)!r} cannot be read ({error.strerror}); allow it, or move it") from None
+
+
 def _is_class(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir() and not entry.name.startswith(".")
 
 
 def _image_files(folder: Path, prefix: str) -> Iterator[str]:
     """Paths of the images at any depth below a folder, each with the prefix and forward slashes."""
-    for entry in os.scandir(folder):
+    for entry in scan(folder):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():

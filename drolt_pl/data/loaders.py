@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from drolt_pl.data.longtail import IntArray
+from drolt_pl.data.readable import OnCorrupt, fetch_readable, none_readable, stand_ins
 from drolt_pl.data.sources import ImageError, ImageSource
-
-LOADERS = ("auto", "memory", "workers")
 
 
 class BatchSource(Protocol):
@@ -85,59 +84,97 @@ class CropSeeds:
     positions: IntArray
 
 
-class _DecodedBatches(Dataset[tuple[Tensor, Tensor] | ImageError]):
+class Part(NamedTuple):
+    """One part of the split: row r is image `indices[r]` of the source, of class `targets[r]`."""
+
+    source: ImageSource
+    indices: IntArray
+    targets: IntArray
+
+
+class Batch(NamedTuple):
+    """What a worker hands over."""
+
+    images: Tensor  # uint8, (b, C, H, W)
+    targets: Tensor  # int64, (b,)
+    unreadable: list[int]  # rows met that cannot be read
+
+
+class _DecodedBatches(Dataset[Batch | ImageError]):
     """A data set whose items are whole batches, so that a worker hands over one tensor a batch.
 
-    An unreadable image is handed over as well: raised in a worker, its sentence would arrive inside a traceback.
+    What stops the run is handed over as well: raised in a worker, its sentence would arrive inside a traceback.
     """
 
     def __init__(
-        self, source: ImageSource, indices: IntArray, targets: IntArray, batch_size: int, crops: CropSeeds | None
+        self, part: Part, rows: IntArray, batch_size: int, crops: CropSeeds | None, on_corrupt: OnCorrupt
     ) -> None:
-        self.source, self.indices, self.targets, self.batch_size = source, indices, targets, batch_size
-        self.crops = crops
+        self.part, self.rows, self.batch_size = part, rows, batch_size
+        self.crops, self.on_corrupt = crops, on_corrupt
 
     def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
+        return -(-len(self.rows) // self.batch_size)
 
-    def __getitem__(self, batch: int) -> tuple[Tensor, Tensor] | ImageError:
-        rows = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-        keys = None
+    def __getitem__(self, batch: int) -> Batch | ImageError:
+        places = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        rows, keys = self.rows[places], None
         if self.crops is not None:
-            keys = [(*self.crops.key, int(position)) for position in self.crops.positions[rows]]
+            keys = [(*self.crops.key, int(position)) for position in self.crops.positions[places]]
         try:
-            return self.source.fetch(self.indices[rows], keys), torch.from_numpy(self.targets[rows])
+            if self.on_corrupt != "error":
+                return self._readable(rows, keys)
+            images = self.part.source.fetch(self.part.indices[rows], keys)
+            return Batch(images, torch.from_numpy(self.part.targets[rows]), [])
         except ImageError as error:
             return error
+
+    def _readable(self, rows: IntArray, keys: list[tuple[int, ...]] | None) -> Batch:
+        source, indices, targets = self.part
+        images, readable = fetch_readable(source, indices[rows], keys)
+        unreadable: list[int] = rows[~readable].tolist()
+        if self.on_corrupt == "replace":
+            for place in np.flatnonzero(~readable):
+                key = None if keys is None else keys[place : place + 1]
+                for row in stand_ins(int(rows[place]), targets):
+                    image, found = fetch_readable(source, indices[[row]], key)
+                    if found[0]:
+                        images[place], readable[place] = image[0], True
+                        break
+                    unreadable.append(row)
+                else:
+                    raise none_readable(targets[rows[place]])
+        return Batch(images[torch.from_numpy(readable)], torch.from_numpy(targets[rows[readable]]), unreadable)
 
 
 class WorkerBatches:
     """Batches decoded by worker processes (or here, with 0 workers), then moved to the device.
 
     Args:
-        source: Decodes.
-        indices: Images in the order of the batches, (n,).
-        targets: Their classes, (n,).
+        part: The images.
+        rows: Rows of the part in the order of the batches, (n,).
         batch_size: Images a batch; the last may be smaller.
         num_workers: Processes.
         device: Where the batches go, as uint8.
         crops: Seeds of random crops, or None for the evaluation view.
+        on_corrupt: What becomes of an image that cannot be read.
+        report: Told the rows met that cannot be read.
     """
 
     def __init__(
         self,
-        source: ImageSource,
-        indices: IntArray,
-        targets: IntArray,
+        part: Part,
+        rows: IntArray,
         *,
         batch_size: int,
         num_workers: int,
         device: torch.device,
         crops: CropSeeds | None = None,
+        on_corrupt: OnCorrupt = "error",
+        report: Callable[[list[int]], None] = lambda rows: None,
     ) -> None:
-        self.device = device
-        self.loader: DataLoader[tuple[Tensor, Tensor] | ImageError] = DataLoader(
-            _DecodedBatches(source, indices, np.asarray(targets, np.int64), batch_size, crops),
+        self.device, self.report = device, report
+        self.loader: DataLoader[Batch | ImageError] = DataLoader(
+            _DecodedBatches(part, rows, batch_size, crops, on_corrupt),
             batch_size=None,
             num_workers=num_workers,
             pin_memory=device.type == "cuda",
@@ -152,5 +189,10 @@ class WorkerBatches:
         for batch in self.loader:
             if isinstance(batch, ImageError):
                 raise batch
-            images, targets = batch
-            yield images.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
+            if batch.unreadable:
+                self.report(batch.unreadable)
+            if len(batch.targets):
+                yield (
+                    batch.images.to(self.device, non_blocking=True),
+                    batch.targets.to(self.device, non_blocking=True),
+                )

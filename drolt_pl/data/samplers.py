@@ -2,91 +2,24 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
+from drolt_pl.data.longtail import IntArray
+from drolt_pl.data.plan import StageSampling, epoch_length, rank_positions
 from drolt_pl.data.seeding import numpy_generator
 
-IntArray = NDArray[np.int64]
-
-EPOCH_SIZES = ("dataset", "max_class")
-
-
-class StageSampling(Protocol):
-    """What the data side reads of a training stage."""
-
-    @property
-    def sampling(self) -> str:
-        """Key of `SAMPLERS`."""
-
-    @property
-    def samples_per_class(self) -> int:
-        """Images of one class in a row, read by class-aware sampling."""
-
-    @property
-    def epoch_size(self) -> str | int:
-        """`dataset` (N draws), `max_class` (n_max C draws) or a number of draws."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """The sampling of one stage as plain values; fields as in `StageSampling`."""
-
-    sampling: str = "instance"
-    samples_per_class: int = 4
-    epoch_size: str | int = "dataset"
-
-
-def instance_plan(epoch: int) -> StageSampling:
-    """Instance sampling in every epoch."""
-    return Sampling()
-
-
-def epoch_length(epoch_size: str | int, class_counts: IntArray) -> int:
-    """Draws of one epoch over all ranks, before it is cut to a multiple of the world size.
-
-    Args:
-        epoch_size: See `StageSampling.epoch_size`.
-        class_counts: Images per class present, (P,).
-    """
-    if epoch_size == "dataset":
-        return int(class_counts.sum())
-    if epoch_size == "max_class":  # the length of Kang et al.'s class-aware epoch
-        return int(class_counts.max()) * len(class_counts)
-    if isinstance(epoch_size, int) and not isinstance(epoch_size, bool) and epoch_size > 0:
-        return epoch_size
-    raise ValueError(f"epoch_size must be one of {EPOCH_SIZES} or a number of images > 0, got {epoch_size!r}")
-
-
-def rank_positions(length: int, *, batch_size: int, rank: int, world_size: int) -> IntArray:
-    """Places in the one-process stream that a rank takes: of every global batch its own contiguous slice.
-
-    So batch b of all ranks, put together in rank order, is batch b of a one-process run, and a block of one class
-    stays whole (a stride over ranks would tear it) if a rank's share of the batch is a multiple of it. The stream is
-    cut to a multiple of `world_size`: every rank has the same number of images and of batches.
-
-    Args:
-        length: Images in the one-process stream.
-        batch_size: Global batch, divisible by `world_size`.
-        rank: This process, in [0, world_size).
-        world_size: Number of processes.
-    """
-    if batch_size % world_size:
-        raise ValueError(f"batch_size={batch_size} must be divisible by the {world_size} processes that share it")
-    whole = length // batch_size * batch_size
-    full = np.arange(whole).reshape(-1, world_size, batch_size // world_size)[:, rank].reshape(-1)
-    last = (length - whole) // world_size
-    return np.concatenate([full, whole + rank * last + np.arange(last)])
+FloatArray = NDArray[np.float64]
 
 
 class EpochSampler(Sampler[int]):
     """One epoch's stream of positions into `targets`.
 
-    Memory is a few integers per image of the set and of the epoch, and only while the stream is drawn.
+    Beside `targets` it holds one array of integers, its rank's places in the stream; drawing takes a few more for as
+    long as it lasts.
 
     Args:
         targets: Class of every training image, (N,), integers >= 0; classes without images are never drawn.
@@ -116,8 +49,15 @@ class EpochSampler(Sampler[int]):
         self.positions = rank_positions(self.length, batch_size=batch_size, rank=rank, world_size=world_size)
 
     @classmethod
-    def for_stage(cls, stage: StageSampling, targets: ArrayLike, **where: Any) -> Self:
-        """The sampler with a stage's settings; `where` is seed, epoch, rank, world_size, batch_size."""
+    def for_stage(cls, stage: StageSampling, targets: ArrayLike, *, progress: float = 0.0, **where: Any) -> Self:
+        """The sampler with a stage's settings.
+
+        Args:
+            stage: The stage.
+            targets: See the class.
+            progress: Share of the stage that lies before the epoch, in [0, 1].
+            where: seed, epoch, rank, world_size, batch_size.
+        """
         return cls(targets, epoch_size=stage.epoch_size, **where)
 
     @abstractmethod
@@ -130,7 +70,7 @@ class EpochSampler(Sampler[int]):
         return self.draw(generator)[self.positions]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.indices().tolist())
+        return map(int, self.indices())
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -148,14 +88,79 @@ class InstanceSampler(EpochSampler):
         return np.concatenate([generator.permutation(len(self.targets)) for _ in range(passes)])[: self.length]
 
 
-class ClassBalancedSampler(EpochSampler):
-    """A class drawn uniformly, then one of its images uniformly, with replacement."""
+class ClassSampler(EpochSampler):
+    """A class drawn with its chance, then one of its images uniformly, with replacement."""
+
+    @abstractmethod
+    def chances(self) -> FloatArray | None:
+        """Chance of each class present, (P,), summing to 1; None if all have the same."""
 
     def draw(self, generator: np.random.Generator) -> IntArray:
         order, starts = self._by_class()
-        classes = generator.integers(len(starts), size=self.length)
+        classes = generator.choice(len(starts), size=self.length, p=self.chances())
         places: IntArray = starts[classes] + generator.integers(self.class_counts[classes])
         return order[places]
+
+
+class ClassBalancedSampler(ClassSampler):
+    """Every class equally often."""
+
+    def chances(self) -> None:
+        return None
+
+
+class SquareRootSampler(ClassSampler):
+    """Classes in proportion to the square root of their size (Mahajan et al. 2018; Kang et al. 2020)."""
+
+    def chances(self) -> FloatArray:
+        return _shares(np.sqrt(self.class_counts))
+
+
+class EffectiveNumberSampler(ClassSampler):
+    r"""Images weighted by the inverse of their class's effective number (Cui et al. 2019).
+
+    A class comes in proportion to \(n_c / E_c\) with \(E_c = (1 - \beta^{n_c}) / (1 - \beta)\): instance sampling
+    at \(\beta = 0\), class-balanced sampling towards \(\beta = 1\).
+
+    Args:
+        targets, kwargs: See `EpochSampler`.
+        beta: In [0, 1).
+    """
+
+    def __init__(self, targets: ArrayLike, *, beta: float = 0.9999, **kwargs: Any) -> None:
+        super().__init__(targets, **kwargs)
+        if not 0 <= beta < 1:
+            raise ValueError(f"beta must be in [0, 1), got {beta!r}")
+        self.beta = beta
+
+    def chances(self) -> FloatArray:
+        effective = (1 - self.beta**self.class_counts) / (1 - self.beta)
+        return _shares(self.class_counts / effective)
+
+
+class ProgressiveSampler(ClassSampler):
+    r"""From instance to class-balanced sampling in the course of a stage (Kang et al. 2020, "progressively balanced").
+
+    \(p_c = (1 - t) n_c / N + t / C\), t the share of the stage that lies before the epoch.
+
+    Args:
+        targets, kwargs: See `EpochSampler`.
+        progress: t, in [0, 1].
+    """
+
+    def __init__(self, targets: ArrayLike, *, progress: float, **kwargs: Any) -> None:
+        super().__init__(targets, **kwargs)
+        if not 0 <= progress <= 1:
+            raise ValueError(f"progress must be in [0, 1], got {progress!r}")
+        self.progress = progress
+
+    @classmethod
+    def for_stage(cls, stage: StageSampling, targets: ArrayLike, *, progress: float = 0.0, **where: Any) -> Self:
+        return cls(targets, epoch_size=stage.epoch_size, progress=progress, **where)
+
+    def chances(self) -> FloatArray:
+        by_class = self.progress / len(self.class_counts)
+        return _shares((1 - self.progress) * self.class_counts / self.class_counts.sum() + by_class)
 
 
 class ClassAwareSampler(EpochSampler):
@@ -173,7 +178,7 @@ class ClassAwareSampler(EpochSampler):
         self.samples_per_class = samples_per_class
 
     @classmethod
-    def for_stage(cls, stage: StageSampling, targets: ArrayLike, **where: Any) -> Self:
+    def for_stage(cls, stage: StageSampling, targets: ArrayLike, *, progress: float = 0.0, **where: Any) -> Self:
         return cls(targets, epoch_size=stage.epoch_size, samples_per_class=stage.samples_per_class, **where)
 
     def draw(self, generator: np.random.Generator) -> IntArray:
@@ -196,6 +201,11 @@ class ClassAwareSampler(EpochSampler):
         return stream
 
 
+def _shares(weights: FloatArray) -> FloatArray:
+    shares: FloatArray = weights / weights.sum()
+    return shares
+
+
 def _shuffle_within(groups: IntArray, generator: np.random.Generator) -> IntArray:
     """A permutation that moves entries only within their group; `groups` is sorted.
 
@@ -211,11 +221,14 @@ SAMPLERS: dict[str, type[EpochSampler]] = {
     "instance": InstanceSampler,
     "class_balanced": ClassBalancedSampler,
     "class_aware": ClassAwareSampler,
+    "square_root": SquareRootSampler,
+    "effective_number": EffectiveNumberSampler,
+    "progressive": ProgressiveSampler,
 }
 
 
 def stage_sampler(stage: StageSampling, targets: ArrayLike, **where: Any) -> EpochSampler:
-    """The sampler that a stage names; `where` is seed, epoch, rank, world_size, batch_size."""
+    """The sampler that a stage names; `where` is progress, seed, epoch, rank, world_size, batch_size."""
     if stage.sampling not in SAMPLERS:
         raise ValueError(f"sampling must be one of {tuple(SAMPLERS)}, got {stage.sampling!r}")
     return SAMPLERS[stage.sampling].for_stage(stage, targets, **where)

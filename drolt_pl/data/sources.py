@@ -1,7 +1,7 @@
 """Where pixels come from: arrays in memory, or files that are decoded when asked for."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,10 @@ class ImageError(ValueError):
     """An image that cannot be read or does not fit the others."""
 
 
+class UnreadableError(ImageError):
+    """An image file that is missing or damaged."""
+
+
 class ImageSource(Protocol):
     """Gives the pixels of images by index, all of one shape."""
 
@@ -36,7 +40,7 @@ class ImageSource(Protocol):
     def random_crop(self) -> bool:
         """Whether training images differ from epoch to epoch already when decoded."""
 
-    def fetch(self, indices: IntArray, crop_keys: Iterable[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
+    def fetch(self, indices: IntArray, crop_keys: Sequence[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
         """Images as uint8, (n, C, H, W).
 
         Args:
@@ -79,7 +83,7 @@ class ArraySource:
         self.images = images
         self.shape = (images.shape[3], images.shape[1], images.shape[2])
 
-    def fetch(self, indices: IntArray, crop_keys: Iterable[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
+    def fetch(self, indices: IntArray, crop_keys: Sequence[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
         return torch.from_numpy(self.images[indices]).permute(0, 3, 1, 2).contiguous()
 
 
@@ -111,7 +115,7 @@ class FileSource:
         else:
             self.shape = (3, image_size, image_size)
 
-    def fetch(self, indices: IntArray, crop_keys: Iterable[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
+    def fetch(self, indices: IntArray, crop_keys: Sequence[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
         channels, height, width = self.shape
         pixels = np.empty((len(indices), height, width, channels), np.uint8)
         keys = list(crop_keys) if crop_keys is not None and self.random_crop else [None] * len(indices)
@@ -138,9 +142,9 @@ class FileSource:
             with Image.open(path) as image:
                 return convert(image)
         except FileNotFoundError:
-            raise ImageError(f"root: image {path!r} does not exist; correct the root or the list") from None
+            raise UnreadableError(f"root: image {path!r} does not exist; correct the root or the list") from None
         except Exception as error:  # decoders raise far more than OSError on damaged bytes
-            raise ImageError(f"root: image {path!r} cannot be read ({error}); repair or remove it") from None
+            raise UnreadableError(f"root: image {path!r} cannot be read ({error}); repair or remove it") from None
 
     def _decode(self, index: int, crop_key: tuple[int, ...] | None) -> NDArray[np.uint8]:
         image = self._read(index, to_rgb)

@@ -10,6 +10,25 @@ from torch.nn import functional as F
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
+class Chain:
+    """Augmentations one after the other.
+
+    Args:
+        steps: See `Augment`.
+    """
+
+    def __init__(self, steps: Sequence[Augment]) -> None:
+        for step in steps:
+            if not callable(step):
+                raise ValueError(f"steps must take a batch of images and a generator each, got {step!r}")
+        self.steps = list(steps)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        for step in self.steps:
+            images = step(images, generator)
+        return images
+
+
 class CropFlip:
     """Random crop of the zero-padded image, then a horizontal flip of every second one on average.
 
@@ -57,6 +76,32 @@ def crop_and_mirror(images: Tensor, shifts: Tensor, mirrored: Tensor, *, padding
     pixels = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
     flat = pixels.view(num_images, 1, -1).expand(-1, channels, -1)
     return padded.view(num_images, channels, -1).gather(2, flat).view_as(images)
+
+
+class Cutout:
+    """A black square at a random place of each image (DeVries & Taylor 2017).
+
+    Its centre is any pixel, so at the border part of it falls outside.
+
+    Args:
+        share: Side of the square as a share of the image's shorter side, in (0, 1]; the paper's 16 of CIFAR's 32.
+    """
+
+    def __init__(self, *, share: float = 0.5) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be in (0, 1], got {share!r}")
+        self.share = share
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        num_images, _, height, width = images.shape
+        side = round(self.share * min(height, width))
+        covered = []
+        for size in (height, width):
+            first = torch.randint(size, (num_images, 1), generator=generator) - side // 2
+            place = torch.arange(size)
+            covered.append((place >= first) & (place < first + side))  # (B, size)
+        rows, columns = (axis.to(images.device) for axis in covered)
+        return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
 class BatchTransform:

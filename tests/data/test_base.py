@@ -13,7 +13,7 @@ from torch import Tensor
 
 from drolt_pl.data import DigitsLT, ImageFolderLT, LongTailDataModule
 from drolt_pl.data.loaders import BatchLoader
-from drolt_pl.data.samplers import Sampling
+from drolt_pl.data.plan import Sampling
 from drolt_pl.data.transforms import CropFlip
 
 
@@ -32,7 +32,9 @@ def folder(tree: Path, **kwargs: Any) -> LongTailDataModule:
 
 
 def by_stage(epoch: int) -> Sampling:
-    return [Sampling(), Sampling("class_aware", 2), Sampling("class_balanced", epoch_size="max_class")][epoch % 3]
+    balanced = Sampling("class_balanced", epoch_size="max_class")
+    progressive = Sampling("progressive", epochs=2)
+    return [Sampling(), Sampling("class_aware", 2), balanced, progressive, progressive, Sampling("square_root")][epoch]
 
 
 def numbered(**kwargs: Any) -> NumberedImages:
@@ -119,16 +121,45 @@ def test_the_plan_decides_the_sampling_of_an_epoch() -> None:
 def test_an_epoch_is_the_same_in_a_fresh_module_and_for_every_loader(tree: Path) -> None:
     going_on = folder(tree, loader="memory")
     going_on.plan = by_stage
-    for epoch in range(4):
+    for epoch in range(6):
         expected = pixel_hash(at_epoch(going_on, epoch).train_dataloader())
         for loader, num_workers in (("memory", 0), ("workers", 0), ("workers", 2)):
             fresh = folder(tree, loader=loader, num_workers=num_workers)
             fresh.plan = by_stage
             assert pixel_hash(at_epoch(fresh, epoch).train_dataloader()) == expected
-    assert pixel_hash(at_epoch(going_on, 3, rank=1, world_size=2).train_dataloader()) != expected
+    assert pixel_hash(at_epoch(going_on, 5, rank=1, world_size=2).train_dataloader()) != expected
     assert pixel_hash(at_epoch(folder(tree, seed=4), 0).train_dataloader()) != pixel_hash(
         at_epoch(folder(tree), 0).train_dataloader()
     )
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_index_stream_of_a_rank_does_not_depend_on_where_a_run_began(rank: int, num_workers: int) -> None:
+    def module() -> NumberedImages:
+        module = numbered(loader="workers", num_workers=num_workers, val_per_class=2, imbalance_ratio=20)
+        module.plan = by_stage
+        return module
+
+    whole = module()
+    streams = [stream(at_epoch(whole, epoch, rank, 2).train_dataloader()) for epoch in range(6)]
+    assert len({tuple(epoch) for epoch in streams}) == 6
+    for begin in range(6):
+        resumed = module()
+        for epoch in range(begin, min(begin + 2, 6)):
+            assert stream(at_epoch(resumed, epoch, rank, 2).train_dataloader()) == streams[epoch]
+
+
+def test_progressive_sampling_goes_by_the_epoch_of_its_stage() -> None:
+    module = numbered(class_sizes=[900, 9], test_per_class=1, val_per_class=1, imbalance_ratio=None)
+    module.plan = lambda epoch: Sampling("progressive", epochs=4) if epoch >= 2 else Sampling()
+    share = [
+        np.mean([module.targets[number] for number in stream(at_epoch(module, epoch).train_dataloader())])
+        for epoch in range(6)
+    ]
+    assert share[2] < 0.03
+    assert 0.07 < share[3] < 0.18  # a quarter of the way from 8 / 906 to 1 / 2
+    assert 0.32 < share[5] < 0.43
 
 
 def test_going_through_a_loader_twice_gives_the_same(tree: Path) -> None:
@@ -193,10 +224,9 @@ def test_test_images_are_not_read_before_they_are_asked_for(
 
 
 def test_large_sets_are_left_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = at_epoch(numbered(), 0)
-    assert type(module.train_dataloader().batches).__name__ == "MemoryBatches"
-    monkeypatch.setattr("drolt_pl.data.base.MEMORY_LIMIT", 10)
-    assert type(module.train_dataloader().batches).__name__ == "WorkerBatches"
+    assert type(at_epoch(numbered(), 0).train_dataloader().batches).__name__ == "MemoryBatches"
+    monkeypatch.setattr("drolt_pl.data.store.MEMORY_LIMIT", 10)
+    assert type(at_epoch(numbered(), 0).train_dataloader().batches).__name__ == "WorkerBatches"
 
 
 def test_parts_without_images_have_no_loader() -> None:

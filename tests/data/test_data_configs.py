@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from data_sets import write_miniature
 from data_tools import write_images
 from hydra.utils import instantiate
 from running import composed
 
 from drolt_pl.data import CropFlip, LongTailDataModule
+from drolt_pl.data.prepare import build_index
 
 
 @pytest.fixture
@@ -17,31 +20,57 @@ def roots(tmp_path: Path) -> Path:
     for part in ("train", "test"):
         for class_name in ("ant", "bee"):
             write_images(tmp_path / part / class_name, 2)
-    lists = [f"{name}_LT_{part}.txt" for name in ("ImageNet", "Places") for part in ("train", "val", "test")]
-    for name in [*lists, "train2018.json", "val2018.json"]:
-        (tmp_path / name).write_text("")
+    (tmp_path / "labels.csv").write_text("path,label\n")
     for name in ("cifar-10-batches-py", "cifar-100-python"):
         (tmp_path / name).mkdir()
     return tmp_path
+
+
+SETTINGS = ("protocol=published", "seed=5", "dataset.split_seed=2")
 
 
 def built(*overrides: str) -> Any:
     return instantiate(composed(*overrides).dataset, _convert_="all")
 
 
-@pytest.mark.parametrize(
-    "dataset", ["cifar10_lt", "cifar100_lt", "image_folder", "imagenet_lt", "places_lt", "inaturalist2018"]
-)
+@pytest.mark.parametrize("dataset", ["cifar10_lt", "cifar100_lt", "image_folder", "manifest"])
 def test_data_sets_of_files(roots: Path, dataset: str) -> None:
-    module = built(
-        f"dataset={dataset}", f"dataset.root={roots}", "protocol=published", "seed=5", "dataset.split_seed=2"
-    )
+    manifest = [f"dataset.manifest={roots / 'labels.csv'}"] if dataset == "manifest" else []
+    check(built(f"dataset={dataset}", f"dataset.root={roots}", *manifest, *SETTINGS))
+
+
+@pytest.mark.parametrize("dataset", ["imagenet_lt", "places_lt", "inaturalist2018"])
+def test_prepared_data_sets(tmp_path: Path, dataset: str) -> None:
+    index = build_index(dataset, *write_miniature(dataset, tmp_path))
+    index.save(tmp_path / "index.npz")
+    module = built(f"dataset={dataset}", f"dataset.index={tmp_path / 'index.npz'}", *SETTINGS)
+    check(module)
+    module.setup()
+    assert module.class_counts == [8, 5, 2]
+
+
+def check(module: Any) -> None:
     assert isinstance(module, LongTailDataModule)
     assert (module.rules.protocol, module.seed, module.rules.split_seed) == ("published", 5, 2)
     assert isinstance(module.augment, CropFlip)
     assert (module.augment.padding, module.augment.flip) == (module.crop_padding, module.flip)
     assert type(module.mean) is list
     assert len(module.mean) == len(module.std) == 3
+
+
+@pytest.mark.parametrize("augment", ["basic", "autoaugment", "randaugment", "color_jitter"])
+def test_augmentations(augment: str) -> None:
+    module = built_and_set_up("dataset=digits_lt", f"augment={augment}")
+    images, _ = next(iter(module.train_dataloader()))
+    assert images.shape[1:] == (1, 8, 8)
+    plain, _ = next(iter(built_and_set_up("dataset=digits_lt", "augment=none").train_dataloader()))
+    assert not torch.equal(images, plain)
+
+
+def built_and_set_up(*overrides: str) -> Any:
+    module = built(*overrides)
+    module.setup()
+    return module
 
 
 def test_digits_and_no_augmentation() -> None:

@@ -1,5 +1,8 @@
 """Image folders: layouts, errors."""
 
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +123,38 @@ def test_a_class_only_in_test_is_named(tmp_path: Path) -> None:
     write_images(tmp_path / "test" / "cow", 1)
     with pytest.raises(ValueError, match=r"^root: class 'cow' is in 'test' but has no images in 'train'; add some"):
         module_of(tmp_path)
+
+
+@pytest.fixture
+def another_user() -> Iterator[Path]:
+    """A folder that the test, no longer root if it was, may be kept out of."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, user = Path(name), os.geteuid()
+        folder.chmod(0o755)
+        yield folder
+        os.seteuid(user)
+
+
+def test_an_unreadable_folder_is_named(another_user: Path) -> None:
+    root = tree(another_user, train=4, test=1)
+    for locked, message in (
+        (
+            root / "train" / "bee",
+            r"^root: folder '.*train/bee' cannot be read \(Permission denied\); allow it, or move it$",
+        ),
+        (root / "train", r"^root: folder '.*train' cannot be read \(Permission denied\)"),
+        (root, r"^root: folder '.*' cannot be read \(Permission denied\)"),
+    ):
+        locked.chmod(0o100)
+        try:
+            if os.geteuid() == 0:
+                os.seteuid(65534)  # root may read everything
+            with pytest.raises(OSError, match=message):
+                module_of(root)
+        finally:
+            os.seteuid(os.getuid())
+            locked.chmod(0o755)
+    module_of(root)
 
 
 def test_a_folder_without_class_folders_is_named(tmp_path: Path) -> None:

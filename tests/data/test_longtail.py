@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from data_tools import NumberedImages, random_state
 
-from drolt_pl.data.longtail import Split, SplitRules, make_split, profile_counts
+from drolt_pl.data.longtail import SplitRules, profile_counts
+from drolt_pl.data.split import Split, make_split
 
 
 def split_of(counts: list[int], official: str = "train", **rules: Any) -> tuple[Split, np.ndarray]:
@@ -166,6 +167,62 @@ def test_the_hash_sees_indices_names_and_targets() -> None:
     assert len({sha256(targets, names), sha256(targets, renamed), sha256(1 - targets, names)}) == 3
 
 
+def ldam_indices(targets: np.ndarray, counts: list[int], seed: int) -> list[int]:
+    """Seed NumPy's global generator once, then per class in label order shuffle its indices and keep the first."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    kept: list[int] = []
+    for class_id, count in enumerate(counts):
+        indices = np.where(targets == class_id)[0]
+        np.random.shuffle(indices)
+        kept += indices[:count].tolist()
+    np.random.set_state(state)
+    return sorted(kept)
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize("protocol", ["published", "holdout"])
+@pytest.mark.parametrize("official", ["train test", "train"])
+def test_the_ldam_subset_is_what_its_code_draws(seed: int, protocol: str, official: str) -> None:
+    targets = np.random.default_rng(1).permutation(np.repeat(np.arange(10), 60))
+    in_part = np.full(600, "train")
+    if "test" in official:
+        in_part[::9] = "test"
+    names = np.array([str(index) for index in range(600)], dtype=np.bytes_)
+    rules = SplitRules(
+        imbalance_ratio=10,
+        subset="ldam",
+        split_seed=seed,
+        protocol=protocol,
+        val_per_class=5,
+        test_per_class=6,
+        n_max=42,
+    )
+    before = random_state()
+    split = make_split(targets, in_part, names, [str(c) for c in range(10)], rules)
+    assert random_state() == before
+    available = np.flatnonzero(in_part == "train")
+    wanted = available[ldam_indices(targets[available], split.class_counts.tolist(), seed)]
+    assert split.train.tolist() == wanted.tolist()
+    assert split.class_counts.tolist() == profile_counts(10, 42, 10).tolist()
+    parts = np.concatenate([split.train, split.val, split.test, split.pool])
+    assert len(np.unique(parts)) == len(parts) == 600
+
+
+def test_the_ldam_subset_of_a_shuffled_class_order_draws_from_the_same_permutations() -> None:
+    by_label, targets = split_of(
+        [50] * 4, official="train test", imbalance_ratio=5, protocol="published", subset="ldam"
+    )
+    shuffled, _ = split_of(
+        [50] * 4, official="train test", imbalance_ratio=5, protocol="published", subset="ldam", class_order="shuffled"
+    )
+    assert shuffled.class_counts.tolist() != by_label.class_counts.tolist()
+    for class_id in range(4):
+        own, other = (set(split.train[targets[split.train] == class_id]) for split in (by_label, shuffled))
+        assert own <= other or other <= own
+    assert shuffled.train.tolist() == ldam_indices(targets[:200], shuffled.class_counts.tolist(), 0)
+
+
 FIRST_TRAINING_IMAGES = [1, 2, 5, 8, 12, 13, 23, 25]
 
 
@@ -203,6 +260,12 @@ def test_the_record_is_plain_json() -> None:
         ({"profile": "linear"}, r"profile must be one of \('exp', 'step'\), got 'linear'"),
         ({"protocol": "honest"}, "protocol must be one of .*, got 'honest'"),
         ({"class_order": "random"}, "class_order must be one of .*, got 'random'"),
+        ({"subset": "random"}, "subset must be one of .*, got 'random'"),
+        ({"subset": "ldam", "imbalance_ratio": None}, "subset must be 'seeded' when imbalance_ratio is null"),
+        (
+            {"subset": "ldam", "split_seed": 2**32},
+            r"split_seed must be below 2\*\*32 for subset='ldam', got 4294967296",
+        ),
         ({"class_order": "shuffled", "imbalance_ratio": None}, "class_order must be 'label' when"),
         ({"val_per_class": 0}, "val_per_class must be an integer >= 1, got 0"),
         ({"val_per_class": 2.5}, "val_per_class must be an integer >= 1, got 2.5"),

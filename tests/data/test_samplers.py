@@ -1,5 +1,6 @@
 """Samplers: streams over ranks, frequencies, blocks, lengths."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from drolt_pl.data.samplers import SAMPLERS, EpochSampler, Sampling, rank_positions, stage_sampler
+from drolt_pl.data.plan import Sampling, rank_positions, stage_progress
+from drolt_pl.data.samplers import (
+    SAMPLERS,
+    EffectiveNumberSampler,
+    EpochSampler,
+    ProgressiveSampler,
+    SquareRootSampler,
+    stage_sampler,
+)
 
-CLASSES = sorted(SAMPLERS.values(), key=lambda sampler: sampler.__name__)
-EVERY_SAMPLER = pytest.mark.parametrize("sampler", CLASSES)
+
+def halfway(*args: Any, **kwargs: Any) -> ProgressiveSampler:
+    return ProgressiveSampler(*args, progress=0.5, **kwargs)
+
+
+MAKERS = [halfway if sampler is ProgressiveSampler else sampler for sampler in SAMPLERS.values()]
+EVERY_SAMPLER = pytest.mark.parametrize("sampler", MAKERS, ids=list(SAMPLERS))
 TAIL = np.repeat(np.arange(10), [200, 120, 80, 50, 30, 20, 12, 8, 5, 3])
+COUNTS = np.bincount(TAIL)
 
 counts = st.lists(st.integers(1, 30), min_size=1, max_size=12)
 epoch_sizes = st.one_of(st.sampled_from(["dataset", "max_class"]), st.integers(8, 300))
@@ -28,7 +43,7 @@ def frequencies_fit(drawn: np.ndarray, probabilities: np.ndarray, level: float =
 
 @settings(max_examples=60, deadline=None)
 @given(
-    sampler=st.sampled_from(CLASSES),
+    sampler=st.sampled_from(MAKERS),
     counts=counts,
     epoch_size=epoch_sizes,
     world_size=st.integers(1, 4),
@@ -36,7 +51,7 @@ def frequencies_fit(drawn: np.ndarray, probabilities: np.ndarray, level: float =
     seed=st.integers(0, 2**31),
 )
 def test_ranks_together_are_the_one_process_stream(
-    sampler: type[EpochSampler], counts: list[int], epoch_size: Any, world_size: int, share: int, seed: int
+    sampler: Callable[..., EpochSampler], counts: list[int], epoch_size: Any, world_size: int, share: int, seed: int
 ) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
     settings_ = {"epoch_size": epoch_size, "seed": seed, "epoch": 2, "batch_size": world_size * share}
@@ -64,7 +79,7 @@ def test_every_rank_has_its_slice_of_each_batch() -> None:
 
 
 @EVERY_SAMPLER
-def test_a_stream_depends_on_seed_and_epoch_alone(sampler: type[EpochSampler]) -> None:
+def test_a_stream_depends_on_seed_and_epoch_alone(sampler: Callable[..., EpochSampler]) -> None:
     before = random_state()
     stream = sampler(TAIL, seed=1, epoch=4).indices()
     assert (sampler(TAIL, seed=1, epoch=4).indices() == stream).all()
@@ -75,7 +90,7 @@ def test_a_stream_depends_on_seed_and_epoch_alone(sampler: type[EpochSampler]) -
 
 @EVERY_SAMPLER
 @pytest.mark.parametrize(("epoch_size", "length"), [("dataset", 528), ("max_class", 2000), (100, 100), (1234, 1234)])
-def test_lengths(sampler: type[EpochSampler], epoch_size: Any, length: int) -> None:
+def test_lengths(sampler: Callable[..., EpochSampler], epoch_size: Any, length: int) -> None:
     drawn = sampler(TAIL, epoch_size=epoch_size)
     assert len(drawn) == length == len(drawn.indices())
     assert drawn.indices().min() >= 0
@@ -83,7 +98,7 @@ def test_lengths(sampler: type[EpochSampler], epoch_size: Any, length: int) -> N
 
 
 @EVERY_SAMPLER
-def test_classes_without_images_are_never_drawn(sampler: type[EpochSampler]) -> None:
+def test_classes_without_images_are_never_drawn(sampler: Callable[..., EpochSampler]) -> None:
     targets = np.array([5, 2, 5, 2, 2, 7])
     assert set(targets[sampler(targets, epoch_size=600).indices()]) == {2, 5, 7}
     assert len(sampler(targets, epoch_size="max_class")) == 9
@@ -101,6 +116,33 @@ def test_class_balanced_frequencies() -> None:
     first = drawn[TAIL[drawn] == 0]
     assert frequencies_fit(first, np.full(200, 1 / 200))
     assert not frequencies_fit(TAIL[drawn], np.bincount(TAIL) / len(TAIL))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "weights"),
+    [
+        (SquareRootSampler(TAIL, epoch_size=20_000), COUNTS**0.5),
+        (EffectiveNumberSampler(TAIL, epoch_size=20_000, beta=0.0), COUNTS),
+        (EffectiveNumberSampler(TAIL, epoch_size=20_000, beta=0.99), COUNTS * 0.01 / (1 - 0.99**COUNTS)),
+        (EffectiveNumberSampler(TAIL, epoch_size=20_000), COUNTS * 0.0001 / (1 - 0.9999**COUNTS)),
+        (ProgressiveSampler(TAIL, epoch_size=20_000, progress=0.0), COUNTS / 528),
+        (ProgressiveSampler(TAIL, epoch_size=20_000, progress=0.25), 0.75 * COUNTS / 528 + 0.25 / 10),
+        (ProgressiveSampler(TAIL, epoch_size=20_000, progress=1.0), np.full(10, 0.1)),
+    ],
+)
+def test_class_frequencies(sampler: EpochSampler, weights: np.ndarray) -> None:
+    drawn = sampler.indices()
+    assert frequencies_fit(TAIL[drawn], weights / weights.sum())
+    first = drawn[TAIL[drawn] == 0]
+    assert frequencies_fit(first, np.full(200, 1 / 200))
+
+
+def test_progress_is_counted_from_the_first_epoch_of_the_stage() -> None:
+    def plan(epoch: int) -> Sampling:
+        return Sampling("progressive", epochs=4) if 3 <= epoch < 7 else Sampling(epochs=3)
+
+    assert [stage_progress(plan, epoch) for epoch in range(9)] == [0, 1 / 3, 2 / 3, 0, 0.25, 0.5, 0.75, 0, 1 / 3]
+    assert stage_progress(lambda epoch: Sampling(epochs=2), 5) == 0.5  # evaluation after the last epoch
 
 
 @settings(max_examples=60, deadline=None)
@@ -143,6 +185,22 @@ def test_a_full_size_epoch_is_quick() -> None:
     drawn = stage_sampler(Sampling("class_aware"), targets).indices()
     assert len(drawn) == len(targets)
     assert len(np.unique(targets[drawn])) == 8142
+
+
+def test_iterating_gives_plain_integers() -> None:
+    assert {type(index) for index in SAMPLERS["instance"](TAIL)} == {int}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EffectiveNumberSampler(TAIL, beta=1.0), r"beta must be in \[0, 1\), got 1.0"),
+        (lambda: ProgressiveSampler(TAIL, progress=1.5), r"progress must be in \[0, 1\], got 1.5"),
+    ],
+)
+def test_wrong_arguments_are_named(make: Callable[[], EpochSampler], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Batch transforms against slow references, and their draws."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from drolt_pl.data.transforms import BatchTransform, CropFlip, crop_and_mirror
+from drolt_pl.data.transforms import BatchTransform, Chain, CropFlip, Cutout, crop_and_mirror
 
 
 def images_of(count: int, channels: int = 3, height: int = 6, width: int = 5) -> Tensor:
@@ -92,9 +94,38 @@ def test_augmentation_comes_before_normalisation() -> None:
     assert (out == -2).all()
 
 
-def test_a_wrong_padding_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^padding must be >= 0, got -1"):
-        CropFlip(padding=-1)
+def test_cutout_blackens_a_square_around_any_pixel() -> None:
+    images = torch.full((5000, 3, 8, 10), 200, dtype=torch.uint8)
+    black = Cutout(share=0.5)(images, torch.Generator().manual_seed(0)) == 0
+    assert (images == 200).all()
+    assert (black == black[:, :1]).all()
+    rows, columns = black[:, 0].any(2), black[:, 0].any(1)
+    assert torch.equal(black[:, 0], rows[:, :, None] & columns[:, None, :])
+    # A centre covers itself, two pixels before it and one after it; each of the 8 rows and 10 columns may be one.
+    wanted = torch.outer(torch.tensor([3, 4, 4, 4, 4, 4, 3, 2]) / 8, torch.tensor([3, *[4] * 7, 3, 2]) / 10)
+    assert ((black[:, 0].float().mean(0) - wanted).abs() < 5 * (wanted * (1 - wanted) / 5000).sqrt()).all()
+
+
+def test_a_chain_applies_its_steps_in_order() -> None:
+    images = images_of(40, height=8, width=8)
+    steps = [CropFlip(padding=1), Cutout()]
+    generator = torch.Generator().manual_seed(5)
+    wanted = steps[1](steps[0](images, generator), generator)
+    assert torch.equal(Chain(steps)(images, torch.Generator().manual_seed(5)), wanted)
+    assert torch.equal(Chain([])(images, generator), images)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CropFlip(padding=-1), "padding must be >= 0, got -1"),
+        (lambda: Cutout(share=0), r"share must be in \(0, 1\], got 0"),
+        (lambda: Chain(["flip"]), "steps must take a batch of images and a generator each, got 'flip'"),
+    ],
+)
+def test_wrong_settings_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()
 
 
 @pytest.mark.gpu

@@ -1,0 +1,113 @@
+"""`drolt data`: look into a data set, and prepare the published large ones."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drolt_pl.cli.errors import fail, one_sentence
+
+app = typer.Typer(
+    help="Look into a data set; prepare ImageNet-LT, Places-LT and iNaturalist 2018.",
+    no_args_is_help=True,
+)
+Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.", show_default="one a core")]
+CORES = os.cpu_count() or 1
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="imagenet_lt, places_lt or inaturalist2018.")],
+    lists: Annotated[Path, typer.Option(help="Folder of the list files, such as ImageNet_LT_train.txt.")],
+    images: Annotated[Path, typer.Option(help="Folder that the paths in the lists are relative to.")],
+    out: Annotated[Path | None, typer.Option(help="The index to write.", show_default="data/NAME.npz")] = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(help="Fetch a list file first, ADDRESS#sha256=HASH, into the folder of the lists; repeatable."),
+    ] = None,
+    any_counts: Annotated[
+        bool, typer.Option("--any-counts", help="Take lists whose counts are not the published ones, as of a part.")
+    ] = False,
+    threads: Threads = CORES,
+) -> None:
+    """Check the lists and every image of a large set, and write its compact index.
+
+    A second call with the same lists and images does nothing. Where something is wrong, it is reported in full and
+    nothing is written.
+    """
+    # Imported here: `drolt --help` should not wait for it.
+    from drolt_pl.data.download import fetch
+    from drolt_pl.data.prepare import RECIPES, build_index, facts_of, find_defects, mismatches, up_to_date
+
+    with one_sentence():
+        if name not in RECIPES:
+            raise ValueError(f"name must be one of {', '.join(RECIPES)}, got {name!r}")
+        if not images.is_dir():
+            raise FileNotFoundError(f"images: folder {str(images)!r} does not exist; give the folder of the images")
+        path = out or Path("data") / f"{name}.npz"
+        for address in url or []:
+            typer.echo(f"{'fetched' if fetch(address, lists) else 'already there:'} {address.partition('#')[0]}")
+        if up_to_date(path, name, lists, images):
+            typer.echo(f"{path} is up to date: nothing to do")
+            return
+        index = build_index(name, lists, images)
+        recipe = RECIPES[name]
+        with _progress(f"checking {len(index.names):,} images") as advance:
+            defects = find_defects(
+                index,
+                threads=threads,
+                certain={} if any_counts else recipe.certain,
+                progress=lambda done: advance(done, len(index.names)),
+            )
+        for line in mismatches(facts_of(index), recipe.reported | (recipe.certain if any_counts else {})):
+            typer.echo(f"warning: {line}", err=True)
+        if defects:
+            typer.echo(defects.report())
+            fail(f"{name} has {defects.total:,} defects, see above; nothing was written")
+        index.save(path)
+        counts = ", ".join(f"{what} {count:,}" for what, count in facts_of(index).items() if count)
+        typer.echo(f"wrote {path}: {counts}; SHA-256 {index.sha256}")
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A folder of images, a manifest (.csv, .csv.gz) or an index (.npz).")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that a manifest's or index's paths are relative to.")
+    ] = None,
+    png: Annotated[Path, typer.Option(help="Where the class histogram is drawn.")] = Path("class_histogram.png"),
+    threads: Threads = CORES,
+) -> None:
+    """Show classes, shot groups, sizes, modes, unreadable files, and test images that are training images.
+
+    Every file is decoded. Exit code 1 if a file cannot be read, or an image is both in training and in test.
+    """
+    from drolt_pl.data.check import check_data
+
+    with one_sentence():
+        with _progress("decoding") as advance:
+            found = check_data(path, root=root, threads=threads, progress=advance)
+        typer.echo(found.report())
+        found.draw(png)
+        typer.echo(f"wrote {png}")
+        if found.unreadable or found.shared:
+            fail(
+                f"{path}: {len(found.unreadable):,} files cannot be read, and {len(found.shared):,} images of "
+                "validation or test are training images"
+            )
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal's error stream; the function yielded is told how many more of how many are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, advance=done, total=total)

@@ -1,0 +1,87 @@
+"""Looking into image files: whether they can be decoded, their sizes and modes, and which are the same."""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from drolt_pl.data.longtail import IntArray
+
+CHUNK = 64  # files a thread takes at a time
+
+
+@dataclass
+class Inspection:
+    """What was found in N files; entries of files that are missing or unreadable stay 0.
+
+    Attributes:
+        sizes: Width and height in pixels, (N, 2).
+        modes: PIL mode, (N,), text.
+        digests: SHA-256 of each file, (N,), 32 bytes each.
+        missing: Files that are not there, in order.
+        unreadable: Why a file cannot be decoded, by its place, in order.
+    """
+
+    sizes: IntArray
+    modes: NDArray[np.str_]
+    digests: NDArray[np.void]
+    missing: list[int] = field(default_factory=list)
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+
+def inspect_files(
+    root: Path, names: NDArray[np.bytes_], *, threads: int, progress: Callable[[int], None] = lambda done: None
+) -> Inspection:
+    """Read and decode every file.
+
+    Args:
+        root: Folder that the names are relative to.
+        names: Paths, (N,).
+        threads: Threads that decode; PIL releases the interpreter lock while it does.
+        progress: Told how many more files are done.
+    """
+    found = Inspection(
+        sizes=np.zeros((len(names), 2), np.int64),
+        modes=np.zeros(len(names), "U8"),
+        digests=np.zeros(len(names), "V32"),
+    )
+    missing: set[int] = set()
+    unreadable: dict[int, str] = {}
+
+    def inspect(places: range) -> int:
+        for place in places:
+            try:
+                data = Path(os.path.join(root, os.fsdecode(names[place]))).read_bytes()
+            except FileNotFoundError:
+                missing.add(place)
+                continue
+            except OSError as error:
+                unreadable[place] = error.strerror or str(error)
+                continue
+            found.digests[place] = np.void(hashlib.sha256(data).digest())
+            try:
+                with Image.open(io.BytesIO(data)) as image:
+                    found.sizes[place], found.modes[place] = image.size, image.mode
+                    # An eighth of the size is computed faster, and takes every byte of the file all the same.
+                    image.draft(None, (-(-image.width // 8), -(-image.height // 8)))
+                    image.load()
+            except UnidentifiedImageError:
+                unreadable[place] = "not an image" if data else "empty file"
+            except Exception as error:  # decoders raise far more than OSError on damaged bytes
+                unreadable[place] = str(error)
+        return len(places)
+
+    chunks = [range(start, min(start + CHUNK, len(names))) for start in range(0, len(names), CHUNK)]
+    with ThreadPoolExecutor(threads) as pool:
+        for done in pool.map(inspect, chunks):
+            progress(done)
+    found.missing = sorted(missing)
+    found.unreadable = {place: unreadable[place] for place in sorted(unreadable)}
+    return found

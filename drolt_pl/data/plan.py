@@ -1,0 +1,95 @@
+"""What an epoch draws: the sampling of its stage, how long it is, and which part of it a rank takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from drolt_pl.data.longtail import IntArray
+
+EPOCH_SIZES = ("dataset", "max_class")
+
+
+class StageSampling(Protocol):
+    """What the data side reads of a training stage."""
+
+    @property
+    def sampling(self) -> str:
+        """Key of `SAMPLERS`."""
+
+    @property
+    def samples_per_class(self) -> int:
+        """Images of one class in a row, read by class-aware sampling."""
+
+    @property
+    def epoch_size(self) -> str | int:
+        """`dataset` (N draws), `max_class` (n_max C draws) or a number of draws."""
+
+    @property
+    def epochs(self) -> int:
+        """Length of the stage, read by progressively balanced sampling."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The sampling of one stage as plain values; fields as in `StageSampling`."""
+
+    sampling: str = "instance"
+    samples_per_class: int = 4
+    epoch_size: str | int = "dataset"
+    epochs: int = 1
+
+
+def instance_plan(epoch: int) -> StageSampling:
+    """Instance sampling in every epoch."""
+    return Sampling()
+
+
+def stage_progress(plan: Callable[[int], StageSampling], epoch: int) -> float:
+    """Share of its stage that lies before an epoch, in [0, 1).
+
+    Epochs in a row for which the plan gives equal values are one stage.
+    """
+    stage = plan(epoch)
+    first = epoch
+    while first > 0 and plan(first - 1) == stage:
+        first -= 1
+    return min(epoch - first, stage.epochs - 1) / max(stage.epochs, 1)
+
+
+def epoch_length(epoch_size: str | int, class_counts: IntArray) -> int:
+    """Draws of one epoch over all ranks, before it is cut to a multiple of the world size.
+
+    Args:
+        epoch_size: See `StageSampling.epoch_size`.
+        class_counts: Images per class present, (P,).
+    """
+    if epoch_size == "dataset":
+        return int(class_counts.sum())
+    if epoch_size == "max_class":  # the length of Kang et al.'s class-aware epoch
+        return int(class_counts.max()) * len(class_counts)
+    if isinstance(epoch_size, int) and not isinstance(epoch_size, bool) and epoch_size > 0:
+        return epoch_size
+    raise ValueError(f"epoch_size must be one of {EPOCH_SIZES} or a number of images > 0, got {epoch_size!r}")
+
+
+def rank_positions(length: int, *, batch_size: int, rank: int, world_size: int) -> IntArray:
+    """Places in the one-process stream that a rank takes: of every global batch its own contiguous slice.
+
+    So batch b of all ranks, put together in rank order, is batch b of a one-process run, and a block of one class
+    stays whole (a stride over ranks would tear it) if a rank's share of the batch is a multiple of it. The stream is
+    cut to a multiple of `world_size`: every rank has the same number of images and of batches.
+
+    Args:
+        length: Images in the one-process stream.
+        batch_size: Global batch, divisible by `world_size`.
+        rank: This process, in [0, world_size).
+        world_size: Number of processes.
+    """
+    if batch_size % world_size:
+        raise ValueError(f"batch_size={batch_size} must be divisible by the {world_size} processes that share it")
+    whole = length // batch_size * batch_size
+    full = np.arange(whole).reshape(-1, world_size, batch_size // world_size)[:, rank].reshape(-1)
+    last = (length - whole) // world_size
+    return np.concatenate([full, whole + rank * last + np.arange(last)])

@@ -1,0 +1,182 @@
+"""Which images train, validate and test."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drolt_pl.data.longtail import IntArray, SplitRules, profile_counts
+
+PARTS = ("train", "val", "test", "pool")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Indices into the data set's list of images; disjoint, but for `test_selected`, where val is test.
+
+    Attributes:
+        train, val, test: Sorted indices, int64.
+        pool: What a profile cut away: a second, larger test set, neither trained nor validated on.
+        class_counts: Training images per class id, (C,).
+        classes_without_val, classes_without_test: Classes too small to give an image to that part.
+        hashes: SHA-256 of each part, over its indices, image names and targets.
+        sha256: One hash over `hashes`.
+    """
+
+    train: IntArray
+    val: IntArray
+    test: IntArray
+    pool: IntArray
+    class_counts: IntArray
+    classes_without_val: int
+    classes_without_test: int
+    hashes: dict[str, str]
+    sha256: str
+
+    def record(self) -> dict[str, Any]:
+        """The split as plain JSON values."""
+        return {
+            "class_counts": self.class_counts.tolist(),
+            "classes_without_val": self.classes_without_val,
+            "classes_without_test": self.classes_without_test,
+            "sha256": self.sha256,
+            "sha256_parts": dict(self.hashes),
+            "indices": {part: getattr(self, part).tolist() for part in PARTS},
+        }
+
+
+def make_split(
+    targets: IntArray, official: NDArray[np.str_], names: NDArray[np.bytes_], class_names: list[str], rules: SplitRules
+) -> Split:
+    """Divide a data set's images.
+
+    From each class's images in a random order fixed by `split_seed`, the test images are taken first (if the data
+    set has none of its own), then validation, then training; the rest is the pool. So a smaller imbalance ratio
+    trains on a superset of what a larger one trains on, with the same validation and test images. With `subset=ldam`
+    training takes from the front of LDAM-DRW's order, test and validation from its end.
+
+    Args:
+        targets: Class of every image, (N,).
+        official: The part each image comes in, (N,): "train", "val" or "test".
+        names: What identifies each image on any machine, (N,): enters the hash.
+        class_names: C names, for messages.
+        rules: See `SplitRules`.
+
+    Raises:
+        ValueError: a class would be left without training images.
+    """
+    num_classes = len(class_names)
+    available = np.flatnonzero(official == "train")
+    pool_counts = np.bincount(targets[available], minlength=num_classes)
+    if num_classes < 2:
+        raise ValueError(f"root: at least two classes are needed, got {num_classes}; check the folder or the list")
+    for class_id in np.flatnonzero(pool_counts == 0):
+        raise ValueError(f"root: class {class_names[class_id]!r} has no training images; add some or remove the class")
+
+    has_test, has_val = bool((official == "test").any()), bool((official == "val").any())
+    natural = rules.imbalance_ratio is None
+    no_images = np.zeros(num_classes, np.int64)
+    test_counts = no_images if has_test else _held_out(pool_counts, rules.test_per_class, natural)
+    left = pool_counts - test_counts
+    takes_val = rules.protocol == "holdout" and not has_val
+    val_counts = _held_out(left, rules.val_per_class, natural) if takes_val else no_images
+    train_counts = left - val_counts
+    for class_id in np.flatnonzero(train_counts < 1):
+        field = "val_per_class" if takes_val else "test_per_class"
+        raise ValueError(
+            f"{field}={getattr(rules, field)} leaves class {class_names[class_id]!r} without training images, of "
+            f"{pool_counts[class_id]} in all; lower it"
+        )
+    if rules.imbalance_ratio is not None:
+        train_counts = np.minimum(_wanted_counts(int(left.max()), num_classes, rules), train_counts)
+
+    if rules.subset == "ldam":
+        ordered = _ldam_order(available, targets, pool_counts, test_counts + val_counts, rules.split_seed)
+    else:
+        shuffled = available[_permutation(len(available), "split", rules.split_seed)]
+        ordered = shuffled[np.argsort(targets[shuffled], kind="stable")]  # class by class, each in random order
+    # Place of each image within its class, then the part that this place belongs to.
+    place = np.arange(len(ordered)) - np.repeat(np.cumsum(pool_counts) - pool_counts, pool_counts)
+    ends = np.cumsum([test_counts, val_counts, train_counts], axis=0)[:, targets[ordered]]
+    part_of = (place >= ends).sum(axis=0)  # 0 test, 1 val, 2 train, 3 pool
+    test, val, train, pool = (np.sort(ordered[part_of == part]) for part in range(4))
+    if has_test:
+        test = np.flatnonzero(official == "test")
+    if rules.protocol == "holdout" and has_val:
+        val = np.flatnonzero(official == "val")
+    if rules.protocol == "test_selected":
+        val = test.copy()
+
+    parts = {"train": train, "val": val, "test": test, "pool": pool}
+    hashes = {part: _sha256(indices, names, targets) for part, indices in parts.items()}
+    return Split(
+        **parts,
+        class_counts=train_counts,
+        classes_without_val=_absent(val, targets, num_classes) if len(val) else 0,
+        classes_without_test=_absent(test, targets, num_classes),
+        hashes=hashes,
+        sha256=hashlib.sha256("".join(hashes[part] for part in PARTS).encode()).hexdigest(),
+    )
+
+
+def _held_out(counts: IntArray, per_class: int, natural: bool) -> IntArray:
+    # A fifth at most, so that a natural tail's rare classes stay trainable.
+    return np.minimum(per_class, counts // 5) if natural else np.minimum(per_class, counts)
+
+
+def _wanted_counts(largest: int, num_classes: int, rules: SplitRules) -> IntArray:
+    """What the profile asks of each class id, (C,); `largest` is the number of images of the largest class."""
+    assert rules.imbalance_ratio is not None
+    n_max = largest if rules.n_max is None else rules.n_max
+    if n_max > largest:
+        raise ValueError(f"n_max={n_max} is more than the {largest} images of the largest class; lower it")
+    counts = profile_counts(num_classes, n_max, rules.imbalance_ratio, rules.profile)
+    if counts[-1] < 1:
+        raise ValueError(
+            f"imbalance_ratio={rules.imbalance_ratio} leaves the rarest class without images, n_max being {n_max}; "
+            "lower it"
+        )
+    if rules.class_order == "label":
+        return counts
+    return counts[_permutation(num_classes, "class_order", rules.split_seed)]
+
+
+def _ldam_order(
+    available: IntArray, targets: IntArray, pool_counts: IntArray, held_out: IntArray, seed: int
+) -> IntArray:
+    """Images class by class, each class in LDAM-DRW's order but for its last `held_out[c]` images, which come first.
+
+    Its code seeds NumPy's legacy generator once, then shuffles the indices of each class in label order.
+    """
+    legacy = np.random.RandomState(seed)  # a generator of our own: theirs was the global one
+    by_class = available[np.argsort(targets[available], kind="stable")]
+    ordered = []
+    for indices, count in zip(np.split(by_class, np.cumsum(pool_counts)[:-1]), held_out, strict=True):
+        legacy.shuffle(indices)
+        ordered.append(np.roll(indices, count))
+    return np.concatenate(ordered)
+
+
+def _absent(indices: IntArray, targets: IntArray, num_classes: int) -> int:
+    return num_classes - len(np.unique(targets[indices]))
+
+
+def _permutation(size: int, stream: str, seed: int) -> IntArray:
+    """A permutation that no machine and no NumPy release may change.
+
+    NumPy promises to keep the raw bits of PCG64, but not what `Generator.permutation` makes of them.
+    """
+    entropy = hashlib.sha256(f"{stream}/{seed}".encode()).digest()
+    bits = np.random.PCG64(int.from_bytes(entropy, "little")).random_raw(size)
+    return np.argsort(bits, kind="stable").astype(np.int64)
+
+
+def _sha256(indices: IntArray, names: NDArray[np.bytes_], targets: IntArray) -> str:
+    digest = hashlib.sha256()
+    for array in (indices, targets[indices]):
+        digest.update(array.astype("<i8").tobytes())  # little-endian on every machine
+    for start in range(0, len(indices), 65536):  # in pieces: half a million Python objects would outweigh the data
+        digest.update(b"".join(name + b"\n" for name in names[indices[start : start + 65536]].tolist()))
+    return digest.hexdigest()
