@@ -16,7 +16,7 @@ TEST_SELECTED = "protocol=test_selected chooses epochs on the test set: its accu
 
 @hydra.main(version_base="1.3", config_path=str(HOME / "conf"), config_name="config")
 def task(config: DictConfig) -> float | None:
-    return start(config, train)
+    return start(config, train, HOME / "train.py")
 
 
 def train(config: DictConfig, run_dir: Path) -> float | None:

@@ -7,14 +7,17 @@ import typer
 
 from drolt_pl.cli.data import app as data_app
 from drolt_pl.cli.errors import one_sentence
+from drolt_pl.cli.monitor import sweep, wandb_dashboard
 
 app = typer.Typer(
-    help="Data sets and result tables of drolt_pl. Training is `python train.py`.",
+    help="Data, sweeps and result tables of drolt_pl. Training is `python train.py`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.command()(sweep)
+app.command()(wandb_dashboard)
 Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]
 
 

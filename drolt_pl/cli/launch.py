@@ -1,11 +1,9 @@
 """What surrounds a training task: refusing to overwrite a run, resuming, jobs of a sweep, errors in one sentence."""
 
 import difflib
-import math
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,9 +18,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from drolt_pl.cli.jobs import LEFTOVERS, end_with_parent, is_begun, run_job
+
 RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.")
 SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
-LEFTOVERS = {".hydra", "train.log"}  # what Hydra puts into a run's folder before the task starts
 
 
 class UserError(Exception):
@@ -59,6 +58,7 @@ def main(task: Callable[[], Any], conf: Path) -> int:
     # Hydra then raises instead of printing its own several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
+        end_with_parent()
         if "LOCAL_RANK" not in os.environ:
             _refuse_existing(sys.argv[1:])
             sys.argv[1:] = _resumed(sys.argv[1:])
@@ -68,6 +68,9 @@ def main(task: Callable[[], Any], conf: Path) -> int:
             raise
         print(f"error: {explain(error, conf)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -114,7 +117,7 @@ def _argument(argv: Sequence[str], key: str) -> str | None:
 
 def _refuse_existing(argv: Sequence[str]) -> None:
     run_dir = _argument(argv, "hydra.run.dir")
-    if run_dir and Path(run_dir).is_dir() and {path.name for path in Path(run_dir).iterdir()} - LEFTOVERS:
+    if run_dir and is_begun(Path(run_dir)):
         raise UserError(
             f"hydra.run.dir={run_dir} holds a run already: go on with it by resume={run_dir}, or name another folder"
         )
@@ -147,11 +150,12 @@ def _resumed(argv: list[str]) -> list[str]:
     ]
 
 
-def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None]) -> float | None:
+def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None], script: Path) -> float | None:
     """Trains in this process; as a job of a sweep, in a fresh one, so that no job inherits another's state."""
-    run_dir = Path(HydraConfig.get().runtime.output_dir).resolve()
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return _run_job(list(HydraConfig.get().overrides.task), run_dir)
+    hydra = HydraConfig.get()
+    run_dir = Path(hydra.runtime.output_dir).resolve()
+    if hydra.mode == RunMode.MULTIRUN:
+        return run_job(script, list(hydra.overrides.task), run_dir, hydra.runtime.cwd)
     try:
         return train(config, run_dir)
     except UserError as error:
@@ -169,19 +173,3 @@ def _remove_leftovers(run_dir: Path) -> None:
         for parent in list(run_dir.parents)[:2]:
             if parent.name and parent != Path.cwd() and not any(parent.iterdir()):
                 parent.rmdir()
-
-
-def _run_job(overrides: list[str], run_dir: Path) -> float:
-    """Runs one job of a sweep as `python train.py OVERRIDES` and reads its validation objective; nan if it failed."""
-    from drolt_pl.report import load_results
-
-    if not (run_dir / "results.json").exists():
-        begun = (run_dir / "checkpoints" / "last.ckpt").exists()
-        arguments = [f"resume={run_dir}"] if begun else [*overrides, f"hydra.run.dir='{run_dir}'"]
-        environment = {**os.environ, "HYDRA_FULL_ERROR": str(int(SHOWS_TRACEBACKS))}
-        finished = subprocess.run([sys.executable, sys.argv[0], *arguments], env=environment)
-        if finished.returncode:
-            print(f"job failed with exit code {finished.returncode}: {' '.join(overrides)}", file=sys.stderr)
-            return math.nan
-    objective = load_results(run_dir / "results.json").get("objective")
-    return math.nan if objective is None else float(objective)

@@ -17,6 +17,7 @@ NOT_IN_KEY = (
     "dataset.split_seed",
     "init_from",
     "resume",
+    "sweep",
     "logger",
     "trainer.enable_progress_bar",
 )

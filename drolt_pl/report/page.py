@@ -25,7 +25,7 @@ def render_results(root: str | Path) -> str:
         ValueError: no results, results that cannot be read, or one experiment kept twice with the same seeds.
     """
     pages = [_view(table) for table in tables(load_runs(root))]
-    return _template("results.md.j2").render(tables=pages, root=Path(root).name)
+    return template("results.md.j2").render(tables=pages, root=Path(root).name)
 
 
 def render_readme(text: str, root: str | Path) -> str:
@@ -39,12 +39,13 @@ def render_readme(text: str, root: str | Path) -> str:
 
     def fragment(match: re.Match[str]) -> str:
         pages = [_view(table) for table in tables(load_runs(Path(root) / match[2]))]
-        return match[1] + _template("fragment.md.j2").render(tables=pages) + match[3]
+        return match[1] + template("fragment.md.j2").render(tables=pages) + match[3]
 
     return MARKED.sub(fragment, text)
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template of this package."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,

@@ -1,0 +1,115 @@
+"""Which jobs a sweep consists of: from the values of its keys to the overrides of each distinct job."""
+
+import itertools
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+
+Job = dict[str, str]  # override by key, in the order in which they are given to train.py
+Variants = Mapping[str, Mapping[str, Sequence[str]]]
+
+
+def parse(overrides: Iterable[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """Hydra's reading of overrides, sweeps included; `glob(...)` needs the loader."""
+    return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+
+
+def product(space: Sequence[Override]) -> list[Job]:
+    """One job for each combination of values; the first key varies slowest.
+
+    Raises:
+        ValueError: a key has an interval, which has no list of values.
+    """
+    axes = []
+    for override in space:
+        if override.is_interval_sweep():
+            raise ValueError(f"{override.input_line}: an interval needs hydra.sweeper.draws=N, or sweep=optuna")
+        axes.append([setting(override, value) for value in choices(override)])
+    return [_merged(parts) for parts in itertools.product(*axes)]
+
+
+def draw(space: Sequence[Override], number: int, seed: int) -> list[Job]:
+    """`number` random jobs; a key's values do not depend on the other keys of the space.
+
+    Lists and ranges are drawn from uniformly, intervals too, or log-uniformly where they are tagged `log`.
+    """
+    jobs = []
+    for index in range(number):
+        parts = []
+        for override in space:
+            generator = random.Random(f"{seed} {index} {override.key_or_group}")
+            parts.append(setting(override, _drawn(override, generator)))
+        jobs.append(_merged(parts))
+    return jobs
+
+
+def with_variants(jobs: Sequence[Job], variants: Variants) -> list[Job]:
+    """The product of jobs and variants; what a variant sets wins, and its labels name the job."""
+    found = []
+    for labels in itertools.product(*(axis for axis in variants.values())):
+        chosen = [variants[axis][label] for axis, label in zip(variants, labels, strict=True)]
+        own = _merged(setting(override, None) for override in parse(itertools.chain(*chosen)))
+        name = {"name": f"name={'-'.join(labels)}"} if labels else {}
+        found += [{**job, **own, **name} for job in jobs]
+    return found
+
+
+def distinct(jobs: Iterable[Job], irrelevant: Sequence[Mapping[str, Any]]) -> list[Job]:
+    """Jobs without what changes nothing, each once.
+
+    Args:
+        jobs: The jobs.
+        irrelevant: Rules `{at: KEY=VALUE, keys: [...]}`: where a job sets KEY to VALUE, `keys` change nothing.
+    """
+    rules = [(parse([rule["at"]])[0], set(rule["keys"])) for rule in irrelevant]
+    kept: dict[tuple[str, ...], Job] = {}
+    for job in jobs:
+        values = {key: override.value() for key, override in zip(job, parse(job.values()), strict=True)}
+        dropped: set[str] = set()
+        for at, keys in rules:
+            if at.key_or_group in values and values[at.key_or_group] == at.value():
+                dropped |= keys
+        short = {key: override for key, override in job.items() if key not in dropped}
+        kept.setdefault(tuple(sorted(short.values())), short)
+    return list(kept.values())
+
+
+def without(job: Job, prefixes: Sequence[str]) -> tuple[str, ...]:
+    """A job's overrides but those of the given keys, and of keys below them."""
+    return tuple(
+        sorted(
+            override
+            for key, override in job.items()
+            if not any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+        )
+    )
+
+
+def choices(override: Override) -> list[str | None]:
+    """The values that a key takes, as text; a key that is not swept has the one that was typed, given as None."""
+    return list(override.sweep_string_iterator()) if override.is_sweep_override() else [None]
+
+
+def setting(override: Override, value: str | None) -> Job:
+    """The override that gives a key one of its values."""
+    text = override.input_line if value is None else f"{override.get_key_element()}={value}"
+    return {override.key_or_group: str(text)}
+
+
+def _merged(parts: Iterable[Job]) -> Job:
+    return {key: override for part in parts for key, override in part.items()}
+
+
+def _drawn(override: Override, generator: random.Random) -> str | None:
+    space = override.value()
+    if not isinstance(space, IntervalSweep):
+        return generator.choice(choices(override))
+    low, high = float(space.start), float(space.end)  # type: ignore[arg-type]
+    if "log" in space.tags:
+        return f"{math.exp(generator.uniform(math.log(low), math.log(high))):.4g}"
+    return f"{generator.uniform(low, high):.4g}"

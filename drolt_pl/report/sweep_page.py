@@ -1,0 +1,84 @@
+"""The page of a sweep, sweep.md, and the table that `drolt sweep` prints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from drolt_pl.report.page import template
+from drolt_pl.report.records import write_atomically
+from drolt_pl.report.sweep import Sweep, expected_best, rows
+from drolt_pl.report.tables import percent
+
+TRIES = (1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 75, 100, 150, 200)
+
+
+def write_page(sweep: Sweep, out: str | Path, figures: Sequence[Path], title: str) -> Path:
+    """Writes sweep.md, which shows the figures beside it.
+
+    Returns:
+        The file.
+    """
+    table = rows(sweep)
+    curves = expected_best(sweep)
+    ks = [k for k in TRIES if k <= max((len(curve) for curve in curves.values()), default=0)]
+    text = template("sweep.md.j2").render(
+        title=title,
+        about=_about(sweep),
+        progress=sweep.progress,
+        seeds=max(len(setting.jobs) for setting in sweep.settings),
+        columns=list(table[0]),
+        rows=[list(row.values()) for row in table],
+        failures=[_failure(job) for job in sweep.jobs if job.state == "failed"],
+        ks=ks,
+        expected=[
+            [f"{name} {part}".strip(), *(percent(curve[k - 1][i]) if k <= len(curve) else "-" for k in ks)]
+            for name, curve in curves.items()
+            for i, part in enumerate((f"val {sweep.metric}", "test acc"))
+        ],
+        figures=[figure.name for figure in figures],
+    )
+    path = Path(out) / "sweep.md"
+    write_atomically(path, text)
+    return path
+
+
+def sweep_table(sweep: Sweep, top: int) -> Table:
+    """The best settings as a table for the terminal."""
+    found = rows(sweep)
+    table = Table(title=f"{sweep.progress}; accuracies in %", title_justify="left")
+    for column in found[0]:
+        is_key = column in sweep.keys
+        table.add_column(column.rpartition(".")[2] if is_key else column, justify="left" if is_key else "right")
+    for row in found[:top]:
+        table.add_row(*row.values())
+    return table
+
+
+def _about(sweep: Sweep) -> str:
+    finished = [job.results for job in sweep.jobs if job.results]
+    if not finished:
+        return "No job has finished yet."
+    first = finished[0]
+    hours = sum((results.get("timing") or {}).get("train_s") or 0.0 for results in finished) / 3600
+    shared = dict.fromkeys(
+        override
+        for override in next(job for job in sweep.jobs if job.results).overrides
+        if all(override in job.overrides for job in sweep.jobs)
+    )
+    typed = f", `{' '.join(shared)}`" if shared else ""
+    return (
+        f"{first['dataset']}, protocol {first['protocol']}{typed}; {hours:.1f} hours of training in all, each job on "
+        f"{first.get('hardware') or 'hardware that was not recorded'}."
+    )
+
+
+def _failure(job: Any) -> dict[str, Any]:
+    last = next((line for line in reversed(job.failure["last_lines"]) if line.strip()), "")
+    return {
+        "name": job.name,
+        "overrides": " ".join(job.overrides),
+        "exit_code": job.failure["exit_code"],
+        "last_line": last.strip().replace("`", "'"),
+    }

@@ -1,0 +1,178 @@
+"""Figures of a sweep: heat maps, sensitivity to each key, expected best of k."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from drolt_pl.report.sweep import Setting, Sweep, expected_best
+from drolt_pl.report.sweep_jobs import STATES
+
+AXES = ("loss.eps", "loss.ce_weight", "optimizer.lr")  # x, y and panel of the heat maps
+MAX_TICKS = 20  # a key with more values was drawn from an interval: points, not a grid
+
+
+def write_figures(sweep: Sweep, out: str | Path, axes: Sequence[str] = AXES) -> list[Path]:
+    """Writes the figures that the sweep has values for.
+
+    Args:
+        sweep: The sweep; what has not finished is left blank.
+        out: The folder.
+        axes: Keys of the heat maps' x, y and panels.
+
+    Returns:
+        The files.
+    """
+    figures = {**heat_maps(sweep, *axes), "sensitivity.png": sensitivity(sweep), "expected_best.png": best_of_k(sweep)}
+    Path(out).mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in figures.items():
+        if figure is not None:
+            FigureCanvasAgg(figure)
+            # Without the version of matplotlib: the same values give the same file.
+            figure.savefig(Path(out) / name, dpi=110, metadata={"Software": None})
+            written.append(Path(out) / name)
+    return written
+
+
+def heat_maps(sweep: Sweep, x: str, y: str, panel: str) -> dict[str, Figure]:
+    """Accuracy over x and y, validation above test, a column for each value of `panel`; a figure for each combination
+    of the other keys. A setting without one of the keys stands for all its values: the key changes nothing there.
+    """
+    if not {x, y} <= set(sweep.keys) or max(len(_values(sweep, key)) for key in (x, y)) > MAX_TICKS:
+        return {}
+    others = [key for key in sweep.keys if key not in (x, y, panel)]
+    figures = {}
+    for values in itertools.product(*(_values(sweep, key) for key in others)):
+        fixed = dict(zip(others, values, strict=True))
+        found = [setting for setting in sweep.settings if _agrees(setting, fixed)]
+        name = "-".join(["heatmap", *(f"{key}={value}" for key, value in fixed.items())])
+        title = ", ".join(f"{key}={value}" for key, value in fixed.items())
+        if any(x in setting.values for setting in found):
+            figures[f"{name}.png".replace("/", "_")] = _heat_map(sweep, found, (x, y, panel), title)
+    return figures
+
+
+def _heat_map(sweep: Sweep, settings: Sequence[Setting], axes: tuple[str, str, str], title: str) -> Figure:
+    x, y, panel = axes
+    columns, lines, panels = _values(sweep, x), _values(sweep, y), _values(sweep, panel) or [""]
+    figure = Figure(figsize=(1.2 + 0.62 * len(columns) * len(panels), 1.6 + 0.8 * len(lines)), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey=True)
+    for row, (part, metric) in enumerate((("val", sweep.metric), ("test", "acc"))):
+        measured = [value for setting in settings if (value := setting.mean(part, metric)) is not None]
+        low, high = (min(measured), max(measured)) if measured else (0.0, 1.0)
+        for column, shown in enumerate(panels):
+            axis = grid[row][column]
+            axis.set_title(f"{part} {metric} (%)" + (f", {panel}={shown}" if shown else ""), fontsize=8)
+            cells = [
+                [_cell(settings, {x: a, y: b, **({panel: shown} if shown else {})}, part, metric) for a in columns]
+                for b in lines
+            ]
+            axis.imshow([[cell[0] for cell in line] for line in cells], cmap="viridis", vmin=low, vmax=high)
+            for i, j in itertools.product(range(len(lines)), range(len(columns))):
+                shade = cells[i][j][0]
+                dark = not math.isnan(shade) and shade < (low + high) / 2
+                axis.text(
+                    j, i, cells[i][j][1], ha="center", va="center", fontsize=7, color="white" if dark else "black"
+                )
+            axis.set_xticks(range(len(columns)), columns, fontsize=7)
+            axis.set_yticks(range(len(lines)), lines, fontsize=7)
+        grid[row][0].set_ylabel(y, fontsize=8)
+    for axis in grid[1]:
+        axis.set_xlabel(x, fontsize=8)
+    return figure
+
+
+def _cell(settings: Sequence[Setting], fixed: dict[str, str], part: str, metric: str) -> tuple[float, str]:
+    """A cell's colour and text."""
+    found = [setting for setting in settings if _agrees(setting, fixed)]
+    means = [value for setting in found if (value := setting.mean(part, metric)) is not None]
+    if means:
+        return max(means), f"{100 * max(means):.1f}"
+    states = [job.state for setting in found for job in setting.jobs if job.state in STATES[1:]]
+    return math.nan, states[0] if states == ["failed"] else ""
+
+
+def sensitivity(sweep: Sweep) -> Figure | None:
+    """Accuracy against each numeric key, the other keys as in the setting that validates best."""
+    keys = [key for key in sweep.keys if sum(_number(value) is not None for value in _values(sweep, key)) > 1]
+    measured = [setting for setting in sweep.settings if setting.mean("val", sweep.metric) is not None]
+    if not keys or not measured:
+        return None
+    figure = Figure(figsize=(4.2 * len(keys), 3.4), layout="constrained")
+    for axis, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
+        is_grid = len(_values(sweep, key)) <= MAX_TICKS
+        best = next((setting for setting in measured if key in setting.values), measured[0])
+        others = {other: value for other, value in best.values.items() if other != key}
+        chosen = [
+            setting
+            for setting in measured
+            if _number(setting.values.get(key)) is not None and (not is_grid or _agrees(setting, others))
+        ]
+        chosen.sort(key=lambda setting: _number(setting.values[key]) or 0.0)
+        xs = [_number(setting.values[key]) or 0.0 for setting in chosen]
+        for part, metric in (("val", sweep.metric), ("test", "acc")):
+            _points(axis, xs, [setting.spread(part, metric) for setting in chosen], f"{part} {metric}", is_grid)
+        if xs and min(xs) > 0 and max(xs) / min(xs) >= 10:
+            axis.set_xscale("log")
+        axis.set_xlabel(key)
+        axis.set_ylabel("accuracy (%)")
+        axis.set_title(_caption(others) if is_grid else "all settings", fontsize=7)
+        axis.legend()
+    return figure
+
+
+def _points(axis: Any, xs: Sequence[float], spreads: Sequence[Any], label: str, joined: bool) -> None:
+    known = [(x, spread) for x, spread in zip(xs, spreads, strict=True) if spread is not None]
+    axis.errorbar(
+        [x for x, _ in known],
+        [100 * spread[0] for _, spread in known],
+        yerr=[100 * (spread[1] or 0.0) for _, spread in known],
+        fmt="o-" if joined else "o",
+        markersize=4,
+        capsize=2,
+        label=label,
+    )
+
+
+def best_of_k(sweep: Sweep) -> Figure | None:
+    """The expected best of k settings, solid on validation, dashed its test accuracy."""
+    curves = expected_best(sweep)
+    if not curves:
+        return None
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for index, (name, curve) in enumerate(curves.items()):
+        ks, label = range(1, len(curve) + 1), f"{name} " if name else ""
+        axis.plot(ks, [100 * val for val, _ in curve], color=f"C{index}", label=f"{label}val {sweep.metric}")
+        axis.plot(ks, [100 * test for _, test in curve], color=f"C{index}", linestyle="--", label=f"{label}test acc")
+    axis.set_xlabel("settings tried, k")
+    axis.set_ylabel("expected accuracy (%) of the best")
+    axis.legend(fontsize=7)
+    return figure
+
+
+def _agrees(setting: Setting, fixed: dict[str, str]) -> bool:
+    return all(setting.values.get(key, value) == value for key, value in fixed.items())
+
+
+def _values(sweep: Sweep, key: str) -> list[str]:
+    """A key's values, numbers in their order."""
+    values = {setting.values[key] for setting in sweep.settings if key in setting.values}
+    return sorted(values, key=lambda value: ((number := _number(value)) is None, number or 0.0, value))
+
+
+def _caption(values: dict[str, str]) -> str:
+    return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
