@@ -32,6 +32,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     from drolt_pl.recording import StageCheckpoint
     from drolt_pl.report import show, write_per_class, write_results
     from drolt_pl.report.records import SCHEMA
+    from drolt_pl.tracking import log_end
     from drolt_pl.warmstart import warm_checkpoint
 
     # ResNet-32 becomes four times slower within ten epochs on CPUs where tiny activations stay denormal.
@@ -54,6 +55,8 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         torch.save(warm, continued)
     if trainer.is_global_zero:
         (run_dir / "split.json").write_text(json.dumps(record))
+    for logger in trainer.loggers:
+        logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     trainer.fit(module, datamodule=datamodule, ckpt_path=continued, weights_only=True)
 
     saved = next(callback for callback in trainer.callbacks if isinstance(callback, StageCheckpoint))
@@ -96,6 +99,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         write_results(run_dir / "results.json", results)
         write_per_class(run_dir / "per_class.csv", results, datamodule.class_names)
         show(results, run_dir)
+    log_end(trainer, results, datamodule.class_names)
     objective: float | None = results["objective"]
     return objective
 

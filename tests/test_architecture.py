@@ -21,6 +21,9 @@ ALLOWED: dict[str, set[str]] = {
     "optim": set(),
     "callbacks": {"centroids"},
     "recording": set(),
+    "diagnostics": set(),
+    "tracking": set(),
+    "dashboard": set(),
     "evaluation": {"metrics", "centroids"},
     "module": {"losses", "centroids", "metrics", "schedule", "optim", "classifiers", "evaluation"},
     "warmstart": set(),
@@ -29,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"report", "metrics"},
     "data": {"data"},
     "__main__": {"cli"},
-    "cli": {"cli", "report", "data"},
+    "cli": {"cli", "report", "data", "dashboard"},
 }
 
 
