@@ -249,6 +249,7 @@ class DROLTModule(EvaluatedModule):
             on_step=False,
             on_epoch=True,
             batch_size=len(targets),
+            sync_dist=True,
         )
         self._check_finite(terms, batch_idx)
         return loss

@@ -1,6 +1,7 @@
 """Weights & Biases: one run for each run's folder, which never makes training wait for its server."""
 
 import csv
+import os
 import secrets
 import urllib.error
 import urllib.request
@@ -34,7 +35,7 @@ class WandbRun(WandbLogger):
         entity: W&B user or team; null for the default one.
         group: In place of the sweep's folder.
         artifacts: Also uploads the best checkpoint and the split.
-        init_timeout: Seconds that the start of a run waits for the server.
+        init_timeout: Seconds that the start of a run, and its tables, wait for a server that does not answer.
         finish_timeout: Seconds that the end of a run waits for uploads; what is missing then is in the run's folder.
     """
 
@@ -47,7 +48,7 @@ class WandbRun(WandbLogger):
         entity: str | None = None,
         group: str | None = None,
         artifacts: bool = False,
-        init_timeout: float = 20.0,
+        init_timeout: float = 10.0,
         finish_timeout: float = 60.0,
     ) -> None:
         if mode not in MODES:
@@ -101,17 +102,34 @@ class WandbRun(WandbLogger):
         rows = [[name, part, *(found.get(key) for key in metrics)] for name, part, found in measured if found]
         logged: dict[str, Any] = {"results": wandb.Table(columns=["model", "set", *metrics], data=rows)}
         if (self.run_dir / "per_class.csv").exists():
-            logged["per_class"] = _csv_table(self.run_dir / "per_class.csv", {"updates": results.get("eps_updates")})
+            table = _csv_table(self.run_dir / "per_class.csv", {"updates": results.get("eps_updates")})
+            logged["per_class"] = table
+            title = "Test accuracy by training images of the class"
+            logged["accuracy_by_class"] = wandb.plot.scatter(table, "train_images", "acc", title=title)
         if confusion is not None:
             logged["confusion"] = _confusion(confusion, class_names)
-        if plots := sorted(self.run_dir.rglob("*.png")):
+        if plots := sorted({*self.run_dir.rglob("*.png")} - {*(self.run_dir / "wandb").rglob("*.png")}):
             logged["plots"] = [wandb.Image(str(path), caption=path.stem) for path in plots]
-        self.experiment.log(logged)
-        if self.artifacts and self.mode != "disabled":
-            for kind, path in (("split", "split.json"), ("model", "checkpoints/best.ckpt")):
-                artifact = wandb.Artifact(f"{kind}-{self.experiment.id}", type=kind)
-                artifact.add_file(str(self.run_dir / path))
-                self.experiment.log_artifact(artifact)
+        # Online, W&B asks its server before it takes a table: a run must not die of that at its end.
+        reason = _unreachable(_address(), self.init_timeout) if self.experiment.settings.mode == "online" else None
+        try:
+            if reason is None:
+                self.experiment.log(logged)
+                self._log_artifacts()
+        except wandb.Error as error:
+            reason = str(error).splitlines()[0]
+        if reason is not None:
+            print(f"W&B: {reason}; the tables of this run stand in {self.run_dir} alone")
+
+    def _log_artifacts(self) -> None:
+        import wandb
+
+        if not self.artifacts or self.mode == "disabled":
+            return
+        for kind, path in (("split", "split.json"), ("model", "checkpoints/best.ckpt")):
+            artifact = wandb.Artifact(f"{kind}-{self.experiment.id}", type=kind)
+            artifact.add_file(str(self.run_dir / path))
+            self.experiment.log_artifact(artifact)
 
     def finalize(self, status: str) -> None:
         """Ends a run that failed; one that succeeds goes on to its evaluation."""
@@ -131,13 +149,14 @@ class WandbRun(WandbLogger):
         fields = {**self._identity(), "project": self._project, "entity": self.entity, "dir": str(self.run_dir)}
         settings = wandb.Settings(console="off", init_timeout=self.init_timeout, finish_timeout=self.finish_timeout)
         if self.mode == "online":
-            reason = _unreachable(settings.base_url, self.init_timeout)
+            reason = _unreachable(_address(), self.init_timeout)
             try:
                 if reason is None:
                     return wandb.init(**fields, mode="online", resume="allow", settings=settings)
             except wandb.Error as error:
                 reason = str(error).splitlines()[0]
                 wandb.teardown(1)
+            os.environ["WANDB_ERROR_REPORTING"] = "false"  # its telemetry would wait for the same server at exit
             print(f"W&B: {reason}; logging offline, send it later by: wandb sync {self.run_dir}/wandb/offline-run-*")
         mode = "disabled" if self.mode == "disabled" else "offline"
         return wandb.init(**fields, mode=mode, settings=settings)
@@ -174,6 +193,13 @@ def log_end(trainer: Any, results: Mapping[str, Any], class_names: Sequence[str]
             logger.finish(0)
         else:
             logger.finalize("success")
+
+
+def _address() -> str:
+    """The server that wandb's environment and settings files name."""
+    import wandb
+
+    return str(wandb.setup().settings.base_url)
 
 
 def _unreachable(address: str, seconds: float) -> str | None:

@@ -118,10 +118,10 @@ class TinyApp:
 def wait_for(path: Path, seconds: float = 60) -> str:
     """The text of a file that another process is about to write."""
     end = time.monotonic() + seconds
-    while not (path.exists() and path.read_text()):
+    while not (path.exists() and path.stat().st_size):
         assert time.monotonic() < end, f"{path} did not appear"
         time.sleep(0.05)
-    return path.read_text()
+    return path.read_text(errors="replace")
 
 
 def ends(pid: int, seconds: float = 20) -> bool:

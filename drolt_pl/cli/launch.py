@@ -61,7 +61,7 @@ def main(task: Callable[[], Any], conf: Path) -> int:
         end_with_parent()
         if "LOCAL_RANK" not in os.environ:
             _refuse_existing(sys.argv[1:])
-            sys.argv[1:] = _resumed(sys.argv[1:])
+            sys.argv[1:] = _resumed(sys.argv[1:], conf)
         task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if SHOWS_TRACEBACKS:
@@ -123,7 +123,7 @@ def _refuse_existing(argv: Sequence[str]) -> None:
         )
 
 
-def _resumed(argv: list[str]) -> list[str]:
+def _resumed(argv: list[str], conf: Path) -> list[str]:
     """`resume=DIR` becomes a run of DIR's own configuration in DIR; only trainer and logger may change."""
     run = _argument(argv, "resume")
     if run in (None, "", "null"):
@@ -137,16 +137,33 @@ def _resumed(argv: list[str]) -> list[str]:
         raise UserError(
             f"resume keeps the run's configuration, so {refused[0]} is refused: only trainer.* and logger.* may change"
         )
+    loggers = _argument(changes, "logger")
+    if loggers is not None:
+        saved = OmegaConf.select(OmegaConf.load(folder / ".hydra" / "config.yaml"), "logger") or {}
+        changes = [change for change in changes if not change.startswith("logger=")]
+        changes = [*_changed_loggers(loggers, list(saved)), *changes]
     past = len(list((folder / ".hydra").glob("resume_*")))
     return [
         "--config-path",
         str(folder / ".hydra"),
         "--config-name",
         "config",
+        "--config-dir",
+        str(conf),
         *changes,
         f"resume='{folder}'",
         f"hydra.run.dir='{folder}'",
         f"hydra.output_subdir=.hydra/resume_{past}",
+    ]
+
+
+def _changed_loggers(chosen: str, saved: Sequence[str]) -> list[str]:
+    """`logger=CHOSEN` for a saved configuration: its loggers go on as they are or are dropped, others are added."""
+    wanted = [name for name in re.findall(r"[^\[\],\s]+", chosen) if name != "none"]
+    added = [name for name in wanted if name not in saved]
+    return [
+        *(f"~logger.{name}" for name in saved if name not in wanted),
+        *([f"+logger=[{','.join(added)}]"] if added else []),
     ]
 
 
