@@ -1,6 +1,5 @@
 """Trains one run, `python train.py [group=choice] [key=value]`, or with -m a sweep; conf/ lists what can be set."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl.cli import ranks
 from drolt_pl.cli.launch import UserError, build, checked, main, start
 
 HOME = Path(__file__).resolve().parent
@@ -28,7 +28,8 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     import torch
     from pytorch_lightning import seed_everything
 
-    from drolt_pl.outcome import circumstances, measure
+    from drolt_pl.callbacks import RanksDifferError
+    from drolt_pl.outcome import batch_shares, circumstances, measure
     from drolt_pl.recording import StageCheckpoint
     from drolt_pl.report import show, write_per_class, write_results
     from drolt_pl.report.records import SCHEMA
@@ -39,6 +40,8 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     torch.set_flush_denormal(True)
     # Lightning walks its batches with a check that torch deprecates; nothing a user could mend.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    # What the ranks log is reduced already, or equal on all of them.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # the progress bar says the rest
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
@@ -57,7 +60,10 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         (run_dir / "split.json").write_text(json.dumps(record))
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
-    trainer.fit(module, datamodule=datamodule, ckpt_path=continued, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=continued, weights_only=True)
+    except RanksDifferError as error:
+        raise UserError(str(error)) from error
 
     saved = next(callback for callback in trainer.callbacks if isinstance(callback, StageCheckpoint))
     centroids = next((c for c in trainer.callbacks if hasattr(c, "refresh")), None)
@@ -80,6 +86,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         "groups": {"many": config.groups.many, "few": config.groups.few},
         "num_parameters": sum(p.numel() for part in (module.backbone, module.classifier) for p in part.parameters()),
         "images_seen": module.images_seen,
+        "batch": batch_shares(datamodule, module, trainer),
         "selection": {
             "metric": last.monitor if selects else None,
             "stage": last.name,
@@ -108,7 +115,9 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
     """Builds data module, Lightning module and trainer from the configuration."""
     from pytorch_lightning.strategies import DDPStrategy
 
+    from drolt_pl.callbacks import SameOnAllRanks
     from drolt_pl.module import DROLTModule
+    from drolt_pl.outcome import batch_sentence
     from drolt_pl.recording import MetricsFile, StageCheckpoint, StageProgressBar
     from drolt_pl.schedule import Schedule
 
@@ -122,8 +131,7 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
     if config.protocol == "published" and any(stage.start_from == "best" for stage in schedule.stages):
         raise UserError("schedule.stages.*.start_from=best needs a validation set, which protocol=published has not")
     datamodule = build(config, "dataset")
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        checked("dataset", datamodule.prepare_data)
+    ranks.once_a_node("data", lambda: checked("dataset", datamodule.prepare_data))
     checked("dataset", lambda: datamodule.setup("fit"))
     datamodule.plan = schedule.stage_at
     if config.protocol == "test_selected":
@@ -160,9 +168,12 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
     )
     strategy = config.trainer.strategy
     if strategy == "ddp":
-        print("trainer.strategy=ddp: built with find_unused_parameters=True, since stages leave parameters out")
+        if ranks.is_first():
+            print("trainer.strategy=ddp: built with find_unused_parameters=True, since stages leave parameters out")
         strategy = DDPStrategy(find_unused_parameters=True)
-    callbacks = [*build(config, "callbacks").values(), MetricsFile(run_dir / "metrics.csv")]
+    configuration: Any = OmegaConf.to_container(config, resolve=True)
+    callbacks: list[Any] = [SameOnAllRanks(configuration, datamodule.split_record()["sha256"])]
+    callbacks += [*build(config, "callbacks").values(), MetricsFile(run_dir / "metrics.csv")]
     callbacks += [StageCheckpoint(checkpoints, schedule)]
     if config.trainer.enable_progress_bar:
         callbacks.append(StageProgressBar())
@@ -181,6 +192,9 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
         enable_model_summary=False,
         **({} if len(datamodule.split.val) else {"limit_val_batches": 0}),
     )
+    checked("trainer", lambda: ranks.require_all_used(trainer.num_devices, trainer.num_nodes))
+    if trainer.world_size > 1 and trainer.is_global_zero:
+        print(batch_sentence(datamodule, module, trainer))
     return datamodule, module, trainer
 
 

@@ -29,6 +29,7 @@ LINES: dict[str, dict[str, Sequence[str]]] = {
     "Schedule and speed": {
         "Stage": ("stage",),
         "Learning rates": ("lr/backbone", "lr/classifier", "lr/eps"),
+        "Batch": ("batch/global", "batch/per_rank"),
         "Images a second": ("time/images_per_s",),
         "Seconds an epoch, and in centroid passes": ("time/epoch_s", "time/centroid_s"),
     },

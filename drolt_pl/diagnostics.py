@@ -23,8 +23,9 @@ class Diagnostics(pl.Callback):
       where training images are samples like any other, and grows as the network learns them by heart: by that factor
       radii from training features are too small.
 
-    Further `images_seen`, `time/epoch_s` and `time/images_per_s` for every epoch. Radii by class go to loggers with
-    `log_histogram`. `confusion` (C, C) is that of the last test set named `test`, null beyond 200 classes.
+    Further `batch/global`, `batch/per_rank`, `images_seen`, `time/epoch_s` and `time/images_per_s` for every epoch.
+    Radii by class go to loggers with `log_histogram`. `confusion` (C, C) is that of the last test set named `test`,
+    null beyond 200 classes.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,9 @@ class Diagnostics(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._started, self._images = time.perf_counter(), pl_module.images_seen
+        batch = getattr(trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
+        if batch is not None:
+            pl_module.log_dict({"batch/global": float(batch), "batch/per_rank": batch / trainer.world_size})
         if not pl_module.needs_centroids(trainer.current_epoch):
             self._before = None
             return

@@ -7,10 +7,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassCalibrationError
 
 from drolt_pl.centroids import broadcast_buffers
-from drolt_pl.metrics import ShotAccuracy, ncm_predict
+from drolt_pl.metrics import CalibrationError, ShotAccuracy, ncm_predict
 
 ECE_BINS = 15
 
@@ -31,14 +30,14 @@ class Evaluator(nn.Module):
         self.accuracy = ShotAccuracy(class_counts, many=many, few=few)
         self.ncm = ShotAccuracy(class_counts, many=many, few=few)
         self.ncm_cosine = ShotAccuracy(class_counts, many=many, few=few)
-        self.ece = MulticlassCalibrationError(len(class_counts), n_bins=ECE_BINS, norm="l1", validate_args=False)
+        self.ece = CalibrationError(ECE_BINS)
 
     def update(
         self, logits: Tensor, features: Tensor, targets: Tensor, centroids: tuple[Tensor, Tensor] | None = None
     ) -> None:
         """Adds a batch: logits (B, C), features (B, D), targets (B,), against centroids (C, D) of counts (C,)."""
         self.accuracy.update(logits, targets)
-        self.ece.update(logits.float().softmax(1), targets)
+        self.ece.update(logits, targets)
         if centroids is None:
             return
         means, counts = centroids

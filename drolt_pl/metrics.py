@@ -1,4 +1,4 @@
-"""Accuracy by shot group and nearest-centroid prediction."""
+"""Accuracy by shot group, calibration, and nearest-centroid prediction."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+CONFIDENCE_UNITS = 2**30  # integer steps of a confidence from 0 to 1
 DISTANCES = ("euclidean", "student_t", "cosine")
 
 
@@ -124,6 +125,50 @@ class ShotAccuracy(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Accuracies over all batches and ranks."""
         return shot_accuracy(self.correct, self.total, self.class_counts, self.many, self.few)
+
+
+class CalibrationError(Metric):
+    """Expected calibration error over equal-width bins of the confidence (Guo et al. 2017).
+
+    Confidences are summed as whole multiples of 2^-30, so that neither the order of the batches nor the number of ranks
+    changes the result by a bit; torchmetrics' own keeps every confidence, and its sums follow the order.
+
+    Args:
+        bins: Number of bins; a confidence of 1 belongs to the last one.
+        kwargs: Passed to `torchmetrics.Metric`.
+
+    Shapes:
+        ``update`` takes logits (B, C) and targets (B,); ``compute`` returns a 0-d float32 in [0, 1].
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    total: Tensor
+    correct: Tensor
+    confidence: Tensor
+
+    def __init__(self, bins: int = 15, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for state in ("total", "correct", "confidence"):
+            self.add_state(state, torch.zeros(bins, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch."""
+        confidence, predicted = logits.float().softmax(1).max(1)
+        index = (confidence * len(self.total)).long().clamp(max=len(self.total) - 1)
+        for state, values in (
+            (self.total, torch.ones_like(index)),
+            (self.correct, (predicted == targets).long()),
+            (self.confidence, (confidence.double() * CONFIDENCE_UNITS).round().long()),
+        ):
+            state.index_add_(0, index, values)
+
+    def compute(self) -> Tensor:
+        """The error over all batches and ranks."""
+        gaps = self.correct.double() - self.confidence.double() / CONFIDENCE_UNITS  # (bins,): bin size times its gap
+        return (gaps.abs().sum() / self.total.sum()).float()
 
 
 def ncm_predict(features: Tensor, centroids: Tensor, counts: Tensor, distance: str = "euclidean") -> Tensor:

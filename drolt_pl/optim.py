@@ -14,6 +14,12 @@ class StageOptimizer:
         lr: Learning rate of stages whose own is null.
         eps_lr: The same for the learned radii, which have a scale of their own.
         weight_decay: Weight decay of stages whose own is null; the radii never decay.
+        base_batch: The batch that the learning rates were chosen for: all of them are multiplied by batch_size /
+            base_batch (the linear scaling rule of Goyal et al. 2017). Null leaves them as they are.
+        batch_size: The global batch; needed with base_batch.
+
+    Attributes:
+        lr_scale: What the learning rates are multiplied by.
     """
 
     def __init__(
@@ -23,10 +29,15 @@ class StageOptimizer:
         lr: float,
         eps_lr: float | None = None,
         weight_decay: float = 0.0,
+        base_batch: int | None = None,
+        batch_size: int | None = None,
     ) -> None:
         for key, value in (("lr", lr), ("eps_lr", eps_lr), ("weight_decay", weight_decay)):
             if value is not None and not (isinstance(value, int | float) and value >= 0):
                 raise ValueError(f"{key} must be a number >= 0, got {value!r}")
+        if base_batch is not None and not (isinstance(base_batch, int) and base_batch > 0 and batch_size):
+            raise ValueError(f"base_batch must be a whole number > 0, or null, got {base_batch!r}")
+        self.lr_scale = 1.0 if base_batch is None or batch_size is None else batch_size / base_batch
         self.algorithm, self.lr, self.eps_lr, self.weight_decay = algorithm, lr, eps_lr, weight_decay
 
     def build(self, groups: Mapping[str, Iterable[nn.Parameter]]) -> optim.Optimizer:
@@ -44,7 +55,7 @@ class StageOptimizer:
         default = self.eps_lr if group == "eps" and self.eps_lr is not None else self.lr
         own_decay = stage.weight_decay.get(group) if isinstance(stage.weight_decay, Mapping) else stage.weight_decay
         decay = 0.0 if group == "eps" else (self.weight_decay if own_decay is None else own_decay)
-        return factor * (default if own_lr is None else own_lr), decay
+        return factor * self.lr_scale * (default if own_lr is None else own_lr), decay
 
     def set_rates(self, optimizer: optim.Optimizer, stage: Any, factor: float) -> dict[str, float]:
         """Sets every group's rate and decay for an epoch, and returns the learning rates by group name."""

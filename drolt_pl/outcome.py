@@ -78,6 +78,21 @@ def _without_classes(metrics: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if metrics is None else {key: value for key, value in metrics.items() if "per_class" not in key}
 
 
+def batch_shares(datamodule: Any, module: Any, trainer: Any) -> dict[str, Any]:
+    """The global batch, each rank's share, and what the learning rates are multiplied by."""
+    size, ranks = datamodule.batch_size, trainer.world_size
+    return {"global": size, "per_rank": size // ranks, "ranks": ranks, "lr_scale": module.stage_optimizer.lr_scale}
+
+
+def batch_sentence(datamodule: Any, module: Any, trainer: Any) -> str:
+    """The same for the log of a run on several ranks."""
+    found = batch_shares(datamodule, module, trainer)
+    return (
+        f"{found['ranks']} ranks: dataset.batch_size={found['global']} is {found['per_rank']} images a rank and step; "
+        f"learning rates are the configuration's times {found['lr_scale']:g} (optimizer.base_batch)"
+    )
+
+
 def circumstances(command: Sequence[str], device: torch.device, home: Path) -> dict[str, Any]:
     """Versions, hardware, commit and command of a run.
 

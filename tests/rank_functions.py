@@ -1,5 +1,6 @@
 """What the tests run on gloo ranks: spawned processes import these by name."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,3 +22,20 @@ def shard_statistics(rank: int, world: int, features: Tensor, targets: Tensor, n
             device=torch.device("cpu"),
         )
     )
+
+
+def compared_on_rank(rank: int, world: int, cases: list[Any]) -> list[str | None]:
+    """What `SameOnAllRanks` says on a rank, for cases of (configuration, split) by rank."""
+    # Not above: the processes of the other functions need not wait for Lightning.
+    from drolt_pl.callbacks import RanksDifferError, SameOnAllRanks
+
+    trainer: Any = SimpleNamespace(world_size=world)
+    said: list[str | None] = []
+    for case in cases:
+        try:
+            SameOnAllRanks(*case[rank]).setup(trainer, None, "fit")  # type: ignore[arg-type]
+        except RanksDifferError as error:
+            said.append(str(error))
+        else:
+            said.append(None)
+    return said

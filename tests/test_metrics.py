@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassCalibrationError
 
 from drolt_pl import metrics
-from drolt_pl.metrics import ShotAccuracy, ncm_predict, shot_accuracy, shot_groups
+from drolt_pl.metrics import CalibrationError, ShotAccuracy, ncm_predict, shot_accuracy, shot_groups
 
 COUNTS = [500, 101, 100, 20, 19, 1]
 PREDS = torch.tensor([0, 0, 1, 1, 1, 2, 0, 4, 4, 0])
@@ -217,13 +217,14 @@ def test_ncm_refuses_in_one_sentence(change: dict[str, Any], message: str) -> No
         ncm_predict(**arguments)
 
 
-def test_torchmetrics_calibration_error_is_the_fields_ece() -> None:
+def test_calibration_error_is_the_fields_ece() -> None:
     """15 equal-width bins, weighted by their share of the samples (Guo et al. 2017)."""
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(500, 4, generator=generator)
     targets = torch.randint(0, 4, (500,), generator=generator)
-    metric = MulticlassCalibrationError(num_classes=4, n_bins=15, norm="l1")
-    metric.update(logits, targets)
+    metric, torchmetrics = CalibrationError(15), MulticlassCalibrationError(num_classes=4, n_bins=15, norm="l1")
+    for each in (metric, torchmetrics):
+        each.update(logits, targets)
 
     confidence, predicted = (part.numpy() for part in logits.softmax(1).max(1))
     correct = predicted == targets.numpy()
@@ -234,3 +235,16 @@ def test_torchmetrics_calibration_error_is_the_fields_ece() -> None:
         if (bins == b).any()
     ]
     assert metric.compute().item() == pytest.approx(sum(gaps), rel=1e-5)
+    assert metric.compute().item() == pytest.approx(torchmetrics.compute().item(), rel=1e-5)
+    # To the bit, whatever the order and the batches.
+    again = CalibrationError(15)
+    for part in torch.randperm(500, generator=generator).split(33):
+        again.update(logits[part], targets[part])
+    assert torch.equal(again.compute(), metric.compute())
+
+
+def test_full_confidence_belongs_to_the_last_bin() -> None:
+    metric = CalibrationError(10)
+    metric.update(torch.tensor([[100.0, 0.0], [100.0, 0.0]]), torch.tensor([0, 1]))
+    assert metric.total.tolist() == [0] * 9 + [2]
+    assert metric.compute().item() == 0.5

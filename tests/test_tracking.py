@@ -18,7 +18,18 @@ from drolt_pl.dashboard import LINES, build_workspace
 
 GROUPS = ("many", "medium", "few")
 EVERY_EPOCH = {
-    *("epoch", "images_seen", "stage", "train/loss", "train/loss_ce", "train/acc", "val/acc", "val/ece"),
+    *(
+        "epoch",
+        "images_seen",
+        "stage",
+        "batch/global",
+        "batch/per_rank",
+        "train/loss",
+        "train/loss_ce",
+        "train/acc",
+        "val/acc",
+        "val/ece",
+    ),
     *(f"val/{group}" for group in GROUPS),
     *("lr/backbone", "lr/classifier", "lr/eps", "time/epoch_s", "time/images_per_s", "time/centroid_s"),
 }

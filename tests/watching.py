@@ -8,6 +8,17 @@ import pytorch_lightning as pl
 import torch
 
 
+class PlainNet(torch.nn.Sequential):
+    """A network without normalisation: no image's features depend on the others of its batch."""
+
+    num_features = 16
+
+    def __init__(self, in_channels: int, **_: int) -> None:
+        convolutions = torch.nn.Conv2d(in_channels, 16, 3, padding=1), torch.nn.Conv2d(16, 16, 3, stride=2)
+        super().__init__(convolutions[0], torch.nn.ReLU(), convolutions[1], torch.nn.ReLU(),
+                         torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())  # fmt: skip
+
+
 class StageWatch(pl.Callback):
     """Saves the module's state at each stage's first and last moment, and the losses and random state per epoch."""
 
@@ -44,6 +55,26 @@ class BitIdentical(pl.Callback):
         (Path(trainer.default_root_dir) / name).write_text("identical" if same else "moved")
 
 
+class Steps(pl.Callback):
+    """Writes each rank's losses and the gradients it steps by, of the first 20 steps, and the centroids tested with."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.gradients: list[torch.Tensor] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        if len(self.gradients) < 20:
+            parts = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
+            self.gradients.append(torch.cat(parts).clone())
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.losses.append(outputs["loss"].item())
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        steps = {"losses": self.losses[:20], "gradients": self.gradients, "centroids": pl_module.centroids}
+        torch.save(steps, Path(trainer.default_root_dir) / f"steps_{trainer.global_rank}.pt")
+
+
 class Snapshots(pl.Callback):
     """Keeps the run's folder as it stands when an epoch begins."""
 
@@ -51,5 +82,6 @@ class Snapshots(pl.Callback):
         self.run_dir, self.folder = Path(run_dir), Path(folder)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.current_epoch:
+        is_whole_run = Path(trainer.default_root_dir) == self.run_dir
+        if trainer.is_global_zero and trainer.current_epoch and is_whole_run:
             shutil.copytree(self.run_dir, self.folder / str(trainer.current_epoch))

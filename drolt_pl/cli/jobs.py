@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from drolt_pl.report.records import load_results, write_atomically
 from drolt_pl.report.sweep_jobs import FAILURE
 
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
-# What Hydra and this module put into a run's folder before it trains.
-LEFTOVERS = {".hydra", "train.log", FAILURE}
+# What Hydra, on any rank, and this module put into a run's folder before it trains.
+LEFTOVERS = re.compile(rf"\.hydra|train(_.*)?\.log|{re.escape(FAILURE)}")
 LAST_LINES = 20
 GRACE = 10.0  # seconds between asking a job to end and ending it
 # May differ when a job goes on: what `resume` may change, and where a trained stage is taken from.
@@ -59,7 +60,7 @@ def run_job(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Pa
 
 def is_begun(run_dir: Path) -> bool:
     """Whether a folder holds more of a run than what Hydra writes before the run starts."""
-    return run_dir.is_dir() and bool({path.name for path in run_dir.iterdir()} - LEFTOVERS)
+    return run_dir.is_dir() and not all(LEFTOVERS.fullmatch(path.name) for path in run_dir.iterdir())
 
 
 def saved_overrides(run_dir: Path) -> list[str] | None:

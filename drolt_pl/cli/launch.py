@@ -18,8 +18,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from drolt_pl.cli.jobs import LEFTOVERS, end_with_parent, is_begun, run_job
+from drolt_pl.cli import ranks
+from drolt_pl.cli.jobs import end_with_parent, is_begun, run_job
 
+MULTIRUN = {"-m", "--multirun"}
 RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.")
 SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
 
@@ -59,9 +61,7 @@ def main(task: Callable[[], Any], conf: Path) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         end_with_parent()
-        if "LOCAL_RANK" not in os.environ:
-            _refuse_existing(sys.argv[1:])
-            sys.argv[1:] = _resumed(sys.argv[1:], conf)
+        sys.argv[1:] = _prepared(sys.argv[1:], conf)
         task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if SHOWS_TRACEBACKS:
@@ -72,6 +72,34 @@ def main(task: Callable[[], Any], conf: Path) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _prepared(argv: list[str], conf: Path) -> list[str]:
+    """The command line with `resume` spelt out and, where others run it too, the folder that rank 0 writes to."""
+    met = ranks.meeting()
+    if met is None and "LOCAL_RANK" in os.environ:
+        return argv  # started by a process that has been here
+    if met is None or MULTIRUN & set(argv):
+        _refuse_existing(argv)
+        return _resumed(argv, conf)
+
+    def run_dir() -> str:
+        _refuse_existing(argv)
+        return str(Path(_argument(resumed, "hydra.run.dir") or _default_run_dir(argv, conf)).resolve())
+
+    resumed = _resumed(argv, conf)
+    shared = met.decided("run_dir", run_dir, decides=met.rank == 0)
+    # As Lightning starts its own processes: only rank 0 writes .hydra and train.log.
+    others = ["hydra.output_subdir=null", f"hydra.job.name=train_rank_{met.rank}"] if met.rank else []
+    return [*resumed, f"hydra.run.dir='{shared}'", *others]
+
+
+def _default_run_dir(argv: Sequence[str], conf: Path) -> str:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose("config", [word for word in argv if not word.startswith("-")], return_hydra_config=True)
+    GlobalHydra.instance().clear()
+    return str(config.hydra.run.dir)
 
 
 def explain(error: BaseException, conf: Path) -> str:
@@ -176,7 +204,7 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None],
     try:
         return train(config, run_dir)
     except UserError as error:
-        if "LOCAL_RANK" not in os.environ:
+        if ranks.is_first():
             _remove_leftovers(run_dir)
         if SHOWS_TRACEBACKS:
             raise
@@ -185,7 +213,7 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None],
 
 
 def _remove_leftovers(run_dir: Path) -> None:
-    if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= LEFTOVERS:
+    if run_dir.is_dir() and not is_begun(run_dir):
         shutil.rmtree(run_dir)
         for parent in list(run_dir.parents)[:2]:
             if parent.name and parent != Path.cwd() and not any(parent.iterdir()):

@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from drolt_pl.cli import joblist
+from drolt_pl.cli import joblist, ranks
 from drolt_pl.cli.joblist import Job
 from drolt_pl.cli.jobs import require_same
 from drolt_pl.cli.launch import UserError
@@ -77,8 +77,8 @@ class JobListSweeper(Sweeper):
 
     def begin(self) -> None:
         """Makes the sweep's folder."""
-        if "LOCAL_RANK" in os.environ:
-            raise UserError("-m starts the processes of its jobs itself: run it without torchrun")
+        if "LOCAL_RANK" in os.environ or ranks.meeting() is not None:
+            raise UserError("-m starts the processes of its jobs itself: run it without torchrun or srun")
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.sweep_dir / "multirun.yaml")
 

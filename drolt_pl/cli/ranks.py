@@ -1,0 +1,136 @@
+"""Processes of one run that something else has started: torchrun, srun, or a user on each node.
+
+Each of them reads the command line for itself. What only one of them may decide (the run's folder, its name a time) or
+do (fetching data for its node) goes through a store that all of them reach.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache, cached_property
+from typing import Any
+
+WAIT = timedelta(hours=2)  # for the process that decides: it may have data to fetch
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where this process meets the others of its run.
+
+    Attributes:
+        rank: This process among all, or among the first processes of the nodes.
+        local_rank: This process on its node.
+        node: Its node.
+        address: Host of the store.
+        port: Port of the store.
+        hosted: Whether the launcher serves the store; else rank 0 does.
+        world: How many processes the launcher has started; null where a user starts one on each node.
+    """
+
+    rank: int
+    local_rank: int
+    node: int
+    address: str
+    port: int
+    hosted: bool
+    world: int | None
+
+    def decided(self, key: str, decide: Callable[[], str], *, decides: bool) -> str:
+        """The text that the one process of a group for which `decides` holds comes to, in all of them.
+
+        Where that process fails, the others end with exit code 1 and leave the message to it.
+        """
+        key = f"drolt_pl/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{key}"
+        if decides:
+            try:
+                text = decide()
+            except BaseException:
+                self._store.set(key, "failed")
+                raise
+            self._store.set(key, f"done {text}")
+            return text
+        state, _, found = str(self._store.get(key), "utf-8").partition(" ")
+        if state == "failed":
+            raise SystemExit(1)
+        return found
+
+    @cached_property
+    def _store(self) -> Any:
+        # Served until this process ends: nobody has to count who has read what.
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+        serves = self.rank == 0 and not self.hosted
+        return TCPStore(self.address, self.port, is_master=serves, wait_for_workers=False, timeout=WAIT)
+
+
+@cache
+def meeting() -> Meeting | None:
+    """Where the processes of this run meet; None where this process is alone, or starts the others itself."""
+    return find_meeting(os.environ)
+
+
+def find_meeting(variables: Mapping[str, str]) -> Meeting | None:
+    """The same from environment variables, which torchrun, srun or a user (MASTER_ADDR, MASTER_PORT, NODE_RANK) set."""
+
+    def number(name: str) -> int:
+        return int(variables.get(name, "0"))
+
+    if "TORCHELASTIC_RUN_ID" in variables:
+        hosted = variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        port = number("MASTER_PORT") + (0 if hosted else 1)
+        places = number("RANK"), number("LOCAL_RANK"), number("GROUP_RANK")
+        return Meeting(*places, variables["MASTER_ADDR"], port, hosted, number("WORLD_SIZE"))
+    if "LOCAL_RANK" in variables:
+        return None  # started by rank 0 of its node
+    if number("SLURM_NTASKS") > 1 and variables.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        # Lightning's own reading of these variables: the first host, and a port from 15000 on by the job's number.
+        from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+        slurm = SLURMEnvironment()
+        port = slurm.main_port - 10_000
+        places = slurm.global_rank(), slurm.local_rank(), slurm.node_rank()
+        return Meeting(*places, slurm.main_address, port, False, slurm.world_size())
+    if {"NODE_RANK", "MASTER_ADDR", "MASTER_PORT"} <= variables.keys():
+        node = number("NODE_RANK")
+        return Meeting(node, 0, node, variables["MASTER_ADDR"], number("MASTER_PORT") + 1, False, None)
+    return None
+
+
+def is_first() -> bool:
+    """Whether this process is rank 0 of its run."""
+    met = meeting()
+    return met.rank == 0 if met is not None else os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def require_all_used(devices: int, nodes: int) -> None:
+    """Every process that a launcher has started must be a rank of the run.
+
+    Raises:
+        ValueError: the trainer's devices and nodes are not the launcher's processes.
+    """
+    met = meeting()
+    if met is not None and met.world not in (None, devices * nodes):
+        raise ValueError(
+            f"devices={devices} and trainer.num_nodes={nodes} make {devices * nodes} processes, but {met.world} were "
+            "started: let trainer.devices be those of one node, and set trainer.strategy=ddp"
+        )
+
+
+def once_a_node(key: str, action: Callable[[], None]) -> None:
+    """Does something in one process of each node, before the others of that node go on.
+
+    Args:
+        key: Names the action.
+        action: What to do.
+    """
+    met = meeting()
+
+    def act() -> str:
+        action()
+        return ""
+
+    if met is not None:
+        met.decided(f"{key}/{met.node}", act, decides=met.local_rank == 0)
+    elif os.environ.get("LOCAL_RANK", "0") == "0":
+        action()  # the others are started later
