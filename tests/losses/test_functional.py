@@ -80,7 +80,7 @@ def test_agrees_with_loops_in_float32_at_every_scale(
 def test_a_loss_near_zero_keeps_its_digits(bound: str) -> None:
     z, y = torch.tensor([[0.0], [12.0], [13.0]]), torch.tensor([0, 1, 2])
     batch = (z, y, z + 0.5, torch.full((3,), 0.1))
-    options = {"temperature": 0.9, "bound": bound}
+    options = {"temperature": 0.9, "bound": bound, "distance": "euclidean"}
     expected = reference_robust(*batch, **options)
     assert 0 < expected[0] < 1e-4
     assert robust_loss(*batch, **options).tolist() == pytest.approx(expected, rel=1e-5)
