@@ -100,10 +100,12 @@ class DataCheck:
         counts = np.sort(self.class_counts)[::-1]
         figure = Figure(figsize=(8, 4), layout="constrained")
         axes = figure.add_subplot()
-        axes.bar(np.arange(len(counts)), counts, width=1.0)
-        for border in (MANY, FEW):
-            axes.axhline(border, color="black", linewidth=0.8, linestyle="--")
-        axes.set(yscale="log", xlabel="classes, most frequent first", ylabel="training images")
+        axes.bar(np.arange(len(counts)) + 1, counts, width=1.0)
+        for border, group in ((MANY, "many: above"), (FEW, "few: below")):
+            axes.axhline(border, color="black", linewidth=0.8, linestyle="--", label=f"{group} {border}")
+        axes.set(yscale="log", xlabel="class, most frequent first", ylabel="training images")
+        axes.set_xlim(0.5, len(counts) + 0.5)
+        axes.legend(loc="upper right", framealpha=1.0)
         FigureCanvasAgg(figure).print_png(path)
 
     def _bars(self, counts: IntArray) -> list[str]:

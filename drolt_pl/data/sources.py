@@ -1,24 +1,26 @@
 """Where pixels come from: arrays in memory, or files that are decoded when asked for."""
 
+import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.seeding import numpy_generator
 
-T = TypeVar("T")
-
 TRAIN_CROPS = ("center", "random_resized")
+JPEG_START = b"\xff\xd8"
 
 
 class ImageError(ValueError):
@@ -110,7 +112,8 @@ class FileSource:
         self.random_crop = train_crop == "random_resized"
         self.image_size = image_size
         if image_size is None:
-            width, height = self._read(0, lambda image: image.size)  # from the header: nothing is decoded
+            with _naming(self._path(0)), Image.open(self._path(0)) as image:  # its header: nothing is decoded
+                width, height = image.size
             self.shape = (3, height, width)
         else:
             self.shape = (3, image_size, image_size)
@@ -136,30 +139,20 @@ class FileSource:
     def _path(self, index: int) -> str:
         return os.path.join(self.root, os.fsdecode(self.names[index]))
 
-    def _read(self, index: int, convert: Callable[[Image.Image], T]) -> T:
-        path = self._path(index)
-        try:
-            with Image.open(path) as image:
-                return convert(image)
-        except FileNotFoundError:
-            raise UnreadableError(f"root: image {path!r} does not exist; correct the root or the list") from None
-        except Exception as error:  # decoders raise far more than OSError on damaged bytes
-            raise UnreadableError(f"root: image {path!r} cannot be read ({error}); repair or remove it") from None
-
     def _decode(self, index: int, crop_key: tuple[int, ...] | None) -> NDArray[np.uint8]:
-        image = self._read(index, to_rgb)
+        pixels = read_rgb(self._path(index))
         _, height, width = self.shape
-        if self.image_size is None and image.size != (width, height):
+        if self.image_size is not None:
+            return np.asarray(self._view(Image.fromarray(pixels), crop_key))
+        if pixels.shape[:2] != (height, width):
             raise ImageError(
                 f"image_size must be given for images of several sizes: {self._path(index)!r} has "
-                f"{image.width}x{image.height} pixels, the first image {width}x{height}"
+                f"{pixels.shape[1]}x{pixels.shape[0]} pixels, the first image {width}x{height}"
             )
-        return np.asarray(self._view(image, crop_key))
+        return pixels
 
     def _view(self, image: Image.Image, crop_key: tuple[int, ...] | None) -> Image.Image:
         _, height, width = self.shape
-        if self.image_size is None:
-            return image
         if crop_key is not None:
             box = random_resized_box(image.width, image.height, numpy_generator("random_resized_crop", *crop_key))
             return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
@@ -167,8 +160,40 @@ class FileSource:
             side = round(min(image.size) * 224 / 256)
             left, top = (image.width - side) / 2, (image.height - side) / 2
             return image.resize((width, height), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-        shrinks = min(image.size) >= self.image_size
+        shrinks = min(image.size) >= width
         return ImageOps.fit(image, (width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+
+
+def read_rgb(path: str) -> NDArray[np.uint8]:
+    """The pixels of an image file as RGB, (H, W, 3).
+
+    JPEG is decoded by torchvision: the same pixels as PIL's, without its reading of the header in Python, which takes
+    longer than the decoding of a small image.
+
+    Raises:
+        UnreadableError: the file is missing or damaged.
+    """
+    with _naming(path):
+        data = Path(path).read_bytes()
+        if data.startswith(JPEG_START):
+            with suppress(RuntimeError):  # PIL finds the reason
+                encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+                pixels: NDArray[np.uint8] = decode_jpeg(encoded, ImageReadMode.RGB).permute(1, 2, 0).numpy()
+                return pixels
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(to_rgb(image))
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Turns what goes wrong with a file into a sentence that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UnreadableError(f"root: image {path!r} does not exist; correct the root or the list") from None
+    except Exception as error:  # decoders raise far more than OSError on damaged bytes
+        reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
+        raise UnreadableError(f"root: image {path!r} cannot be read ({reason}); repair or remove it") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

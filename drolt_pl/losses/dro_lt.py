@@ -19,6 +19,7 @@ from drolt_pl.losses.batch import (
     sample_weights,
     training_set_log_weights,
 )
+from drolt_pl.losses.distances import unit_vectors
 from drolt_pl.losses.functional import (
     BOUNDS,
     DISTANCES,
@@ -29,7 +30,6 @@ from drolt_pl.losses.functional import (
     check_targets,
     robust_loss,
     second_branch_share,
-    unit_vectors,
 )
 from drolt_pl.losses.radius import EpsMode, RadiusDim
 

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from drolt_pl.losses.distances import pairwise_distance, unit_vectors
+from drolt_pl.losses.euclidean import EuclideanRobustLoss
 
 Bound = Literal["paper", "negatives", "sample", "tight"]
 Distance = Literal["euclidean", "student_t", "cosine"]
@@ -58,19 +60,48 @@ def robust_loss(
         ValueError: an option or shape that does not fit; on CPU also a value out of range.
     """
     check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
-    if self_index is None:
-        self_index = torch.arange(len(features), device=features.device)
+    self_index = torch.arange(len(features), device=features.device) if self_index is None else self_index
+    num_keys = len(features if keys is None else keys)
+    weights = None
+    if key_log_weights is not None:
+        if key_log_weights.shape != (num_keys,):
+            raise ValueError(f"key_log_weights must be ({num_keys},), got {tuple(key_log_weights.shape)}")
+        weights = key_log_weights
+        if bound == "negatives":
+            weights = weights.expand(len(features), -1).masked_fill(own_pairs(self_index, num_keys), 0.0)
     with torch.autocast(features.device.type, enabled=False):
-        a = exponents(features, targets, centroids, eps, bound, distance, keys, key_targets, self_index)  # (B, K)
-        logits = a / temperature
-        if key_log_weights is not None:
-            if key_log_weights.shape != a.shape[1:]:
-                raise ValueError(f"key_log_weights must be ({a.shape[1]},), got {tuple(key_log_weights.shape)}")
-            weights = key_log_weights.to(a.dtype).expand_as(a)
-            if bound == "negatives":
-                weights = weights.masked_fill(own_pairs(self_index, a.shape[1]), 0.0)
+        rest = (targets, centroids, eps, bound, distance, keys, key_targets, self_index)
+        if distance == "euclidean" and bound != "tight" and features.dtype != torch.float64:
+            return _fused(features, *rest, weights, temperature)
+        logits = exponents(features, *rest) / temperature  # (B, K)
+        if weights is not None:
             logits = logits + weights
         return logits.logsumexp(1).to(torch.promote_types(features.dtype, torch.float32))
+
+
+def _fused(
+    features: Tensor,
+    targets: Tensor,
+    centroids: Tensor,
+    eps: Tensor,
+    bound: Bound,
+    distance: Distance,
+    keys: Tensor | None,
+    key_targets: Tensor | None,
+    self_index: Tensor,
+    weights: Tensor | None,
+    temperature: float,
+) -> Tensor:
+    """What :func:`exponents` and logsumexp give for the bounds that are linear in Euclidean distances, at less cost."""
+    keys, key_targets = _keys(features, targets, keys, key_targets)
+    _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)
+    check_choice("bound", bound, BOUNDS)
+    same_class = targets[:, None] == key_targets[None, :]
+    hostile = ~own_pairs(self_index, len(keys)) if bound == "sample" else ~same_class
+    left_out = same_class & ~own_pairs(self_index, len(keys)) if bound == "negatives" else None
+    inputs = (features, keys, eps[targets], targets, centroids.detach(), hostile, left_out, self_index)
+    loss: Tensor = EuclideanRobustLoss.apply(*inputs, weights, temperature)
+    return loss
 
 
 def exponents(
@@ -101,10 +132,7 @@ def exponents(
     check_choice("bound", bound, BOUNDS)
     check_choice("distance", distance, DISTANCES)
     check("distance", distance, bound != "tight" or distance == "euclidean", "'euclidean' where bound is 'tight'")
-    if (keys is None) != (key_targets is None):
-        raise ValueError("keys and key_targets must be given together")
-    keys = features if keys is None else keys
-    key_targets = targets if key_targets is None else key_targets
+    keys, key_targets = _keys(features, targets, keys, key_targets)
     self_index = torch.arange(len(features), device=features.device) if self_index is None else self_index
     _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)
     # a_ij is the difference of two distances: at d = 1e4 and T = 0.01, float32 would err by 0.1 nat
@@ -114,7 +142,9 @@ def exponents(
         z, z_keys, mu = unit_vectors(z), unit_vectors(z_keys), unit_vectors(mu)
     radius = eps[targets].to(dtype)  # (B,)
     r_own = torch.linalg.vector_norm(z - mu, dim=1)  # (B,)
-    r = pairwise_distance(mu, z_keys)  # (B, K): every key to the centroid of the query's class
+    # What float32 features are rounded by hides what the faster way errs by.
+    by_product = dtype == torch.float64 != features.dtype
+    r = pairwise_distance(mu, z_keys, by_product=by_product)  # (B, K): every key to the centroid of the query's class
     if distance == "euclidean":
         plain = r_own[:, None] - r
         worst = plain + 2 * radius[:, None]
@@ -130,7 +160,7 @@ def exponents(
     elif bound == "sample":
         a = worst
     else:
-        a = torch.minimum(worst, pairwise_distance(z, z_keys))
+        a = torch.minimum(worst, pairwise_distance(z, z_keys, by_product=by_product))
     return a.masked_fill(own_pairs(self_index, len(keys)), 0.0)
 
 
@@ -157,37 +187,6 @@ def own_pairs(self_index: Tensor, num_keys: int) -> Tensor:
     return self_index[:, None] == torch.arange(num_keys, device=self_index.device)[None, :]
 
 
-class _PairwiseDistance(torch.autograd.Function):
-    """Distances by differences, exact near zero; its gradient by matmul, since cdist's own needs (B, K, D) on CUDA."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
-        distances = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
-        ctx.save_for_backward(x, y, distances)
-        return distances
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        x, y, distances = ctx.saved_tensors
-        slope = torch.where(distances > 0, grad / distances, 0.0)  # the subgradient at distance 0 is 0
-        grad_x = slope.sum(1)[:, None] * x - slope @ y if ctx.needs_input_grad[0] else None
-        grad_y = slope.sum(0)[:, None] * y - slope.T @ x if ctx.needs_input_grad[1] else None
-        return grad_x, grad_y
-
-
-def pairwise_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distances of (B, D) to (K, D), as (B, K); gradient 0 at distance 0, memory O(B K + B D + K D)."""
-    distances: Tensor = _PairwiseDistance.apply(x, y)
-    return distances
-
-
-def unit_vectors(x: Tensor) -> Tensor:
-    """Rows of (B, D) divided by their norm; a zero row stays zero, with a finite gradient."""
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x / torch.where(norm > 0, norm, 1.0)
-
-
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raises ValueError, starting with the name, where the value is not one of those allowed."""
     check(name, value, value in allowed, f"one of {allowed}")
@@ -207,6 +206,15 @@ def check_targets(targets: Tensor, num_classes: int) -> None:
         low, high = targets.aminmax()
         if low < 0 or high >= num_classes:
             raise ValueError(f"targets must be in [0, {num_classes}), got {int(low)} to {int(high)}")
+
+
+def _keys(features: Tensor, targets: Tensor, keys: Tensor | None, key_targets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The keys and their classes; by default the queries."""
+    if keys is None and key_targets is None:
+        return features, targets
+    if keys is None or key_targets is None:
+        raise ValueError("keys and key_targets must be given together")
+    return keys, key_targets
 
 
 def _check_tensors(
@@ -234,6 +242,9 @@ def _check_tensors(
     if num_keys < size:
         raise ValueError(f"keys must hold every query: {size} queries, {num_keys} keys")
     check_targets(targets, num_classes)
-    check_targets(key_targets, num_classes)
-    if eps.device.type == "cpu" and not bool((eps.isfinite() & (eps >= 0)).all()):
-        raise ValueError(f"eps must be finite and >= 0, got {eps.min().item()} to {eps.max().item()}")
+    if key_targets is not targets:
+        check_targets(key_targets, num_classes)
+    if eps.device.type == "cpu":
+        low, high = (bound.item() for bound in eps.aminmax())
+        if not 0 <= low <= high < math.inf:
+            raise ValueError(f"eps must be finite and >= 0, got {low} to {high}")

@@ -8,10 +8,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from data_tools import NumberedImages, at_epoch, numbers_of, pixel_hash, random_state, write_images
-from PIL import Image
 from torch import Tensor
 
-from drolt_pl.data import DigitsLT, ImageFolderLT, LongTailDataModule
+from drolt_pl.data import DigitsLT, ImageFolderLT, LongTailDataModule, sources
 from drolt_pl.data.loaders import BatchLoader
 from drolt_pl.data.plan import Sampling
 from drolt_pl.data.transforms import CropFlip
@@ -207,13 +206,13 @@ def test_test_images_are_not_read_before_they_are_asked_for(
     tree: Path, loader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    opened = Image.open
+    decoded = sources.read_rgb
 
-    def remember(path: Any, *args: Any) -> Any:
-        read.append(str(path))
-        return opened(path, *args)
+    def remember(path: str) -> Any:
+        read.append(path)
+        return decoded(path)
 
-    monkeypatch.setattr(Image, "open", remember)
+    monkeypatch.setattr(sources, "read_rgb", remember)
     module = at_epoch(folder(tree, loader=loader), 0)
     for part in ("train", "val", "centroid"):
         pixel_hash(getattr(module, f"{part}_dataloader")())

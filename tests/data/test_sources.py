@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from drolt_pl.data.seeding import numpy_generator
-from drolt_pl.data.sources import FileSource, ImageError, random_resized_box
+from drolt_pl.data.sources import FileSource, ImageError, random_resized_box, read_rgb
 
 
 def source_of(root: Path, *names: str, image_size: int | None = None, train_crop: str = "center") -> FileSource:
@@ -41,6 +41,18 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
     pixels = source_of(tmp_path, "a.jpg").fetch(np.array([0]))[0].float().mean((1, 2))
     assert pixels[0] > 200
     assert pixels[1] < 60
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 2}, {"subsampling": 0}, {"quality": 30}]
+)
+def test_jpeg_gives_the_pixels_of_pil(tmp_path: Path, mode: str, options: dict[str, int]) -> None:
+    noise = np.random.default_rng(0).integers(256, size=(33, 47, 3), dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise).convert(mode).save(path, "JPEG", **options)
+    with Image.open(path) as image:
+        assert np.array_equal(read_rgb(str(path)), np.asarray(image.convert("RGB")))
 
 
 def test_a_palette_with_transparency(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +74,16 @@ def test_agrees_with_loops_in_float32_at_every_scale(
     value = robust_loss(*batch, **options)
     assert value.dtype == torch.float32
     assert value.tolist() == pytest.approx(reference_robust(*batch, **options), rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_a_loss_near_zero_keeps_its_digits(bound: str) -> None:
+    z, y = torch.tensor([[0.0], [12.0], [13.0]]), torch.tensor([0, 1, 2])
+    batch = (z, y, z + 0.5, torch.full((3,), 0.1))
+    options = {"temperature": 0.9, "bound": bound, "distance": "euclidean"}
+    expected = reference_robust(*batch, **options)
+    assert 0 < expected[0] < 1e-4
+    assert robust_loss(*batch, **options).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
@@ -301,9 +312,36 @@ def test_half_precision_is_raised(dtype: torch.dtype, size: int) -> None:
 @pytest.mark.parametrize("rows", [25, 26])
 def test_distances_are_exact_near_zero(rows: int) -> None:
     x = torch.randn(rows, 8, generator=torch.Generator().manual_seed(0)) + 1e3
-    distances = pairwise_distance(x, x)
+    distances = pairwise_distance(x, x, by_product=False)
     assert distances.diagonal().tolist() == [0.0] * rows
-    torch.testing.assert_close(distances.double(), pairwise_distance(x.double(), x.double()), rtol=1e-6, atol=0)
+    double = x.double()
+    exact = pairwise_distance(double, double, by_product=False)
+    torch.testing.assert_close(distances.double(), exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(pairwise_distance(double, double, by_product=True), exact, rtol=0, atol=1e-8 * 3e3)
+
+
+@pytest.mark.parametrize("bound", ["paper", "negatives", "sample"])
+@pytest.mark.parametrize("with_keys", [False, True])
+def test_float32_takes_a_faster_way_to_the_same_values_and_gradients(bound: Any, with_keys: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    z = 5 + torch.randn(40, 600, generator=generator)  # more features than are in float64 at a time
+    y = torch.randint(7, (40,), generator=generator)
+    centroids, eps = 5 + torch.randn(7, 600, generator=generator), torch.rand(7, generator=generator)
+    weights = torch.rand(40, generator=generator)
+    z[0] = centroids[y[0]]  # distance 0 to its own centroid
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        inputs = [tensor.to(dtype, copy=True).requires_grad_() for tensor in (z[:24] if with_keys else z, z, eps)]
+        queries, keys, radii = inputs
+        options = {"keys": keys, "key_targets": y, "key_log_weights": weights.to(dtype)} if with_keys else {}
+        value = robust_loss(
+            queries, y[: len(queries)], centroids.to(dtype), radii, bound=bound, temperature=2.0, **options
+        )
+        value.square().sum().backward()
+        found.append([value.double(), *(tensor.grad.double() for tensor in inputs if tensor.grad is not None)])
+    assert len(found[0]) == len(found[1]) == (4 if with_keys else 3)
+    for fast, exact in zip(*found, strict=True):
+        torch.testing.assert_close(fast, exact, rtol=1e-5, atol=1e-6)
 
 
 def test_a_zero_vector_has_a_direction_without_infinities() -> None:

@@ -1,0 +1,43 @@
+"""Distances between batches of vectors, and unit vectors, with gradients that stay finite at zero."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class _PairwiseDistance(torch.autograd.Function):
+    """Distances whose gradient is a matrix product: cdist's own needs (B, K, D) on CUDA."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, by_product: bool) -> Tensor:
+        mode = "use_mm_for_euclid_dist" if by_product else "donot_use_mm_for_euclid_dist"
+        distances = torch.cdist(x, y, compute_mode=mode)
+        ctx.save_for_backward(x, y, distances)
+        return distances
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, distances = ctx.saved_tensors
+        slope = torch.where(distances > 0, grad / distances, 0.0)  # the subgradient at distance 0 is 0
+        grad_x = slope.sum(1)[:, None] * x - slope @ y if ctx.needs_input_grad[0] else None
+        grad_y = slope.sum(0)[:, None] * y - slope.T @ x if ctx.needs_input_grad[1] else None
+        return grad_x, grad_y, None
+
+
+def pairwise_distance(x: Tensor, y: Tensor, *, by_product: bool) -> Tensor:
+    """Euclidean distances of (B, D) to (K, D), as (B, K); gradient 0 at distance 0, memory O(B K + B D + K D).
+
+    By matrix products they are several times faster, and in float64 err by about 1e-8 of the vectors' norms; by
+    differences they are exact near zero.
+    """
+    distances: Tensor = _PairwiseDistance.apply(x, y, by_product)
+    return distances
+
+
+def unit_vectors(x: Tensor) -> Tensor:
+    """Rows of (B, D) divided by their norm; a zero row stays zero, with a finite gradient."""
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / torch.where(norm > 0, norm, 1.0)
