@@ -129,6 +129,7 @@ class SameOnAllRanks(pl.Callback):
         split_sha256: Hash of the split.
 
     Raises:
+        ValueError: the trainer would replace samplers by its own.
         RanksDifferError: on every rank, in one sentence that names the first key or the split.
     """
 
@@ -140,6 +141,9 @@ class SameOnAllRanks(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or trainer.world_size == 1:
             return
+        # Lightning leaves our loaders alone even so; a torch DataLoader it would slice a second time.
+        if trainer._accelerator_connector.use_distributed_sampler:
+            raise ValueError("use_distributed_sampler must be False: the samplers slice for the ranks themselves")
         text = json.dumps(self.values, sort_keys=True)
         mine = (hashlib.sha256(text.encode()).hexdigest(), self.split_sha256)
         configurations, splits = zip(*_from_all_ranks(mine), strict=True)

@@ -29,7 +29,8 @@ def compared_on_rank(rank: int, world: int, cases: list[Any]) -> list[str | None
     # Not above: the processes of the other functions need not wait for Lightning.
     from drolt_pl.callbacks import RanksDifferError, SameOnAllRanks
 
-    trainer: Any = SimpleNamespace(world_size=world)
+    connector = SimpleNamespace(use_distributed_sampler=False)
+    trainer: Any = SimpleNamespace(world_size=world, _accelerator_connector=connector)
     said: list[str | None] = []
     for case in cases:
         try:

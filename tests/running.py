@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
@@ -19,6 +20,7 @@ SHORT = (
     "schedule.stages.joint.epochs=2",
     "schedule.stages.rebalance.epochs=2",
 )
+EPOCHS = 6
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -47,3 +49,11 @@ def command(*overrides: str, cwd: Path | None = None, **environment: str) -> sub
         text=True,
         timeout=220,
     )
+
+
+def tensors(state: Any, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Every tensor of nested containers, by path."""
+    if isinstance(state, torch.Tensor):
+        return {prefix: state}
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
+    return {key: value for name, part in items for key, value in tensors(part, f"{prefix}/{name}").items()}

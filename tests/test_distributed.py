@@ -6,19 +6,18 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
 from rank_functions import compared_on_rank
 from ranks import on_ranks
-from running import HOME, SHORT, command, composed, train_here
-from test_resume import EPOCHS, tensors
+from running import EPOCHS, HOME, SHORT, command, composed, tensors, train_here
 
+from drolt_pl.callbacks import SameOnAllRanks
 from drolt_pl.cli.ranks import Meeting, find_meeting
+from train import assemble
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")
 STEPS = "+callbacks.steps={_target_: watching.Steps}"
@@ -87,18 +86,14 @@ def test_a_rank_with_another_configuration_or_other_data_stops_the_run() -> None
     assert on_ranks(2, compared_on_rank, cases) == [list(sentences)] * 2
 
 
-def test_lightnings_own_slicing_is_refused() -> None:
-    data = instantiate(composed().dataset, _convert_="all")
-    data.setup("fit")
-    connector = SimpleNamespace(use_distributed_sampler=True)
-    strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    data.trainer = SimpleNamespace(
-        global_rank=0, world_size=2, strategy=strategy, _accelerator_connector=connector, fit_loop=pl.Trainer().fit_loop
-    )  # type: ignore[assignment]
+def test_lightnings_own_slicing_is_off() -> None:
+    config = composed("trainer=cpu", *DDP)
+    trainer = assemble(config, Path("unused"))[2]
+    assert trainer._accelerator_connector.use_distributed_sampler is False
+    callback = next(callback for callback in trainer.callbacks if isinstance(callback, SameOnAllRanks))
+    theirs = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
     with pytest.raises(ValueError, match="use_distributed_sampler must be False"):
-        data.train_dataloader()
-    connector.use_distributed_sampler = False
-    assert len(data.train_dataloader()) == 9
+        callback.setup(theirs, pl.LightningModule(), "fit")
 
 
 # ---- batch and learning rates ----

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 import torch
 from images import write_image_tree
-from running import SHORT, command, train_here
-
-EPOCHS = 6
+from running import EPOCHS, SHORT, command, tensors, train_here
 
 
 def digits(tmp_path: Path) -> tuple[str, ...]:
@@ -30,14 +28,6 @@ def files(tmp_path: Path) -> tuple[str, ...]:
         "dataset.num_workers=2",
         "backbone=convnet_small",
     )
-
-
-def tensors(state: Any, prefix: str = "") -> dict[str, torch.Tensor]:
-    """Every tensor of nested containers, by path."""
-    if isinstance(state, torch.Tensor):
-        return {prefix: state}
-    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
-    return {key: value for name, part in items for key, value in tensors(part, f"{prefix}/{name}").items()}
 
 
 @pytest.mark.parametrize("data", [digits, files])

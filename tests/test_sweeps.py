@@ -126,7 +126,7 @@ def test_a_published_protocol_is_not_tuned(app: TinyApp) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
 def test_other_launchers_run_the_same_jobs(launcher: str, app: TinyApp) -> None:
-    cluster = ["+hydra.launcher.init.num_cpus=2"] if launcher == "ray" else []
+    cluster = ["hydra.launcher.init.num_cpus=2"] if launcher == "ray" else []
     jobs = ("sweep=paper_grid", "loss.eps=1,2", "loss.ce_weight=0.5", "loss.eps_mode=shared", "optimizer.lr=0.2,0.9")
     app(f"hydra/launcher={launcher}", *cluster, *jobs, "fails_above=0.5", code=1)
     assert app.folders() == {"0", "1", "2", "3"}

@@ -98,7 +98,7 @@ def test_a_ray_cluster_of_this_machine(tmp_path: Path) -> None:
     run(
         sweep,
         "hydra/launcher=ray",
-        "+hydra.launcher.init.num_cpus=2",
+        "hydra.launcher.init.num_cpus=2",
         "sweep=eps",
         "loss.eps_mode=sqrt_n",
         "loss.eps=1,2,5",

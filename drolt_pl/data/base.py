@@ -170,8 +170,6 @@ class LongTailDataModule(pl.LightningDataModule):
         """The loader of the epoch that the trainer is about to run."""
         epoch = self._epoch()
         rank, world_size = self._rank()
-        if world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:  # type: ignore[union-attr]
-            raise ValueError("use_distributed_sampler must be False: the samplers slice for the ranks themselves")
         if self.batch_size % world_size:
             raise ValueError(f"batch_size={self.batch_size} must be divisible by the {world_size} processes")
         sampler = stage_sampler(
