@@ -134,6 +134,15 @@ def test_other_launchers_run_the_same_jobs(launcher: str, app: TinyApp) -> None:
     assert [(app.sweep / str(number) / "failure.json").exists() for number in range(4)] == [False, True] * 2
 
 
+def test_a_package_that_is_missing_is_named(app: TinyApp) -> None:
+    for package in ("ray", "optuna", "hydra_plugins/hydra_submitit_launcher"):
+        shadow = app.folder / f"{package}.py"
+        shadow.parent.mkdir(exist_ok=True)
+        shadow.write_text("raise ModuleNotFoundError('not here')")
+    assert "pip install 'drolt-pl[ray]'" in app("hydra/launcher=ray", "seed=0", code=1)
+    assert "pip install 'drolt-pl[optuna]'" in app(*STUDY, code=1)
+
+
 # ---- what the shipped sweeps consist of ----
 
 

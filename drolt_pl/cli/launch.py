@@ -23,6 +23,8 @@ from drolt_pl.cli.jobs import end_with_parent, is_begun, run_job
 
 MULTIRUN = {"-m", "--multirun"}
 RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.")
+# What an error of composition says of a package that is not installed, and the extra that brings it.
+EXTRAS = {"Error locating target 'optuna.": "optuna", "Could not find 'hydra/launcher/submitit_": "slurm"}
 SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
 
 
@@ -109,6 +111,9 @@ def explain(error: BaseException, conf: Path) -> str:
         return text
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read as key=value ({str(error.__cause__ or error).splitlines()[0]})"
+    for said, extra in EXTRAS.items():
+        if said in text:
+            return f"this needs a package that is not installed: pip install 'drolt-pl[{extra}]'"
     missing = re.search(r"Could not find '([^']+)/([^']+)'.*?Available options in '[^']+': (.*)", text)
     if missing:
         group, choice, options = missing.groups()

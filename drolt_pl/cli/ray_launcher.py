@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from drolt_pl.cli.jobs import run_job
+from drolt_pl.cli.launch import UserError
 
 
 class RayLauncher(Launcher):
@@ -33,8 +34,10 @@ class RayLauncher(Launcher):
         self.script = Path(sys.argv[0]).resolve()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        import ray
-
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise UserError("hydra/launcher=ray needs Ray: pip install 'drolt-pl[ray]'") from error
         if not ray.is_initialized():
             ray.init(**self.init)
         remote = dict(self.remote)
