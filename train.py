@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from drolt_pl.cli import ranks
@@ -70,6 +71,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     timing = {"train_s": saved.seconds, "centroid_s": getattr(centroids, "seconds", 0.0)}
     timing["images_per_s"] = (module.images_seen - images_before) / max(saved.seconds, 1e-9)
     last = next(stage for stage in reversed(module.schedule.stages) if stage.epochs)
+    measures = any(stage.uses_centroids for stage in module.schedule.stages)
     selects = config.protocol != "published" and last.name in saved.best
     best = saved.best.get(last.name, {})
     measured = measure(trainer, module, datamodule, checkpoints, selects=selects)
@@ -95,7 +97,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         },
         "objective": best.get("score"),
         **measured,
-        "eps": module.loss.radii().tolist() if any(s.objective == "dro_lt" for s in module.schedule.stages) else None,
+        "eps": module.loss.radii().tolist() if measures else None,
         "eps_updates": module.loss.updates.tolist() if config.loss.eps_mode == "learned" else None,
         "warning": TEST_SELECTED if config.protocol == "test_selected" else None,
         "timing": timing,
@@ -121,8 +123,10 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
     from drolt_pl.recording import MetricsFile, StageCheckpoint, StageProgressBar
     from drolt_pl.schedule import Schedule
 
-    stages = OmegaConf.to_container(config.schedule.stages, resolve=True)
-    schedule = checked("schedule", lambda: Schedule(stages))  # type: ignore[arg-type]
+    known: Any = OmegaConf.to_container(config.schedule, resolve=True)
+    kinds: dict[str, Any] = {name: get_class(spec["_target_"]) for name, spec in config.objectives.items()}
+    uses = {name: kind.uses_centroids for name, kind in kinds.items()}
+    schedule = checked("schedule", lambda: Schedule(known["stages"], known.get("order"), uses))
     if config.trainer.max_epochs is not None:
         raise UserError(
             f"trainer.max_epochs={config.trainer.max_epochs} is refused: it is the schedule's sum; set "
@@ -133,7 +137,7 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
     datamodule = build(config, "dataset")
     ranks.once_a_node("data", lambda: checked("dataset", datamodule.prepare_data))
     checked("dataset", lambda: datamodule.setup("fit"))
-    datamodule.plan = schedule.stage_at
+    datamodule.plan, datamodule.mixings = schedule.stage_at, _mixings(config, schedule)
     if config.protocol == "test_selected":
         print(f"warning: {TEST_SELECTED}", flush=True)
 
@@ -147,7 +151,8 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
         "class_names": list(datamodule.class_names),
     }
     classifiers = {name: build(OmegaConf.create({"classifier": spec}), "classifier") for name, spec in specs.items()}
-    loss = build(config, "loss", class_counts=datamodule.class_counts, **sizes)
+    facts = {"class_counts": datamodule.class_counts, **sizes}
+    loss = build(config, "loss", **facts)
     checkpoints = run_dir / "checkpoints"
     module = checked(
         "",
@@ -155,6 +160,7 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
             backbone,
             classifiers,
             loss=loss,
+            objectives=_objectives(config, schedule, facts),
             schedule=schedule,
             optimizer=build(config, "optimizer"),
             class_counts=datamodule.class_counts,
@@ -198,13 +204,41 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
     return datamodule, module, trainer
 
 
+def _objectives(config: DictConfig, schedule: Any, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the stages minimise, each with its own criterion, or the run's."""
+    objectives = {}
+    for name in dict.fromkeys(stage.objective for stage in schedule.stages):
+        own = f"objectives.{name}.criterion"
+        key = "criterion" if OmegaConf.select(config, own) is None else own
+        criterion = build(config, key, class_counts=facts["class_counts"])
+        objectives[name] = build(config, f"objectives.{name}", criterion=criterion, **facts)
+    return objectives
+
+
+def _mixings(config: DictConfig, schedule: Any) -> dict[str, Any]:
+    """What mixes the batches of stages, by name."""
+    mixings = {}
+    for stage in (stage for stage in schedule.stages if stage.mixing is not None):
+        if stage.mixing not in config.mixing:
+            key = f"schedule.stages.{stage.name}.mixing"
+            raise UserError(f"{key} must be null or one of {sorted(config.mixing)}, got {stage.mixing!r}")
+        if stage.uses_centroids and config.centroids != "epoch":
+            raise UserError(
+                f"schedule.stages.{stage.name}.mixing={stage.mixing} needs centroids=epoch: those of a batch would be "
+                "means of mixed images"
+            )
+        mixings[stage.mixing] = build(config, f"mixing.{stage.mixing}")
+    return mixings
+
+
 def _classifier_specs(config: DictConfig, schedule: Any) -> dict[str, dict[str, Any]]:
     """Constructor arguments of each stage's own classifier: the base one, or the file of its name."""
     base: Any = OmegaConf.to_container(config.classifier, resolve=True)
     specs = {}
     for stage in schedule.stages:
+        arguments = stage.classifier_args or {}
         if stage.classifier in ("keep", "reset"):
-            specs[stage.name] = dict(base)
+            specs[stage.name] = base | arguments
             continue
         path = HOME / "conf" / "classifier" / f"{stage.classifier}.yaml"
         if not path.exists():
@@ -212,7 +246,7 @@ def _classifier_specs(config: DictConfig, schedule: Any) -> dict[str, dict[str, 
             raise UserError(
                 f"schedule.stages.{stage.name}.classifier must be one of {allowed}, got {stage.classifier!r}"
             )
-        specs[stage.name] = dict(OmegaConf.load(path))  # type: ignore[arg-type]
+        specs[stage.name] = {**OmegaConf.load(path), **arguments}  # type: ignore[dict-item]
     return {name: spec for name, spec in specs.items() if schedule.classifier_of(name) == name}
 
 

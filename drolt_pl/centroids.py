@@ -130,3 +130,30 @@ def modules_in_eval_mode(module: nn.Module) -> "Iterator[None]":
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+def step_centroids(
+    source: str, centroids: Tensor, features: Tensor, targets: Tensor, *, decay: float
+) -> tuple[Tensor, Tensor]:
+    """The centroids that one step measures against, and those to remember, (C, D) each.
+
+    Args:
+        source: `epoch` leaves them as they are; `batch` takes the means of the batch of all ranks, and the remembered
+            ones for the classes missing in it; `ema` moves the remembered ones towards those.
+        centroids: The remembered ones, (C, D).
+        features: Of this rank's batch, (B, D).
+        targets: (B,).
+        decay: Weight of the remembered ones in `ema`.
+    """
+    if source == "epoch":
+        return centroids, centroids
+    num_classes, num_features = centroids.shape
+    sums = StatisticsSums(num_classes, num_features, centroids.device)
+    sums.update(features, targets)
+    sums.all_reduce()
+    batch = sums.compute()
+    present = batch.counts[:, None] > 0
+    if source == "batch":
+        return torch.where(present, batch.centroids, centroids), centroids
+    moved = torch.where(present, decay * centroids + (1 - decay) * batch.centroids, centroids)
+    return moved, moved

@@ -1,6 +1,6 @@
 """The LightningModule that owns backbone, classifiers, loss and stage schedule."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.centroids import ClassStatistics, StatisticsSums, broadcast_buffers
+from drolt_pl.centroids import ClassStatistics, broadcast_buffers, step_centroids
 from drolt_pl.evaluation import EvaluatedModule
-from drolt_pl.losses import DROLTLoss
+from drolt_pl.losses import CrossEntropy, DROLTLoss
 from drolt_pl.metrics import shot_groups
+from drolt_pl.objectives import Batch, Classification, Objective, Robust
 from drolt_pl.optim import StageOptimizer
 from drolt_pl.schedule import Schedule, Stage
 
 CENTROIDS = ("epoch", "batch", "ema")
-LOSS_TERMS = ("robust", "prior")  # what of DROLTLoss.terms is part of the loss; the rest are measurements
 
 
 class NonFiniteLossError(RuntimeError):
@@ -34,7 +34,8 @@ class DROLTModule(EvaluatedModule):
         schedule: The stages.
         optimizer: Builds the optimizer and sets its rates per epoch.
         class_counts: Training images per class, (C,).
-        criterion: The CE term, (logits, targets) -> scalar; cross-entropy by default.
+        objectives: What stages minimise, by the name that a stage gives; by default `ce` and `dro_lt` with plain
+            cross-entropy.
         centroids: What the loss measures against: `epoch` (means over the training set at the epoch's start),
             `batch` (means of the batch) or `ema` (the epoch's, moved at every step). Paper Sec. 6 compares them.
         ema_decay: Weight of the old centroid in `ema`.
@@ -61,7 +62,7 @@ class DROLTModule(EvaluatedModule):
         schedule: Schedule,
         optimizer: StageOptimizer,
         class_counts: Sequence[int],
-        criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
+        objectives: Mapping[str, Objective] | None = None,
         centroids: str = "epoch",
         ema_decay: float = 0.9,
         many: int = 100,
@@ -77,7 +78,10 @@ class DROLTModule(EvaluatedModule):
         self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classifiers, self.loss = nn.ModuleDict(classifiers), loss
         self.schedule, self.stage_optimizer = schedule, optimizer
-        self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
+        if objectives is None:
+            criterion = CrossEntropy(class_counts)
+            objectives = {"ce": Classification(criterion=criterion), "dro_lt": Robust(criterion=criterion)}
+        self.objectives = nn.ModuleDict(objectives)
         self.centroid_source, self.ema_decay, self.seed = centroids, ema_decay, seed
         self.recipe, self.checkpoint_dir = recipe, checkpoint_dir
         self.groups = shot_groups(torch.as_tensor(class_counts), many, few)
@@ -128,6 +132,10 @@ class DROLTModule(EvaluatedModule):
         for name in ("backbone", "classifier"):
             if not self.stage.trains(name):
                 getattr(self, name).eval()
+        if mode and self.stage.shift_bn:
+            for part in self.backbone.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.train()
         return self
 
     # ---- stages ----
@@ -142,6 +150,7 @@ class DROLTModule(EvaluatedModule):
         if self.schedule.enters(epoch) and self._entered != self.stage.name:
             self._enter(self.stage)
         self._entered = self.stage.name
+        self.objectives[self.stage.objective].begin_epoch(self.schedule.progress(epoch))  # type: ignore[operator]
         self.train()
 
     def _enter(self, stage: Stage) -> None:
@@ -163,13 +172,16 @@ class DROLTModule(EvaluatedModule):
         previous = None if before is None else self.classifiers[self.schedule.classifier_of(before.name)]
         order = [stage.name for stage in self.schedule.stages].index(name)
         generator = torch.Generator().manual_seed(self.seed * 1000 + order)
-        classifier.begin(previous, generator=generator)  # type: ignore[operator]
+        try:
+            classifier.begin(previous, generator=generator)  # type: ignore[operator]
+        except TypeError as error:
+            raise ValueError(f"schedule.stages.{name}.classifier: {error}") from error
 
     # ---- centroids: the protocol of RefreshCentroids ----
 
     def needs_centroids(self, epoch: int) -> bool:
         """Whether the epoch's stage measures against centroids."""
-        return self.schedule.stage_at(epoch).objective == "dro_lt"
+        return self.schedule.stage_at(epoch).uses_centroids
 
     def set_statistics(self, statistics: ClassStatistics) -> None:
         """Takes over centroids, counts, variances and dimension, here and in the loss."""
@@ -179,26 +191,17 @@ class DROLTModule(EvaluatedModule):
         self.effective_dim.copy_(statistics.effective_dim)
         self.loss.set_statistics(self.total_variance, self.effective_dim)
 
-    def _step_centroids(self, features: Tensor, targets: Tensor) -> Tensor:
-        """The centroids that the loss of this step uses, (C, D)."""
-        if self.centroid_source == "epoch":
-            return self.centroids
-        num_classes, num_features = self.centroids.shape
-        sums = StatisticsSums(num_classes, num_features, self.centroids.device)
-        sums.update(features, targets)
-        sums.all_reduce()
-        batch = sums.compute()
-        present = batch.counts[:, None] > 0
-        if self.centroid_source == "batch":
-            return torch.where(present, batch.centroids, self.centroids)
-        moved = self.ema_decay * self.centroids + (1 - self.ema_decay) * batch.centroids
-        self.centroids.copy_(torch.where(present, moved, self.centroids))
-        return self.centroids
+    def step_centroids(self, features: Tensor, targets: Tensor) -> Tensor:
+        """The centroids that the loss of this step uses, (C, D), of its features (B, D) and targets (B,)."""
+        used, kept = step_centroids(self.centroid_source, self.centroids, features, targets, decay=self.ema_decay)
+        if kept is not self.centroids:
+            self.centroids.copy_(kept)
+        return used
 
     def has_current_centroids(self) -> bool:
         """Whether centroids are there, and are those of the weights in force."""
-        refreshed = self.needs_centroids(self.current_epoch) or not self.stage.trains("backbone")
-        return refreshed and bool(self.centroid_counts.any())
+        unmoved = not self.stage.trains("backbone") and not self.stage.shift_bn
+        return (self.needs_centroids(self.current_epoch) or unmoved) and bool(self.centroid_counts.any())
 
     # ---- training ----
 
@@ -206,7 +209,7 @@ class DROLTModule(EvaluatedModule):
         return self.stage_optimizer.build(
             {
                 "backbone": self.backbone.parameters(),
-                "classifier": self.classifiers.parameters(),
+                "classifier": [*self.classifiers.parameters(), *self.objectives.parameters()],
                 "eps": self.loss.parameters(),
             }
         )
@@ -223,36 +226,29 @@ class DROLTModule(EvaluatedModule):
 
     def _radii_logs(self) -> dict[str, Tensor]:
         """Mean radius by shot group, once the statistics that it may need are there."""
-        if self.stage.objective != "dro_lt":
+        if not self.stage.uses_centroids:
             return {}
         radii = self.loss.radii().detach()
         return {
             f"eps/{name}": radii[index.to(radii.device)].mean() for name, index in self.groups.items() if len(index)
         }
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, targets = batch
+    def training_features(self, images: Tensor) -> Tensor:
+        """Features as by `features`, with gradient where the stage trains the backbone."""
         with nullcontext() if self.stage.trains("backbone") else torch.no_grad():
-            features = self.features(images)
-        logits = self.classifier(features)
-        terms = {"loss_ce": self.criterion(logits, targets)}
-        loss = terms["loss_ce"]
-        if self.stage.objective == "dro_lt":
-            measured = self.loss.normalise(features.detach())
-            robust = self.loss.terms(features, targets, self._step_centroids(measured, targets))
-            terms |= {f"loss_{name}" if name in LOSS_TERMS else name: term for name, term in robust.items()}
-            loss = self.loss.mix(loss, self.loss.total(robust))
-        accuracy = (logits.detach().argmax(1) == targets).float().mean()
-        logs = {"loss": loss, "acc": accuracy, **terms}
+            return self.features(images)
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        terms: dict[str, Tensor] = self.objectives[self.stage.objective](self, Batch(*batch))
         self.log_dict(
-            {f"train/{name}": value.detach() for name, value in logs.items()},
+            {f"train/{name}": value.detach() for name, value in terms.items()},
             on_step=False,
             on_epoch=True,
-            batch_size=len(targets),
+            batch_size=len(batch[1]),
             sync_dist=True,
         )
         self._check_finite(terms, batch_idx)
-        return loss
+        return terms["loss"]
 
     def _check_finite(self, terms: Mapping[str, Tensor], step: int) -> None:
         # Reading a value back makes the host wait for an accelerator: there, only every 50 steps.
@@ -265,7 +261,7 @@ class DROLTModule(EvaluatedModule):
                     f"{step}: lower optimizer.lr or the stage's lr, or set loss.feature_norm=l2"
                 )
 
-    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         # Every rank's share of a global batch is equal in size (data.samplers).
         self.images_seen += len(batch[1]) * self.trainer.world_size
 

@@ -31,11 +31,16 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def train_here(run_dir: Path, *overrides: str) -> dict[str, Any]:
-    """Trains in this process and returns the run's results."""
+    """Trains the short stages in this process and returns the run's results."""
+    return train_composed(run_dir, *SHORT, *overrides)
+
+
+def train_composed(run_dir: Path, *overrides: str) -> dict[str, Any]:
+    """Trains what the overrides say in this process and returns the run's results."""
     from train import train
 
     run_dir.mkdir(parents=True, exist_ok=True)
-    train(composed(*SHORT, *overrides), run_dir)
+    train(composed(*overrides), run_dir)
     return json.loads((run_dir / "results.json").read_text())
 
 

@@ -28,6 +28,21 @@ CASES = {
     "wrong ratio": (["dataset.imbalance_ratio=0"], ["dataset.imbalance_ratio", ">= 1", "0"]),
     "wrong stage value": (["schedule.stages.joint.objective=x"], ["schedule.stages.joint.objective", "dro_lt", "'x'"]),
     "wrong classifier": (["schedule.stages.rebalance.classifier=x"], ["rebalance.classifier", "lws", "'x'"]),
+    "wrong mixing": (["schedule.stages.joint.mixing=mixip"], ["stages.joint.mixing", "mixup", "'mixip'"]),
+    "mixed centroids": (
+        ["schedule.stages.joint.mixing=mixup", "centroids=batch"],
+        ["stages.joint.mixing=mixup", "centroids=epoch"],
+    ),
+    "arguments of a kept classifier": (
+        ["schedule.stages.joint.classifier_args={scale:3}"],
+        ["stages.joint.classifier_args", "keep"],
+    ),
+    "nothing to rescale": (
+        ["classifier=cosine", "schedule.stages.rebalance.classifier=lws"],
+        ["stages.rebalance.classifier", "CosineClassifier"],
+    ),
+    "wrong criterion value": (["criterion.beta=1"], ["criterion.beta", "[0, 1)", "1"]),
+    "wrong order": (["schedule.order=[pretrain]"], ["schedule.order", "ce_warmup", "pretrain"]),
     "max_epochs": (["trainer.max_epochs=3"], ["trainer.max_epochs", "schedule.stages"]),
     "wrong protocol": (["protocol=paper"], ["protocol", "holdout", "published", "'paper'"]),
     "no folder": (["dataset=image_folder", "dataset.root=nowhere"], ["dataset.root", "nowhere", "does not exist"]),

@@ -30,7 +30,20 @@ def files(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-@pytest.mark.parametrize("data", [digits, files])
+def mixed(tmp_path: Path) -> tuple[str, ...]:
+    return (
+        "dataset.batch_size=64",
+        "criterion=focal",
+        "criterion.beta=0.9999",
+        "criterion.start=0.5",  # in force in the second epoch of each stage
+        "schedule.stages.ce_warmup.mixing=cutmix",
+        "schedule.stages.ce_warmup.views=2",
+        "schedule.stages.joint.mixing=mixup",
+        "schedule.stages.rebalance.shift_bn=true",
+    )
+
+
+@pytest.mark.parametrize("data", [digits, files, mixed])
 def test_resumed_at_every_epoch_equals_uninterrupted(data: Any, tmp_path: Path) -> None:
     # Dropout draws from the global generator; learned radii and start_from=best put state into every corner.
     overrides = (

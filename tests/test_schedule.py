@@ -65,11 +65,44 @@ def test_cosine_goes_from_one_to_its_end() -> None:
         ("curve", {"shape": "step"}),
         ("sampels", 3),
         ("samples_per_class", 0),
+        ("views", 0),
+        ("classifier_args", {"tau": 1}),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"^stages\.joint\..*{field}"):
         Schedule({"joint": {"epochs": 1, field: value}})
+
+
+def test_order_names_the_stages_that_come_first() -> None:
+    stages = {**STAGES, "pretrain": {"epochs": 4}}
+    assert [stage.name for stage in Schedule(stages, ["pretrain"]).stages] == ["pretrain", *STAGES]
+    assert Schedule(stages, ["pretrain"]).stage_at(0).name == "pretrain"
+    for order in (["pretrian"], ["pretrain", "pretrain"]):
+        with pytest.raises(ValueError, match=r"^order must name stages of \['ce_warmup'.*each once, got \['pretr"):
+            Schedule(stages, order)
+
+
+def test_objectives_say_who_needs_centroids() -> None:
+    schedule = Schedule({"a": {"epochs": 1, "objective": "mine"}}, objectives={"mine": True})
+    assert schedule.stages[0].trains("eps")
+    with pytest.raises(ValueError, match=r"^stages\.a\.objective must be one of \('mine',\), got 'ce'"):
+        Schedule({"a": {"epochs": 1}}, objectives={"mine": True})
+
+
+def test_progress_is_the_share_of_the_stage_before_the_epoch() -> None:
+    schedule = Schedule({"a": {"epochs": 5}, "b": {"epochs": 0}, "c": {"epochs": 2}})
+    assert [schedule.progress(epoch) for epoch in range(7)] == [0.0, 0.2, 0.4, 0.6, 0.8, 0.0, 0.5]
+
+
+def test_a_stage_that_does_not_train_owns_no_classifier() -> None:
+    stages = {"a": {"epochs": 1}, "b": {"epochs": 0, "classifier": "reset"}, "c": {"epochs": 1, "start_from": "best"}}
+    schedule = Schedule(stages)
+    assert schedule.classifier_of("c") == "a"
+    before = schedule.before("c")
+    assert before is not None
+    assert before.name == "a"
+    assert schedule.before("a") is None
 
 
 def test_a_schedule_without_epochs_is_refused() -> None:

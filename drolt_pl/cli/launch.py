@@ -47,7 +47,7 @@ def checked(key: str, call: Callable[[], Any]) -> Any:
     try:
         return call()
     except (ValueError, OSError) as error:
-        raise UserError(f"{key}.{_sentence(error)}") from error
+        raise UserError(f"{key}.{_sentence(error)}".lstrip(".")) from error
 
 
 def _sentence(error: BaseException) -> str:

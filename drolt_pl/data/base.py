@@ -2,18 +2,18 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.loops.progress import _ProcessedTracker
 
 from drolt_pl.data.loaders import BatchLoader, CropSeeds
 from drolt_pl.data.longtail import SplitRules, require_int
-from drolt_pl.data.plan import StageSampling, instance_plan, stage_progress
+from drolt_pl.data.mixing import MixedLoader, Mixing
+from drolt_pl.data.plan import StageSampling, in_views, instance_plan, stage_progress
 from drolt_pl.data.samplers import stage_sampler
 from drolt_pl.data.seeding import torch_generator
 from drolt_pl.data.sources import Catalogue
@@ -34,7 +34,7 @@ class LongTailDataModule(pl.LightningDataModule):
         mean, std: Per channel, of pixel values in [0, 1].
         protocol, imbalance_ratio, profile, n_max, class_order, subset, val_per_class, test_per_class, split_seed:
             See `SplitRules`.
-        batch_size: Training images a step over *all* processes.
+        batch_size: Training images drawn a step over *all* processes.
         eval_batch_size: Images a step of each process in evaluation and in the centroid pass.
         loader: `memory` holds the decoded images on the training device, `workers` decodes them for every epoch,
             `auto` is `memory` up to 2 GB of decoded images.
@@ -48,6 +48,7 @@ class LongTailDataModule(pl.LightningDataModule):
 
     Attributes:
         plan: Epoch -> sampling of that epoch.
+        mixings: What a stage's `mixing` may name.
         split: The split; from `setup` on, like the attributes below.
         num_classes, class_counts, class_names: C, training images and name of each class id. Class ids are in label
             order whatever the `class_order`.
@@ -117,6 +118,7 @@ class LongTailDataModule(pl.LightningDataModule):
         self.seed = seed
         self.test_pool = test_pool
         self.plan: Callable[[int], StageSampling] = instance_plan
+        self.mixings: Mapping[str, Mixing] = {}
         self._catalogue: Catalogue | None = None
         self._store: ImageStore | None = None
 
@@ -160,20 +162,16 @@ class LongTailDataModule(pl.LightningDataModule):
 
     def skipped_files(self) -> list[str]:
         """Images met so far, by any rank, that `on_corrupt=skip` went past, sorted; to be asked by all ranks."""
-        found: list[list[int]] = [sorted(self._images.unreadable)]
-        if dist.is_available() and dist.is_initialized():
-            found = [[] for _ in range(dist.get_world_size())]
-            dist.all_gather_object(found, sorted(self._images.unreadable))
-        return sorted({os.fsdecode(self._found.names[index]) for indices in found for index in indices})
+        return sorted(os.fsdecode(self._found.names[index]) for index in self._images.unreadable_anywhere())
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader | MixedLoader:
         """The loader of the epoch that the trainer is about to run."""
-        epoch = self._epoch()
-        rank, world_size = self._rank()
+        epoch, (rank, world_size) = self._epoch(), self._rank()
         if self.batch_size % world_size:
             raise ValueError(f"batch_size={self.batch_size} must be divisible by the {world_size} processes")
+        stage, share = self.plan(epoch), self.batch_size // world_size
         sampler = stage_sampler(
-            self.plan(epoch),
+            stage,
             self._found.targets[self.split.train],
             progress=stage_progress(self.plan, epoch),
             seed=self.seed,
@@ -182,14 +180,18 @@ class LongTailDataModule(pl.LightningDataModule):
             world_size=world_size,
             batch_size=self.batch_size,
         )
-        crops = None
+        rows, crops = in_views(sampler.indices(), share, stage.views), None
         if self._found.source.random_crop:
-            crops = CropSeeds(key=(self.seed, epoch), positions=sampler.positions)
-        return BatchLoader(
-            self._images.training_batches(sampler.indices(), self.batch_size // world_size, self._device(), crops),
+            positions = in_views(sampler.positions, share, stage.views, offset=sampler.length)
+            crops = CropSeeds(key=(self.seed, epoch), positions=positions)
+        loader = BatchLoader(
+            self._images.training_batches(rows, share * stage.views, self._device(), crops),
             BatchTransform(self.mean, self.std, self.augment),
             lambda: torch_generator("augment", self.seed, epoch, rank),
         )
+        if stage.mixing is None:
+            return loader
+        return MixedLoader(loader, self.mixings[stage.mixing], lambda: torch_generator("mix", self.seed, epoch, rank))
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Validation images as they are, this rank's share; `[]`, Lightning's "none", where the protocol has none."""

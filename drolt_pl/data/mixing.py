@@ -1,28 +1,31 @@
-"""Mixing images in pairs, with soft targets: Mixup and CutMix, each sample with its own partner and share."""
+"""Mixing images in pairs: Mixup and CutMix, each sample with its own partner and share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from drolt_pl.data.loaders import BatchLoader
 
 
 class Mixing(ABC):
     """Mixes each image of a batch with another.
 
     Args:
-        num_classes: C.
         alpha: Shares come from Beta(alpha, alpha), > 0.
     """
 
-    def __init__(self, *, num_classes: int, alpha: float = 1.0) -> None:
+    def __init__(self, *, alpha: float = 1.0) -> None:
         if alpha <= 0:
             raise ValueError(f"alpha must be > 0, got {alpha!r}")
-        self.num_classes, self.alpha = num_classes, alpha
+        self.alpha = alpha
 
-    def __call__(self, images: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mixed images and targets.
+    def __call__(
+        self, images: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mixed images and what is in them.
 
         Args:
             images: Float, (B, C, H, W), normalised or not.
@@ -30,15 +33,15 @@ class Mixing(ABC):
             generator: On the CPU.
 
         Returns:
-            Images like those given, and class probabilities, (B, num_classes), float32: what cross-entropy takes.
+            Images like those given, their own targets, the targets of those mixed in, and the share that each kept of
+            itself, (B,) float32: a loss of the batch is ``share * loss(own) + (1 - share) * loss(other)``.
         """
         partners = torch.randperm(len(images), generator=generator).to(images.device)
         # torch draws no Beta from a generator.
         seed = int(torch.randint(2**62, (), generator=generator))
         shares = np.random.Generator(np.random.PCG64(seed)).beta(self.alpha, self.alpha, len(images))
         mixed, own = self.mix(images, images[partners], torch.from_numpy(shares).float(), generator)
-        classes = F.one_hot(targets, self.num_classes).float()
-        return mixed, own[:, None] * classes + (1 - own)[:, None] * classes[partners]
+        return mixed, targets, targets[partners], own
 
     @abstractmethod
     def mix(
@@ -77,3 +80,24 @@ class CutMix(Mixing):
         rows, columns = (axis.to(images.device) for axis in covered)
         replaced = rows[:, None, :, None] & columns[:, None, None, :]
         return torch.where(replaced, partners, images), 1 - replaced.float().mean((1, 2, 3))
+
+
+class MixedLoader:
+    """A loader whose batches are mixed: (images, targets, targets mixed in, shares) as `Mixing` gives them.
+
+    Args:
+        loader: Gives images and targets.
+        mixing: Mixes them.
+        make_generator: Makes the generator of one iteration.
+    """
+
+    def __init__(self, loader: BatchLoader, mixing: Mixing, make_generator: Callable[[], torch.Generator]) -> None:
+        self.loader, self.mixing, self.make_generator = loader, mixing, make_generator
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        generator = self.make_generator()
+        for images, targets in self.loader:
+            yield self.mixing(images, targets, generator)

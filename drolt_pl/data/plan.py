@@ -24,7 +24,15 @@ class StageSampling(Protocol):
 
     @property
     def epoch_size(self) -> str | int:
-        """`dataset` (N draws), `max_class` (n_max C draws) or a number of draws."""
+        """`dataset` (N images that go forward), `max_class` (n_max C) or a number."""
+
+    @property
+    def views(self) -> int:
+        """Augmented views of each image drawn; an epoch draws that many times fewer."""
+
+    @property
+    def mixing(self) -> str | None:
+        """Name of the mixing of the stage's batches, null for none."""
 
     @property
     def epochs(self) -> int:
@@ -39,6 +47,8 @@ class Sampling:
     samples_per_class: int = 4
     epoch_size: str | int = "dataset"
     epochs: int = 1
+    views: int = 1
+    mixing: str | None = None
 
 
 def instance_plan(epoch: int) -> StageSampling:
@@ -72,6 +82,20 @@ def epoch_length(epoch_size: str | int, class_counts: IntArray) -> int:
     if isinstance(epoch_size, int) and not isinstance(epoch_size, bool) and epoch_size > 0:
         return epoch_size
     raise ValueError(f"epoch_size must be one of {EPOCH_SIZES} or a number of images > 0, got {epoch_size!r}")
+
+
+def in_views(rows: IntArray, batch_size: int, views: int, *, offset: int = 0) -> IntArray:
+    """Each batch of rows `views` times in a row, view v of row r as r + v offset: (n,) -> (views n,).
+
+    Args:
+        rows: Rows in the order of the batches, (n,).
+        batch_size: Rows a batch, so `views` times as many after it.
+        views: How often.
+        offset: Tells the views apart where the numbers are seeds.
+    """
+    starts = range(0, len(rows), batch_size) if views > 1 else []
+    tiled = [rows[start : start + batch_size] + view * offset for start in starts for view in range(views)]
+    return np.concatenate(tiled) if tiled else rows
 
 
 def rank_positions(length: int, *, batch_size: int, rank: int, world_size: int) -> IntArray:

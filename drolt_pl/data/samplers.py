@@ -23,7 +23,8 @@ class EpochSampler(Sampler[int]):
 
     Args:
         targets: Class of every training image, (N,), integers >= 0; classes without images are never drawn.
-        epoch_size: `dataset`, `max_class` or a number of draws.
+        epoch_size: `dataset`, `max_class` or a number of images.
+        views: How often each draw counts towards `epoch_size`.
         seed, epoch: Decide the stream, the same on all ranks.
         rank, world_size, batch_size: See `rank_positions`.
     """
@@ -33,6 +34,7 @@ class EpochSampler(Sampler[int]):
         targets: ArrayLike,
         *,
         epoch_size: str | int = "dataset",
+        views: int = 1,
         seed: int = 0,
         epoch: int = 0,
         rank: int = 0,
@@ -42,7 +44,7 @@ class EpochSampler(Sampler[int]):
         self.targets = np.asarray(targets, dtype=np.int64)
         counts = np.bincount(self.targets)
         self.class_counts: IntArray = counts[counts > 0]
-        self.length = epoch_length(epoch_size, self.class_counts)
+        self.length = epoch_length(epoch_size, self.class_counts) // views
         if self.length < world_size:
             raise ValueError(f"epoch_size={epoch_size} gives fewer images than the {world_size} processes")
         self.seed, self.epoch = seed, epoch
@@ -56,7 +58,7 @@ class EpochSampler(Sampler[int]):
             stage: The stage.
             targets: See the class.
             progress: Share of the stage that lies before the epoch, in [0, 1].
-            where: seed, epoch, rank, world_size, batch_size.
+            where: views, seed, epoch, rank, world_size, batch_size.
         """
         return cls(targets, epoch_size=stage.epoch_size, **where)
 
@@ -231,4 +233,4 @@ def stage_sampler(stage: StageSampling, targets: ArrayLike, **where: Any) -> Epo
     """The sampler that a stage names; `where` is progress, seed, epoch, rank, world_size, batch_size."""
     if stage.sampling not in SAMPLERS:
         raise ValueError(f"sampling must be one of {tuple(SAMPLERS)}, got {stage.sampling!r}")
-    return SAMPLERS[stage.sampling].for_stage(stage, targets, **where)
+    return SAMPLERS[stage.sampling].for_stage(stage, targets, views=stage.views, **where)

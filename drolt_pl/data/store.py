@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -64,6 +65,14 @@ class ImageStore:
             return self._worker_batches(name, rows, batch_size, device, None, "leave_out")
         images, targets, readable = self._held(name, device)
         return MemoryBatches(images, targets, rows[readable[rows]], batch_size)
+
+    def unreadable_anywhere(self) -> set[int]:
+        """`unreadable` of all ranks together; every rank must ask."""
+        found: list[list[int]] = [sorted(self.unreadable)]
+        if dist.is_available() and dist.is_initialized():
+            found = [[] for _ in range(dist.get_world_size())]
+            dist.all_gather_object(found, sorted(self.unreadable))
+        return {index for indices in found for index in indices}
 
     def _worker_batches(
         self,

@@ -1,6 +1,16 @@
-"""Losses for long-tailed recognition: one file per loss."""
+"""Losses for long-tailed recognition: criteria of the classifier and the robust loss of the features."""
 
+from drolt_pl.losses.criteria import LDAM, Criterion, CrossEntropy, Focal, LabelAwareSmoothing, LogitAdjusted
 from drolt_pl.losses.dro_lt import DROLTLoss
 from drolt_pl.losses.functional import robust_loss
 
-__all__ = ["DROLTLoss", "robust_loss"]
+__all__ = [
+    "LDAM",
+    "Criterion",
+    "CrossEntropy",
+    "DROLTLoss",
+    "Focal",
+    "LabelAwareSmoothing",
+    "LogitAdjusted",
+    "robust_loss",
+]

@@ -122,13 +122,17 @@ class DROLTLoss(nn.Module):
         """L_robust with its prior, 0-d, in nats; arguments as in :meth:`terms`."""
         return self.total(self.terms(features, targets, centroids))
 
-    def terms(self, features: Tensor, targets: Tensor, centroids: Tensor) -> dict[str, Tensor]:
+    def terms(
+        self, features: Tensor, targets: Tensor, centroids: Tensor, shares: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Parts of the loss. In train mode, with gradients, `updates` (C,) counts the steps that saw each class.
 
         Args:
             features: (B, D), any float dtype.
             targets: (B,), integers in [0, C).
             centroids: Class means over the training set, (C, D).
+            shares: How far each sample is of its class, (B,), for mixed images: the terms of both assignments, with
+                shares that sum to 1, add up to the loss.
 
         Returns:
             0-d tensors: ``robust``; ``prior`` where eps_prior > 0; for the bound ``tight`` also ``second_branch``, the
@@ -161,6 +165,7 @@ class DROLTLoss(nn.Module):
         )  # (B,)
         weights = sample_weights(targets, batch_counts, class_counts, self.class_weight)
         # The weights are those of the batch of all ranks, and DDP divides by the number of ranks.
+        weights = weights if shares is None else weights * shares
         terms = {"robust": len(keys) / len(features) * (weights * robust).sum()}
         if self.eps_prior > 0:
             log_p = self.balls.log_probability(eps) * (present > 0)
@@ -170,6 +175,8 @@ class DROLTLoss(nn.Module):
                 features, targets, centroids, eps, keys=keys, key_targets=key_targets, self_index=self_index
             )
             self._warn_of_attraction(terms["second_branch"])
+        if shares is not None:  # the rest is not of single samples
+            terms = {name: term if name == "robust" else shares.mean() * term for name, term in terms.items()}
         if self.training and torch.is_grad_enabled():
             self.updates += present > 0
         return terms

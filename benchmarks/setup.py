@@ -1,0 +1,94 @@
+"""What the benchmarks train: a set of noise, the module around a backbone, and one epoch of it in Lightning."""
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from drolt_pl import DROLTLoss, DROLTModule, RefreshCentroids
+from drolt_pl.classifiers import LinearClassifier
+from drolt_pl.data import LongTailDataModule
+from drolt_pl.data.sources import ArraySource, Catalogue
+from drolt_pl.data.transforms import Augment
+from drolt_pl.optim import StageOptimizer
+from drolt_pl.schedule import Schedule
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+logging.getLogger("lightning").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore")
+torch.set_flush_denormal(True)
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+class Noise(LongTailDataModule):
+    """Random images, equally many of each class; one a class tests."""
+
+    def __init__(self, pixels: np.ndarray, num_classes: int, augment: Augment | None, **kwargs: Any) -> None:
+        super().__init__(mean=MEAN, std=STD, imbalance_ratio=None, protocol="published", augment=augment, **kwargs)
+        self.pixels, self.classes = pixels, num_classes
+
+    def catalogue(self) -> Catalogue:
+        count = len(self.pixels)
+        return Catalogue(
+            names=np.arange(count).astype(np.bytes_),
+            targets=np.arange(count) % self.classes,
+            official=np.where(np.arange(count) < self.classes, "test", "train"),
+            class_names=[str(number) for number in range(self.classes)],
+            source=ArraySource(self.pixels),
+        )
+
+
+def noise_pixels(count: int, size: int) -> np.ndarray:
+    """uint8, (count, size, size, 3)."""
+    return np.random.default_rng(0).integers(256, size=(count, size, size, 3), dtype=np.uint8)
+
+
+def joint_module(backbone: nn.Module, class_counts: Sequence[int], *, sampling: str = "class_aware") -> DROLTModule:
+    """The module with one stage, the joint one."""
+    sizes = {"num_features": int(backbone.num_features), "num_classes": len(class_counts)}  # type: ignore[arg-type]
+    stage = {"epochs": 1, "objective": "dro_lt", "sampling": sampling, "curve": {"shape": "constant"}}
+    return DROLTModule(
+        backbone,
+        {"joint": LinearClassifier(**sizes)},
+        loss=DROLTLoss(**sizes, class_counts=class_counts),
+        schedule=Schedule({"joint": stage}),
+        optimizer=StageOptimizer(partial(torch.optim.SGD, momentum=0.9), lr=0.01, weight_decay=2e-4),
+        class_counts=class_counts,
+    )
+
+
+class EpochTime(pl.Callback):
+    """Seconds of the training epoch without the centroid pass (which RefreshCentroids counts itself)."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds = time.perf_counter() - self.started
+
+
+def fit_one_epoch(module: DROLTModule, data: Noise, *, precision: Any, **trainer: Any) -> tuple[float, float]:
+    """Trains one epoch; returns its seconds and those of the centroid pass before it."""
+    centroids, clock = RefreshCentroids(), EpochTime()  # callbacks start in this order: the clock after the pass
+    pl.Trainer(
+        max_epochs=1,
+        precision=precision,
+        callbacks=[centroids, clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        reload_dataloaders_every_n_epochs=1,
+        **{"accelerator": "auto", "devices": 1, **trainer},
+    ).fit(module, datamodule=data)
+    return clock.seconds, centroids.seconds

@@ -1,0 +1,226 @@
+"""The classifier's loss, one class per idea: logits and targets in, one number out, weighted by class where asked."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drolt_pl.losses.functional import check, check_targets
+
+
+def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
+    r"""Class-balanced weights :math:`w_c \propto (1 - \beta) / (1 - \beta^{n_c})` that sum to C (Cui et al. 2019).
+
+    Args:
+        class_counts: Training images per class, (C,), >= 1.
+        beta: In [0, 1): 0 weighs every class the same, and towards 1 the weights become inverse frequencies.
+
+    Example:
+        >>> effective_number_weights(torch.tensor([1, 1]), 0.9).tolist()
+        [1.0, 1.0]
+    """
+    counts = class_counts.double()
+    # 1 - beta^n by expm1: at beta = 0.9999 and n = 1 the difference of the powers would lose four digits.
+    weights = torch.ones_like(counts) if beta == 0 else -1 / torch.expm1(counts * math.log(beta))
+    return (weights * len(counts) / weights.sum()).float()
+
+
+class Criterion(nn.Module, ABC):
+    r"""A loss per sample, averaged over the batch with weights by class.
+
+    .. math:: \sum_i w_{y_i} \ell_i / \sum_i w_{y_i}
+
+    as torch's weighted cross-entropy does. The weights are class-balanced from share ``start`` of a stage on ("deferred
+    re-weighting", Cao et al. 2019: beta 0.9999 from 160 of 200 epochs), and 1 before. Computed in at least float32.
+
+    Args:
+        class_counts: Training images per class, (C,), whole numbers >= 1.
+        beta: See `effective_number_weights`; 0 for no weights.
+        start: Share of the stage that lies before the first weighted epoch, in [0, 1].
+
+    Raises:
+        ValueError: a value out of range; the message starts with the argument's name.
+    """
+
+    class_counts: Tensor
+    class_weights: Tensor
+
+    def __init__(self, class_counts: Sequence[int] | Tensor, *, beta: float = 0.0, start: float = 0.0) -> None:
+        super().__init__()
+        check("beta", beta, 0 <= beta < 1, "in [0, 1)")
+        check("start", start, 0 <= start <= 1, "in [0, 1]")
+        counts = torch.as_tensor(class_counts)
+        if counts.ndim != 1 or not bool((counts >= 1).all()):
+            raise ValueError(f"class_counts must be one number >= 1 per class, got {counts.tolist()}")
+        # They follow from the arguments, so checkpoints need not hold them.
+        self.register_buffer("class_counts", counts.float(), persistent=False)
+        self.register_buffer("class_weights", effective_number_weights(counts, beta), persistent=False)
+        self.start = start
+        self.begin_epoch(0.0)
+
+    def begin_epoch(self, progress: float) -> None:
+        """Puts the weights of an epoch in force; `progress` is the share of its stage that lies before it."""
+        self.in_force = progress >= self.start
+
+    @abstractmethod
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each sample before the class weights, (B,), of logits (B, C) for targets (B,)."""
+
+    def forward(
+        self, logits: Tensor, targets: Tensor, partners: Tensor | None = None, shares: Tensor | None = None
+    ) -> Tensor:
+        """The weighted mean over the batch, 0-d.
+
+        Args:
+            logits: (B, C), any float dtype.
+            targets: (B,), integers in [0, C).
+            partners: Targets of the images that were mixed in, (B,), for mixed batches.
+            shares: What each image kept of itself, (B,), in [0, 1]; given with `partners`.
+
+        Raises:
+            ValueError: a shape that does not fit; on CPU a target outside [0, C).
+        """
+        if logits.ndim != 2 or logits.shape[1] != len(self.class_counts):
+            raise ValueError(f"logits must be (B, {len(self.class_counts)}), got {tuple(logits.shape)}")
+        if partners is None or shares is None:
+            losses, weights = self._weighted(logits, targets)
+            return losses.sum() / weights.sum()
+        own, other = self._weighted(logits, targets), self._weighted(logits, partners)
+        losses, weights = (shares * mine + (1 - shares) * theirs for mine, theirs in zip(own, other, strict=True))
+        return losses.sum() / weights.sum()
+
+    def _weighted(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted losses and their weights, (B,) each."""
+        check_targets(targets, logits.shape[1])
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        weights = self.class_weights.to(logits.dtype)[targets] if self.in_force else torch.ones_like(logits[:, 0])
+        return weights * self.losses(logits, targets), weights
+
+
+class CrossEntropy(Criterion):
+    """Cross-entropy; with ``beta`` the class-balanced loss (Cui et al. 2019). Arguments as for `Criterion`."""
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, reduction="none")
+
+
+class Focal(Criterion):
+    r"""Focal loss :math:`-(1 - p_y)^\gamma \log p_y` of the softmax (Lin et al. 2017); with ``beta`` class-balanced.
+
+    Args:
+        class_counts, beta, start: See `Criterion`.
+        gamma: >= 0; 0 is cross-entropy. LDAM-DRW's code compares with 1, Lin et al. use 2.
+    """
+
+    def __init__(
+        self, class_counts: Sequence[int] | Tensor, *, gamma: float = 1.0, beta: float = 0.0, start: float = 0.0
+    ) -> None:
+        super().__init__(class_counts, beta=beta, start=start)
+        check("gamma", gamma, gamma >= 0, ">= 0")
+        self.gamma = gamma
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        log_p = -F.cross_entropy(logits, targets, reduction="none")
+        # Below a probability's resolution the power has no derivative at 0; such a sample has no loss either.
+        missing = (-torch.expm1(log_p)).clamp(min=torch.finfo(logits.dtype).tiny)
+        return -(missing**self.gamma) * log_p
+
+
+class LDAM(Criterion):
+    r"""Label-distribution-aware margins (Cao et al. 2019): cross-entropy of logits less :math:`s m_y` at the own class.
+
+    :math:`m_c = K n_c^{-1/4}`, K such that the largest is ``max_margin``. For a cosine classifier of the same scale;
+    unbounded logits diverge. The classifier's own logits, at test, have no margin.
+
+    Args:
+        class_counts, beta, start: See `Criterion`.
+        max_margin: Margin of the smallest class, as a difference of cosines, >= 0.
+        scale: s, the classifier's, > 0.
+    """
+
+    margins: Tensor
+
+    def __init__(
+        self,
+        class_counts: Sequence[int] | Tensor,
+        *,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        beta: float = 0.0,
+        start: float = 0.0,
+    ) -> None:
+        super().__init__(class_counts, beta=beta, start=start)
+        check("max_margin", max_margin, max_margin >= 0, ">= 0")
+        check("scale", scale, scale > 0, "> 0")
+        self.scale = scale
+        smallest = self.class_counts.min()
+        self.register_buffer("margins", max_margin * (smallest / self.class_counts) ** 0.25, persistent=False)
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        margins = self.scale * self.margins.to(logits.dtype) * F.one_hot(targets, logits.shape[1])  # (B, C)
+        return F.cross_entropy(logits - margins, targets, reduction="none")
+
+
+class LogitAdjusted(Criterion):
+    r"""Cross-entropy of :math:`s_c + \tau \log p_c`, p the training frequencies (Menon et al. 2021).
+
+    ``tau`` 1 is the balanced softmax of Ren et al. 2020. At test the classifier's logits are taken as they are.
+
+    Args:
+        class_counts, beta, start: See `Criterion`.
+        tau: >= 0; 0 is cross-entropy.
+    """
+
+    adjustment: Tensor
+
+    def __init__(
+        self, class_counts: Sequence[int] | Tensor, *, tau: float = 1.0, beta: float = 0.0, start: float = 0.0
+    ) -> None:
+        super().__init__(class_counts, beta=beta, start=start)
+        check("tau", tau, tau >= 0, ">= 0")
+        log_prior = (self.class_counts.double() / self.class_counts.double().sum()).log()
+        self.register_buffer("adjustment", (tau * log_prior).float(), persistent=False)
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(logits + self.adjustment.to(logits.dtype), targets, reduction="none")
+
+
+class LabelAwareSmoothing(Criterion):
+    r"""Label smoothing that grows with the class (MiSLAS, Zhong et al. 2021, Eqs. 4 and 5, the concave form).
+
+    The target has :math:`1 - e_y` at the own class and :math:`e_y / (C - 1)` at each other one, with
+    :math:`e_y = e_t + (e_h - e_t) \sin(\frac{\pi}{2} \frac{n_y - n_{min}}{n_{max} - n_{min}})`.
+
+    Args:
+        class_counts, beta, start: See `Criterion`.
+        head: :math:`e_h` of the largest class, in [0, 1). 0.4 is their value for CIFAR-100-LT at ratio 100.
+        tail: :math:`e_t` of the smallest, in [0, 1).
+    """
+
+    smoothing: Tensor
+
+    def __init__(
+        self,
+        class_counts: Sequence[int] | Tensor,
+        *,
+        head: float = 0.4,
+        tail: float = 0.1,
+        beta: float = 0.0,
+        start: float = 0.0,
+    ) -> None:
+        super().__init__(class_counts, beta=beta, start=start)
+        check("head", head, 0 <= head < 1, "in [0, 1)")
+        check("tail", tail, 0 <= tail < 1, "in [0, 1)")
+        low, high = self.class_counts.aminmax()
+        place = (self.class_counts - low) / (high - low).clamp(min=1)
+        self.register_buffer("smoothing", tail + (head - tail) * (torch.pi / 2 * place).sin(), persistent=False)
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        log_p = logits.log_softmax(1)
+        own = log_p.gather(1, targets[:, None])[:, 0]
+        smoothing = self.smoothing.to(logits.dtype)[targets]
+        others = (log_p.sum(1) - own) / max(logits.shape[1] - 1, 1)
+        return -((1 - smoothing) * own + smoothing * others)
