@@ -181,12 +181,18 @@ def test_table4_is_representation_by_classifier() -> None:
 
 def test_fair_gives_every_method_the_same_budget() -> None:
     jobs = shipped("fair")
-    by_method = {name: [job for job in jobs if job[-1] == name] for name in dict.fromkeys(job[-1] for job in jobs)}
-    assert {len(found) for found in by_method.values()} == {8}
-    rates = [[override for job in found for override in job if "lr=" in override] for found in by_method.values()]
-    assert all(rates[0] == other for other in rates)
+    methods = {path.stem for path in (HOME / "conf" / "method").glob("*.yaml")}
+    assert {override for job in jobs for override in job if override.startswith("method=")} == {
+        f"method={name}" for name in methods
+    }
+    by_label = {name: [job for job in jobs if job[-1] == name] for name in dict.fromkeys(job[-1] for job in jobs)}
+    assert {len(found) for found in by_label.values()} == {8}
+    rates = [[text for job in found for text in job if "ce_warmup.lr=" in text] for found in by_label.values()]
+    assert all(len(set(rates[0])) == 8 and rates[0] == other for other in rates)
     assert shipped("fair") == jobs
-    assert not any("loss.eps" in override for job in by_method["name=ce"] for override in job)
+    assert not any("loss." in text or "optimizer.lr" in text for job in by_label["name=crt"] for text in job)
+    assert all(sum("loss." in text or "optimizer.lr" in text for text in job) == 3 for job in by_label["name=dro_lt"])
+    assert {composed(*found[0]).method_name for found in by_label.values()} == methods
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (HOME / "conf" / "sweep").glob("*.yaml")))

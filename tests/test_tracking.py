@@ -47,6 +47,7 @@ def synced(folder: Path) -> WandbServer:
     with WandbServer() as server:
         done = subprocess.run(
             [sys.executable, "-m", "wandb", "sync", "--include-synced", *map(str, runs)],
+            cwd=folder,  # it makes a folder wandb there
             env={**os.environ, "WANDB_BASE_URL": server.address, "WANDB_API_KEY": KEY},
             capture_output=True,
             text=True,

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 
 Job = dict[str, str]  # override by key, in the order in which they are given to train.py
 Variants = Mapping[str, Mapping[str, Sequence[str]]]
@@ -64,7 +64,8 @@ def distinct(jobs: Iterable[Job], irrelevant: Sequence[Mapping[str, Any]]) -> li
 
     Args:
         jobs: The jobs.
-        irrelevant: Rules `{at: KEY=VALUE, keys: [...]}`: where a job sets KEY to VALUE, `keys` change nothing.
+        irrelevant: Rules `{at: KEY=VALUE, keys: [...]}`: where a job sets KEY to VALUE, or to one of a list of values,
+            `keys` change nothing.
     """
     rules = [(parse([rule["at"]])[0], set(rule["keys"])) for rule in irrelevant]
     kept: dict[tuple[str, ...], Job] = {}
@@ -72,7 +73,7 @@ def distinct(jobs: Iterable[Job], irrelevant: Sequence[Mapping[str, Any]]) -> li
         values = {key: override.value() for key, override in zip(job, parse(job.values()), strict=True)}
         dropped: set[str] = set()
         for at, keys in rules:
-            if at.key_or_group in values and values[at.key_or_group] == at.value():
+            if at.key_or_group in values and values[at.key_or_group] in _values(at):
                 dropped |= keys
         short = {key: override for key, override in job.items() if key not in dropped}
         kept.setdefault(tuple(sorted(short.values())), short)
@@ -103,6 +104,12 @@ def setting(override: Override, value: str | None) -> Job:
 
 def _merged(parts: Iterable[Job]) -> Job:
     return {key: override for part in parts for key, override in part.items()}
+
+
+def _values(override: Override) -> list[Any]:
+    """The values that an override names: one, or those of a list."""
+    value = override.value()
+    return list(value.list) if isinstance(value, ChoiceSweep) else [value]
 
 
 def _drawn(override: Override, generator: random.Random) -> str | None:

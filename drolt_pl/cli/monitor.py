@@ -47,6 +47,7 @@ def wandb_dashboard(
 ) -> None:
     """Make a W&B workspace with a panel for everything that a run logs, and print its address."""
     import wandb
+
     from drolt_pl.dashboard import build_workspace
 
     with one_sentence():
