@@ -1,8 +1,11 @@
-"""Every line that the README or the design promises composes; every choice of every group does too."""
+"""Every command of the README and the docs composes; every choice of every group does too."""
 
 import re
+import shlex
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from running import HOME, composed
 
@@ -13,9 +16,13 @@ FILES = [file for group in GROUPS for file in sorted(group.rglob("*.yaml"))]
 CHOICES = [f"{file.parent.relative_to(HOME / 'conf').as_posix()}={file.stem}" for file in FILES]
 
 
-def _readme_lines() -> list[str]:
-    text = (HOME / "README.md").read_text()
-    return sorted(set(re.findall(r"python train\.py *([^\n#`]*)", text)))
+def _command_lines() -> list[str]:
+    """Arguments of train.py on every line of the README and the docs that runs it."""
+    pages = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
+    found = re.findall(
+        r"(?:python|torchrun|srun) [^\n#`]*?\btrain\.py *([^\n#`]*)", "\n".join(p.read_text() for p in pages)
+    )
+    return sorted(set(found))
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -26,13 +33,15 @@ def test_every_choice_composes(choice: str) -> None:
     OmegaConf.to_container(composed(choice).schedule, resolve=True)
 
 
-@pytest.mark.parametrize("line", _readme_lines())
-def test_every_line_of_the_readme_composes(line: str) -> None:
-    overrides = [
-        word for word in line.split() if word != "-m" and not word.startswith(("resume=", "init_from=", "hydra"))
-    ]
+@pytest.mark.parametrize("line", _command_lines())
+def test_every_command_of_the_pages_composes(line: str) -> None:
+    skipped = ("resume=", "init_from=", "hydra.sweep.dir=")
+    overrides = [word for word in shlex.split(line) if word != "-m" and not word.startswith(skipped)]
     # A sweep's lists become their first value, as in its first job.
-    composed(*(re.sub(r"=([^,\[{]+),.*", r"=\1", word) for word in overrides))
+    first = [re.sub(r"=([^,\[{(]+),.*", r"=\1", word) for word in overrides if "interval(" not in word]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(HOME / "conf"), version_base="1.3"):
+        compose("config", first, return_hydra_config=True)
 
 
 def test_imagenet_brings_its_backbone_and_schedule_and_the_command_line_wins() -> None:
