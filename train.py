@@ -143,6 +143,8 @@ def assemble(config: DictConfig, run_dir: Path) -> tuple[Any, Any, Any]:
 
     num_classes, channels = datamodule.num_classes, datamodule.in_channels
     backbone = build(config, "backbone", in_channels=channels)
+    if config.compile is not None:
+        checked("compile", lambda: backbone.compile(mode=config.compile))
     sizes = {"num_features": backbone.num_features, "num_classes": num_classes}
     specs = {name: spec | sizes for name, spec in _classifier_specs(config, schedule).items()}
     recipe = {
