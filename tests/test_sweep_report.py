@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from drolt_pl.cli.app import app
 from drolt_pl.report.sweep import expected_best, load_sweep, rows
+from drolt_pl.report.sweep_plots import sensitivity
 
 EPS, WEIGHTS, RATES = ("1", "5", "70"), ("0", "0.5", "1"), ("0.001", "0.01")
 
@@ -107,6 +108,30 @@ def test_the_command_writes_page_tables_and_figures(tmp_path: Path) -> None:
     first = {path.name: path.read_bytes() for path in report.iterdir()}
     assert CliRunner().invoke(app, ["sweep", str(sweep_dir)]).exit_code == 0
     assert {path.name: path.read_bytes() for path in report.iterdir()} == first
+
+
+def test_sensitivity_is_one_point_a_value_also_where_the_best_setting_lacks_a_key(tmp_path: Path) -> None:
+    sweep_dir = made_up_sweep(tmp_path / "sweep")
+    for path in sweep_dir.glob("*/results.json"):
+        if "loss.ce_weight=1" in (path.parent / ".hydra" / "overrides.yaml").read_text():
+            results = json.loads(path.read_text())
+            path.write_text(json.dumps({**results, "val": {"acc": 0.99}}))
+    sweep = load_sweep(sweep_dir)
+    assert "loss.eps" not in sweep.settings[0].values
+    figure = sensitivity(sweep)
+    assert figure is not None
+    drawn = {axis.get_xlabel(): axis.lines[0].get_xdata().tolist() for axis in figure.axes}
+    assert drawn == {"loss.ce_weight": [0, 0.5, 1], "loss.eps": [1, 5, 70], "optimizer.lr": [0.001, 0.01]}
+
+
+def test_the_page_names_the_command(tmp_path: Path) -> None:
+    sweep_dir = made_up_sweep(tmp_path / "sweep")
+    typed = {
+        "task": ["sweep=x", "seed=0,1"],
+        "hydra": ["hydra/launcher=ray", "hydra.sweep.dir=/x", "hydra.mode=MULTIRUN"],
+    }
+    (sweep_dir / "multirun.yaml").write_text(json.dumps({"hydra": {"overrides": typed}}))
+    assert load_sweep(sweep_dir).command == "python train.py -m sweep=x seed=0,1 hydra/launcher=ray"
 
 
 def test_a_sweep_that_has_just_begun_has_a_table(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from drolt_pl.report.records import write_atomically
-from drolt_pl.report.sweep_jobs import STATES, SweepJob, read_jobs, varying
+from drolt_pl.report.sweep_jobs import STATES, SweepJob, read_command, read_jobs, varying
 from drolt_pl.report.tables import percent
 
 TEST = ("acc", "many", "medium", "few", "acc_ncm")
@@ -50,12 +50,14 @@ class Sweep:
         keys: The keys that vary, seeds left out.
         settings: Best validation first, then those without.
         metric: The validation metric that ranks: the one that all runs selected by, else acc.
+        command: What began it.
     """
 
     jobs: Sequence[SweepJob]
     keys: Sequence[str]
     settings: Sequence[Setting]
     metric: str
+    command: str | None = None
 
     def count(self, state: str) -> int:
         """How many jobs are in a state."""
@@ -90,7 +92,7 @@ def load_sweep(sweep_dir: str | Path) -> Sweep:
         value = setting.mean("val", metric)
         return float("inf") if value is None else -value
 
-    return Sweep(jobs, keys, sorted(settings, key=rank), metric)
+    return Sweep(jobs, keys, sorted(settings, key=rank), metric, read_command(sweep_dir))
 
 
 def expected_best(sweep: Sweep) -> dict[str, list[tuple[float, float]]]:

@@ -1,6 +1,7 @@
 """What stands in a sweep's folder: its jobs, what each of them set, and how far it came."""
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,16 @@ def read_jobs(sweep_dir: str | Path) -> list[SweepJob]:
     if not names:
         raise ValueError(f"{sweep_dir} is not the folder of a sweep: it has no {JOBS} and no jobs")
     return [_read(sweep_dir / name, listed.get(name, [])) for name in names]
+
+
+def read_command(sweep_dir: str | Path) -> str | None:
+    """The command that began a sweep, without its folder; None where its multirun.yaml does not tell."""
+    path = Path(sweep_dir) / "multirun.yaml"
+    hydra = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("hydra", {}) if path.exists() else {}
+    typed = hydra.get("overrides", {})
+    words = [*typed.get("task", []), *typed.get("hydra", [])]
+    kept = [word for word in words if not word.startswith(("hydra.sweep.dir=", "hydra.mode="))]
+    return shlex.join(["python", "train.py", "-m", *kept]) if typed else None
 
 
 def varying(jobs: Iterable[SweepJob]) -> list[str]:

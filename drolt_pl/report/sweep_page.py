@@ -26,6 +26,8 @@ def write_page(sweep: Sweep, out: str | Path, figures: Sequence[Path], title: st
     text = template("sweep.md.j2").render(
         title=title,
         about=_about(sweep),
+        command=sweep.command,
+        is_number=[column not in sweep.keys for column in table[0]],
         progress=sweep.progress,
         seeds=max(len(setting.jobs) for setting in sweep.settings),
         columns=list(table[0]),
@@ -62,14 +64,8 @@ def _about(sweep: Sweep) -> str:
         return "No job has finished yet."
     first = finished[0]
     hours = sum((results.get("timing") or {}).get("train_s") or 0.0 for results in finished) / 3600
-    shared = dict.fromkeys(
-        override
-        for override in next(job for job in sweep.jobs if job.results).overrides
-        if all(override in job.overrides for job in sweep.jobs)
-    )
-    typed = f", `{' '.join(shared)}`" if shared else ""
     return (
-        f"{first['dataset']}, protocol {first['protocol']}{typed}; {hours:.1f} hours of training in all, each job on "
+        f"{first['dataset']}, protocol {first['protocol']}; {hours:.1f} hours of training in all, each job on "
         f"{first.get('hardware') or 'hardware that was not recorded'}."
     )
 

@@ -60,7 +60,7 @@ def heat_maps(sweep: Sweep, x: str, y: str, panel: str) -> dict[str, Figure]:
 def _heat_map(sweep: Sweep, settings: Sequence[Setting], axes: tuple[str, str, str], title: str) -> Figure:
     x, y, panel = axes
     columns, lines, panels = _values(sweep, x), _values(sweep, y), _values(sweep, panel) or [""]
-    figure = Figure(figsize=(1.2 + 0.62 * len(columns) * len(panels), 1.6 + 0.8 * len(lines)), layout="constrained")
+    figure = Figure(figsize=(1.0 + 0.52 * len(columns) * len(panels), 1.6 + 0.75 * len(lines)), layout="constrained")
     figure.suptitle(title)
     grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey=True)
     for row, (part, metric) in enumerate((("val", sweep.metric), ("test", "acc"))):
@@ -73,7 +73,9 @@ def _heat_map(sweep: Sweep, settings: Sequence[Setting], axes: tuple[str, str, s
                 [_cell(settings, {x: a, y: b, **({panel: shown} if shown else {})}, part, metric) for a in columns]
                 for b in lines
             ]
-            axis.imshow([[cell[0] for cell in line] for line in cells], cmap="viridis", vmin=low, vmax=high)
+            shades = [[cell[0] for cell in line] for line in cells]
+            axis.set_facecolor("0.92")  # of what has not finished
+            axis.imshow(shades, cmap="viridis", vmin=low, vmax=high, aspect="auto")
             for i, j in itertools.product(range(len(lines)), range(len(columns))):
                 shade = cells[i][j][0]
                 dark = not math.isnan(shade) and shade < (low + high) / 2
@@ -108,7 +110,9 @@ def sensitivity(sweep: Sweep) -> Figure | None:
     for axis, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
         is_grid = len(_values(sweep, key)) <= MAX_TICKS
         best = next((setting for setting in measured if key in setting.values), measured[0])
-        others = {other: value for other, value in best.values.items() if other != key}
+        # Keys that change nothing in the best setting are those of the next best that has them.
+        others = {other: value for found in (*reversed(measured), best) for other, value in found.values.items()}
+        del others[key]
         chosen = [
             setting
             for setting in measured
@@ -120,6 +124,9 @@ def sensitivity(sweep: Sweep) -> Figure | None:
             _points(axis, xs, [setting.spread(part, metric) for setting in chosen], f"{part} {metric}", is_grid)
         if xs and min(xs) > 0 and max(xs) / min(xs) >= 10:
             axis.set_xscale("log")
+        if is_grid:
+            axis.set_xticks(xs, [setting.values[key] for setting in chosen])
+            axis.set_xticks([], minor=True)
         axis.set_xlabel(key)
         axis.set_ylabel("accuracy (%)")
         axis.set_title(_caption(others) if is_grid else "all settings", fontsize=7)
@@ -129,10 +136,11 @@ def sensitivity(sweep: Sweep) -> Figure | None:
 
 def _points(axis: Any, xs: Sequence[float], spreads: Sequence[Any], label: str, joined: bool) -> None:
     known = [(x, spread) for x, spread in zip(xs, spreads, strict=True) if spread is not None]
+    has_spread = any(spread[1] is not None for _, spread in known)
     axis.errorbar(
         [x for x, _ in known],
         [100 * spread[0] for _, spread in known],
-        yerr=[100 * (spread[1] or 0.0) for _, spread in known],
+        yerr=[100 * (spread[1] or 0.0) for _, spread in known] if has_spread else None,
         fmt="o-" if joined else "o",
         markersize=4,
         capsize=2,
