@@ -80,6 +80,21 @@ def test_nothing_outlives_a_sweep_and_it_goes_on_where_it_was(number: signal.Sig
     assert ends(int((app.sweep / "1" / "child").read_text()))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("launcher", ["ray", "submitit_local"])
+def test_nothing_outlives_a_sweep_by_another_launcher(launcher: str, number: signal.Signals, app: TinyApp) -> None:
+    cluster = ["hydra.launcher.init.num_cpus=2"] if launcher == "ray" else []
+    sweep = app.start(
+        f"hydra/launcher={launcher}", *cluster, "optimizer.lr=0.8,0.9", "sleeps_above=0.5", "children=true"
+    )
+    started = [int(wait_for(app.sweep / job / "child")) for job in "01"]
+    started += [int(wait_for(app.sweep / job / "log.txt").split()[0]) for job in "01"]
+    sweep.send_signal(number)
+    sweep.communicate(timeout=60)
+    assert all(ends(process) for process in started)
+
+
 def test_a_shared_stage_is_trained_once(app: TinyApp) -> None:
     app("sweep=paper_grid", "loss.eps=1", "loss.ce_weight=0.5,1", "loss.eps_mode=zero", "optimizer.lr=0.1", "seed=0,1")
     assert [job[-1] for job in app.jobs()] == ["seed=0", "seed=1"] * 2

@@ -19,7 +19,7 @@ DDP = ("trainer.devices=2", "trainer.strategy=ddp")
 def start(sweep: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(HOME / "train.py"), "-m", *SHORT, *arguments, f"hydra.sweep.dir={sweep}"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "TEST_SWEEP": str(sweep)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -35,20 +35,19 @@ def run(sweep: Path, *arguments: str, code: int = 0) -> str:
 
 
 def processes(sweep: Path) -> list[str]:
-    """Command lines that name the sweep's folder."""
+    """Command lines of what a sweep has started, and of what that has: they all inherit its mark."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if f"TEST_SWEEP={sweep}".encode() in (path / "environ").read_bytes().split(b"\0"):
+                found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:
             continue
-        if str(sweep) in line:
-            found.append(line)
     return found
 
 
 def none_is_left(sweep: Path, seconds: float = 20) -> bool:
-    """Whether no process of a sweep is there any more, or soon none will be."""
+    """Whether no process of a sweep is there any more, so that none holds a port, or soon none will be."""
     end = time.monotonic() + seconds
     while processes(sweep) and time.monotonic() < end:
         time.sleep(0.1)

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from drolt_pl.report.records import load_results, write_atomically
 from drolt_pl.report.sweep_jobs import FAILURE
 
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
+SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of what it starts
 # What Hydra, on any rank, and this module put into a run's folder before it trains.
 LEFTOVERS = re.compile(rf"\.hydra|train(_.*)?\.log|{re.escape(FAILURE)}")
 LAST_LINES = 20
@@ -82,6 +84,11 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def mark_sweep() -> None:
+    """Tells the jobs that launchers start in processes of their own which process they serve."""
+    os.environ[SWEEP] = f"{socket.gethostname()} {os.getpid()}"
+
+
 def require_same(overrides: Sequence[str], run_dir: Path) -> None:
     before = saved_overrides(run_dir) if is_begun(run_dir) else None
     if before is None:
@@ -116,6 +123,8 @@ def _run(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Path 
     last: deque[str] = deque(maxlen=LAST_LINES)
     reader = threading.Thread(target=_pass_on, args=(job.stdout, last), daemon=True)
     reader.start()
+    ended = threading.Event()
+    threading.Thread(target=_end_with_sweep, args=(job, ended), daemon=True).start()
     try:
         code = job.wait()
     except BaseException:
@@ -124,6 +133,7 @@ def _run(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Path 
             job.wait(GRACE)
         raise
     finally:
+        ended.set()
         # Ranks and loader workers that outlived it.
         _signal_group(job, signal.SIGKILL)
         job.wait()
@@ -135,6 +145,28 @@ def _run(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Path 
     record = {"overrides": list(overrides), "exit_code": code, "last_lines": list(last)}
     write_atomically(failure, json.dumps(record, indent=2) + "\n")
     print(f"job failed with exit code {code}, see {failure}: {' '.join(overrides)}", file=sys.stderr, flush=True)
+
+
+def _end_with_sweep(job: "subprocess.Popen[str]", ended: threading.Event) -> None:
+    """Ends job and process once the sweep on this machine is gone: launchers' processes would outlive it."""
+    host, _, sweep = os.environ.get(SWEEP, "").partition(" ")
+    if host != socket.gethostname() or int(sweep) == os.getpid():
+        return
+    while not ended.wait(1.0):
+        if _is_gone(int(sweep)):
+            _signal_group(job, signal.SIGKILL)
+            os._exit(1)
+
+
+def _is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return True
+    except FileNotFoundError:
+        return False  # no /proc: not Linux
+    return state == "Z"  # it has ended, and nobody has asked how
 
 
 def _pass_on(source: IO[str], last: deque[str]) -> None:

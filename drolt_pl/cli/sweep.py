@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from drolt_pl.cli import joblist, ranks
 from drolt_pl.cli.joblist import Job
-from drolt_pl.cli.jobs import require_same
+from drolt_pl.cli.jobs import mark_sweep, require_same
 from drolt_pl.cli.launch import UserError
 from drolt_pl.report.records import write_atomically
 from drolt_pl.report.sweep_jobs import FAILURE, JOBS
@@ -79,6 +79,7 @@ class JobListSweeper(Sweeper):
         """Makes the sweep's folder."""
         if "LOCAL_RANK" in os.environ or ranks.meeting() is not None:
             raise UserError("-m starts the processes of its jobs itself: run it without torchrun or srun")
+        mark_sweep()
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.sweep_dir / "multirun.yaml")
 
