@@ -32,9 +32,8 @@ lint: setup  ## ruff: lint and format
 types: setup  ## mypy, strict
 	$(BIN)/mypy
 
-BENCHMARKS := startup loss centroid_pass training_step joint_epoch scaling data
-bench: setup  ## the benchmarks, one table each (ratios; leave the machine alone meanwhile)
-	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
+bench: setup  ## the benchmarks; rewrites benchmarks/README.md (leave the machine alone meanwhile)
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 bench-gpu: setup  ## the benchmarks that need a GPU (ROOT=folder of tiny-imagenet-100)
 	$(BIN)/python benchmarks/loss.py
