@@ -12,7 +12,8 @@ CPU = ("startup", "loss", "centroid_pass", "training_step", "joint_epoch", "scal
 TEXT = """# Benchmarks
 
 Each file asks one question and prints ratios: both sides are measured in turn in one run, and the table shows the
-median and the range. Absolute times mean nothing on another machine. The baselines are fixed in the files. None is a test.
+median and the range. Absolute times mean nothing on another machine. The baselines are fixed in the files, and none is
+a test.
 
 | file | question |
 | --- | --- |
