@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: setup train test test-slow lint types bench docs results help
+.PHONY: setup train test test-slow lint types bench bench-gpu docs results help
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..."; exit 1; }
@@ -32,8 +32,13 @@ lint: setup  ## ruff: lint and format
 types: setup  ## mypy, strict
 	$(BIN)/mypy
 
-bench: setup  ## the benchmarks that exist, one table each
-	@for file in benchmarks/*.py; do $(BIN)/python $$file $(ARGS) || exit 1; done
+bench: setup  ## the benchmarks; rewrites benchmarks/README.md (leave the machine alone meanwhile)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-gpu: setup  ## the benchmarks that need a GPU (ROOT=folder of tiny-imagenet-100)
+	$(BIN)/python benchmarks/loss.py
+	$(BIN)/python benchmarks/gpu_imagenet.py
+	$(BIN)/python benchmarks/gpu_recipe.py --root $(ROOT)
 
 docs: setup  ## regenerate RESULTS.md and the tables of README.md from results/
 	$(BIN)/drolt results --root results --out RESULTS.md --readme README.md

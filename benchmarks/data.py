@@ -170,6 +170,7 @@ if __name__ == "__main__":
     parser.add_argument("--repetitions", type=int, default=7)
     arguments = parser.parse_args()
     REPETITIONS = arguments.repetitions
+    print("\nData pipelines")
     machine = f"{torch.get_num_threads()} threads, {multiprocessing.cpu_count()} CPUs, {WORKERS} workers"
     print(f"torch {torch.__version__}, {machine}")
     print(f"{'images a second':44} {'here':>9} {'plain':>9} {'ratio':>7} {'range':^13} {'goal':>5}")

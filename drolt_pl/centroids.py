@@ -60,7 +60,9 @@ class StatisticsSums:
         total_variance = (scatter + POOLED_SAMPLES * pooled) / ((counts - 1).clamp(min=0) + POOLED_SAMPLES)
         within = self.outer - (means * counts[:, None]).T @ means  # (D, D), proportional to S
         trace_of_square = within.square().sum()
-        effective_dim = torch.where(trace_of_square > 0, within.trace() ** 2 / trace_of_square, 1.0)
+        # Where no class has two different samples, only the rounding of the sums is left.
+        has_spread = within.trace() > 1e-12 * self.outer.trace()
+        effective_dim = torch.where(has_spread, within.trace() ** 2 / trace_of_square, 1.0)
         # Rounding may leave the range that nu has by definition: 1 (a line) to D (a sphere).
         effective_dim = effective_dim.clamp(1, means.shape[1])
         return ClassStatistics(means.float(), self.counts.clone(), total_variance.float(), effective_dim.float())

@@ -1,0 +1,68 @@
+"""Runs the benchmarks and writes README.md from what they print: `make bench`, about 15 minutes on an idle machine."""
+
+import argparse
+import datetime
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CPU = ("startup", "loss", "centroid_pass", "training_step", "joint_epoch", "scaling", "data")
+TEXT = """# Benchmarks
+
+Each file asks one question and prints ratios: both sides are measured in turn in one run, and the table shows the
+median and the range. Absolute times mean nothing on another machine. The baselines are fixed in the files, and none is
+a test.
+
+| file | question |
+| --- | --- |
+| `startup.py` | how long until anything happens |
+| `loss.py` | the loss against the literal method, and its memory |
+| `centroid_pass.py` | what the centroid pass adds to an epoch |
+| `training_step.py` | what Lightning adds to a bare loop |
+| `joint_epoch.py` | a whole epoch against research-style code |
+| `scaling.py` | two ranks against one; growth with the batch and the classes |
+| `data.py` | the data pipelines against plain ones; `--images FOLDER` for your own JPEG files |
+| `gpu_recipe.py`, `gpu_imagenet.py` | the full schedule and ImageNet-shaped throughput on a GPU (`make bench-gpu`) |
+
+The last run, {date}, by `{command}`; this page is written by it:
+
+```
+{output}
+```
+
+**Not measured yet**, for want of a GPU: `gpu_recipe.py` and `gpu_imagenet.py`, and the loss inside a CUDA graph. They
+run on a CPU at small sizes.
+{notes}"""
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", help="passed to data.py")
+    arguments = parser.parse_args()
+    printed = []
+    for name in CPU:
+        extra = ["--images", arguments.images] if name == "data" and arguments.images else []
+        extra += ["--png", str(HERE / "scaling.png")] if name == "scaling" else []
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / f"{name}.py"), *extra],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        assert process.stdout is not None
+        for text in process.stdout:
+            print(text, end="", flush=True)
+            printed.append(text.rstrip())
+        if process.wait():
+            sys.exit(f"error: {name}.py ended with exit code {process.returncode}")
+    notes = HERE / "notes.md"
+    page = TEXT.format(
+        date=datetime.date.today().isoformat(),
+        command="python benchmarks/run.py" + (" --images FOLDER" if arguments.images else ""),
+        output="\n".join(printed).strip(),
+        notes="\n" + notes.read_text() if notes.exists() else "",
+    )
+    (HERE / "README.md").write_text(page)
