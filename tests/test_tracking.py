@@ -140,8 +140,25 @@ def test_the_dashboard_shows_what_is_logged(logged: Path) -> None:
         group, name = key.split(".")
         assert name in config[group]
     assert workspace.settings.x_axis == "images_seen"
+    sent = workspace._to_model().model_dump_json(by_alias=True)  # what save() sends
+    assert all(f"config:{group}.value.{name}" in sent for group, name in (("loss", "eps"), ("optimizer", "lr")))
     with pytest.raises(ValueError, match="x must be epoch or images_seen, got 'step'"):
         build_workspace("me", "project", x="step")
+
+
+def test_a_dashboard_without_an_account_ends_in_one_sentence(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_API_KEY"}
+    done = subprocess.run(
+        [sys.executable, "-m", "drolt_pl", "wandb-dashboard"],
+        cwd=tmp_path,
+        env={**environment, "HOME": str(tmp_path), "PYTHONPATH": str(HOME)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: W&B: No API key configured")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
