@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from drolt_pl.centroids import broadcast_buffers, dataset_statistics, modules_in_eval_mode
+from drolt_pl.centroids import broadcast_buffers, dataset_statistics, evaluating
 
 
 class RefreshCentroids(pl.Callback):
@@ -78,7 +77,7 @@ class RefreshCentroids(pl.Callback):
                 features: Tensor = pl_module.embed(images)
             return features
 
-        with isolate_rng(), torch.no_grad(), contextmanager(modules_in_eval_mode)(pl_module):
+        with isolate_rng(), evaluating(pl_module):
             loader = self.dataloader if self.dataloader is not None else trainer.datamodule.centroid_dataloader()  # type: ignore[attr-defined]
             statistics = dataset_statistics(
                 embed,

@@ -1,6 +1,7 @@
 """Class centroids and variance statistics in one pass over the features, on one process or many."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -114,6 +115,25 @@ def dataset_statistics(
     return sums.compute()
 
 
+def dataset_features(
+    embed: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Features (N, D), in at least float32, and targets (N,) of a whole data set, each rank bringing its shard.
+
+    Args:
+        embed: images -> features (B, D).
+        batches: (images, targets) of this rank's shard; call it on every rank.
+        device: Where the features live.
+    """
+    pairs = [(embed(images.to(device)).cpu(), targets.cpu()) for images, targets in batches]
+    shards: list[list[tuple[Tensor, Tensor]]] = [pairs]
+    if dist.is_available() and dist.is_initialized():
+        shards = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(shards, pairs)
+    features, targets = (torch.cat(parts) for parts in zip(*(pair for shard in shards for pair in shard), strict=True))
+    return features.to(device, torch.promote_types(features.dtype, torch.float32)), targets.to(device)
+
+
 def broadcast_buffers(module: nn.Module) -> None:
     """Gives every rank rank 0's buffers: BatchNorm statistics are rank-local between two DDP forwards."""
     if dist.is_available() and dist.is_initialized():
@@ -121,12 +141,14 @@ def broadcast_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def modules_in_eval_mode(module: nn.Module) -> "Iterator[None]":
-    """For `contextlib.contextmanager`: every submodule in eval mode inside, its own mode again after."""
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Every submodule in eval mode and no gradient inside, its own mode again after."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
         for part, mode in modes:
             part.training = mode
