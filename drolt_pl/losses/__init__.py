@@ -1,5 +1,6 @@
 """Losses for long-tailed recognition: criteria of the classifier and the robust loss of the features."""
 
+from drolt_pl.losses.contrastive import balanced_contrastive, supervised_contrastive
 from drolt_pl.losses.criteria import LDAM, Criterion, CrossEntropy, Focal, LabelAwareSmoothing, LogitAdjusted
 from drolt_pl.losses.dro_lt import DROLTLoss
 from drolt_pl.losses.functional import robust_loss
@@ -12,5 +13,7 @@ __all__ = [
     "Focal",
     "LabelAwareSmoothing",
     "LogitAdjusted",
+    "balanced_contrastive",
     "robust_loss",
+    "supervised_contrastive",
 ]

@@ -23,7 +23,7 @@ class Model(Protocol):
     loss: DROLTLoss
 
     @property
-    def classifier(self) -> nn.Module:
+    def classifier(self) -> Any:
         """Features (B, D) -> logits (B, C), of the stage in force."""
 
     def training_features(self, images: Tensor) -> Tensor:
