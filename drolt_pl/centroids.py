@@ -1,6 +1,6 @@
 """Class centroids and variance statistics in one pass over the features, on one process or many."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -108,11 +108,28 @@ def dataset_statistics(
         num_features: D.
         device: Where the sums live.
     """
-    sums = StatisticsSums(num_classes, num_features, device)
+    (statistics,) = blockwise_statistics(embed, batches, num_classes=num_classes, widths=[num_features], device=device)
+    return statistics
+
+
+def blockwise_statistics(
+    embed: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    num_classes: int,
+    widths: Sequence[int],
+    device: torch.device,
+) -> list[ClassStatistics]:
+    """As `dataset_statistics`, for several kinds of features that `embed` gives side by side, (B, sum of widths)."""
+    blocks = [StatisticsSums(num_classes, width, device) for width in widths]
     for images, targets in batches:
-        sums.update(embed(images.to(device, non_blocking=True)), targets.to(device, non_blocking=True))
-    sums.all_reduce()
-    return sums.compute()
+        features = embed(images.to(device, non_blocking=True))
+        targets = targets.to(device, non_blocking=True)
+        for sums, part in zip(blocks, torch.split(features, list(widths), 1), strict=True):
+            sums.update(part, targets)
+    for sums in blocks:
+        sums.all_reduce()
+    return [sums.compute() for sums in blocks]
 
 
 def dataset_features(

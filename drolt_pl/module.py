@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from drolt_pl.centroids import ClassStatistics, step_centroids
-from drolt_pl.losses import CrossEntropy, DROLTLoss
+from drolt_pl.layers import LayerTaps
+from drolt_pl.losses import CrossEntropy, DROLTLoss, LayeredDROLTLoss
 from drolt_pl.metrics import shot_groups
 from drolt_pl.objectives import Batch, Classification, Objective, Robust
 from drolt_pl.optim import StageOptimizer
@@ -30,7 +31,7 @@ class DROLTModule(StagedModule):
         backbone: images -> features (B, D), with an attribute `num_features`.
         classifiers: Classifiers by the stage that owns them (see `Schedule.classifier_of`); each has
             `begin(previous, generator=...)`.
-        loss: The robust loss and its mixing weight.
+        loss: The robust loss and its mixing weight; where it is of several layers, with `taps`.
         schedule: The stages.
         optimizer: Builds the optimizer and sets its rates per epoch.
         class_counts: Training images per class, (C,).
@@ -42,21 +43,24 @@ class DROLTModule(StagedModule):
         many: Classes with more training images are "many".
         few: Classes with fewer are "few".
         seed: Seeds the classifiers built at stage borders.
+        taps: The inner layers whose features the loss measures, in place of those before the classifier.
         recipe: Plain containers from which `load_model` builds backbone and classifiers; stored in checkpoints.
         checkpoint_dir: Where `start_from: best` finds the best epoch of the stage before.
 
-    Buffers: `centroids` (C, D), `centroid_counts` (C,), `total_variance` (C,), `effective_dim` (0-d).
+    Buffers: `centroids` (C, D), `centroid_counts` (C,), `total_variance` (C,), `effective_dim` (0-d); with taps also
+    `layer_centroids` (C, sum of the layers' widths).
     """
 
     total_variance: Tensor
     effective_dim: Tensor
+    layer_centroids: Tensor
 
     def __init__(
         self,
         backbone: nn.Module,
         classifiers: Mapping[str, nn.Module],
         *,
-        loss: DROLTLoss,
+        loss: DROLTLoss | LayeredDROLTLoss,
         schedule: Schedule,
         optimizer: StageOptimizer,
         class_counts: Sequence[int],
@@ -66,6 +70,7 @@ class DROLTModule(StagedModule):
         many: int = 100,
         few: int = 20,
         seed: int = 0,
+        taps: LayerTaps | None = None,
         recipe: Mapping[str, Any] | None = None,
         checkpoint_dir: str | Path | None = None,
     ) -> None:
@@ -83,27 +88,40 @@ class DROLTModule(StagedModule):
             checkpoint_dir=checkpoint_dir,
         )
         self.loss, self.stage_optimizer, self.recipe = loss, optimizer, recipe
-        self.centroid_source, self.ema_decay = centroids, ema_decay
+        self.centroid_source, self.ema_decay, self.taps = centroids, ema_decay, taps
         self.groups = shot_groups(torch.as_tensor(class_counts), many, few)
         num_classes, num_features = len(class_counts), int(backbone.num_features)  # type: ignore[arg-type]
         self.register_buffer("centroids", torch.zeros(num_classes, num_features))
         self.register_buffer("centroid_counts", torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer("total_variance", torch.zeros(num_classes))
         self.register_buffer("effective_dim", torch.tensor(float(num_features)))
+        self.feature_widths = [num_features, *(taps.widths if taps else ())]
+        if taps is not None:
+            self.register_buffer("layer_centroids", torch.zeros(num_classes, sum(taps.widths)))
         self.measure_with(class_counts, many=many, few=few, distance=loss.distance)
         self.images_seen = 0
         # Equal on all ranks by construction: DDP need not send them again at every step.
-        self._ddp_params_and_buffers_to_ignore = ["centroids", "centroid_counts", "total_variance", "effective_dim"]
+        equal = ("centroids", "centroid_counts", "total_variance", "effective_dim", "layer_centroids")
+        self._ddp_params_and_buffers_to_ignore = [name for name in equal if hasattr(self, name)]
 
     # ---- the model ----
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features (B, D) of images (B, ...), as the loss measures them and centroids are means of them."""
-        return self.to_measured(self.features(images))
+        """Features of images (B, ...) that centroids are means of: those of `feature_widths` side by side."""
+        features = self.features(images)
+        measured = self.to_measured(features)
+        if self.taps is None:
+            return measured
+        return torch.cat([measured, self.loss.normalise(self.loss_features(features))], dim=1)
 
     def to_measured(self, features: Tensor) -> Tensor:
-        """Features as the loss measures them."""
-        return self.loss.normalise(features)
+        """Features before the classifier (B, D) as the loss would measure them."""
+        loss = self.loss if isinstance(self.loss, DROLTLoss) else self.loss.losses[0]
+        return loss.normalise(features)
+
+    def loss_features(self, features: Tensor) -> Tensor:
+        """What the robust loss is of: the features (B, D), or the tapped layers' of the same forward pass."""
+        return features if self.taps is None else self.taps.features()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of the stage's classifier."""
@@ -116,19 +134,24 @@ class DROLTModule(StagedModule):
         """Whether the epoch's stage measures against centroids, or begins with a classifier that is fitted to them."""
         return self.schedule.stage_at(epoch).uses_centroids or self.fits(epoch)
 
-    def set_statistics(self, statistics: ClassStatistics) -> None:
-        """Takes over centroids, counts, variances and dimension, here and in the loss."""
+    def set_statistics(self, statistics: ClassStatistics, *layers: ClassStatistics) -> None:
+        """Takes over centroids, counts, variances and dimension, here and in the loss, and those of tapped layers."""
         self.centroids.copy_(statistics.centroids)
         self.centroid_counts.copy_(statistics.counts)
         self.total_variance.copy_(statistics.total_variance)
         self.effective_dim.copy_(statistics.effective_dim)
-        self.loss.set_statistics(self.total_variance, self.effective_dim)
+        if layers:
+            self.layer_centroids.copy_(torch.cat([layer.centroids for layer in layers], dim=1))
+        losses = [self.loss] if isinstance(self.loss, DROLTLoss) else self.loss.losses
+        for loss, measured in zip(losses, layers or [statistics], strict=True):
+            loss.set_statistics(measured.total_variance, measured.effective_dim)
 
     def step_centroids(self, features: Tensor, targets: Tensor) -> Tensor:
         """The centroids that the loss of this step uses, (C, D), of its features (B, D) and targets (B,)."""
-        used, kept = step_centroids(self.centroid_source, self.centroids, features, targets, decay=self.ema_decay)
-        if kept is not self.centroids:
-            self.centroids.copy_(kept)
+        known = self.centroids if self.taps is None else self.layer_centroids
+        used, kept = step_centroids(self.centroid_source, known, features, targets, decay=self.ema_decay)
+        if kept is not known:
+            known.copy_(kept)
         return used
 
     def has_current_centroids(self) -> bool:

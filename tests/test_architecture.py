@@ -18,20 +18,21 @@ ALLOWED: dict[str, set[str]] = {
     "objectives": {"objectives", "losses"},
     "centroids": set(),
     "metrics": set(),
+    "layers": set(),
     "schedule": set(),
     "optim": set(),
     "callbacks": {"centroids"},
     "recording": set(),
     "evaluation": {"metrics", "centroids"},
     "staging": {"evaluation", "centroids", "classifiers", "objectives", "schedule"},
-    "module": {"staging", "losses", "centroids", "metrics", "schedule", "optim", "objectives"},
+    "module": {"staging", "losses", "layers", "centroids", "metrics", "schedule", "optim", "objectives"},
     "warmstart": set(),
     "loading": set(),
     "outcome": {"evaluation"},
     "report": {"report", "metrics"},
     "data": {"data"},
     "__main__": {"cli"},
-    "cli": {"cli", "report", "data", "module", "recording", "schedule"},
+    "cli": {"cli", "report", "data", "layers", "losses", "module", "recording", "schedule"},
 }
 
 

@@ -31,6 +31,9 @@ class TinyModel(nn.Module):
             features: Tensor = self.backbone(images)
         return features
 
+    def loss_features(self, features: Tensor) -> Tensor:
+        return features
+
     def step_centroids(self, features: Tensor, targets: Tensor) -> Tensor:
         return self.centroids.double()
 

@@ -56,7 +56,7 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
     }
     classifiers = {name: build(OmegaConf.create({"classifier": spec}), "classifier") for name, spec in specs.items()}
     facts = {"class_counts": datamodule.class_counts, **sizes}
-    loss = build(config, "loss", **facts)
+    loss, taps = _loss(config, backbone, (channels, datamodule.image_size, datamodule.image_size), facts)
     checkpoints = run_dir / "checkpoints"
     module = checked(
         "",
@@ -72,6 +72,7 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
             many=config.groups.many,
             few=config.groups.few,
             seed=config.seed,
+            taps=taps,
             recipe=recipe,
             checkpoint_dir=checkpoints,
         ),
@@ -102,6 +103,21 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
         **({} if len(datamodule.split.val) else {"limit_val_batches": 0}),
     )
     return datamodule, module, trainer
+
+
+def _loss(config: DictConfig, backbone: Any, image_shape: tuple[int, ...], facts: dict[str, Any]) -> tuple[Any, Any]:
+    """The robust loss, and the inner layers that it is of, if it is."""
+    from drolt_pl.layers import LayerTaps
+    from drolt_pl.losses import LayeredDROLTLoss
+
+    one = OmegaConf.create({"loss": {key: value for key, value in config.loss.items() if key != "layers"}})
+    layers = config.loss.get("layers")
+    if layers is None:
+        return build(one, "loss", **facts), None
+    taps = checked("loss", lambda: LayerTaps(backbone, list(layers), image_shape))
+    widths = zip(taps.layers, taps.widths, strict=True)
+    losses = {name: build(one, "loss", **{**facts, "num_features": width}) for name, width in widths}
+    return LayeredDROLTLoss(losses), taps
 
 
 def _objectives(config: DictConfig, schedule: Any, facts: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from drolt_pl.losses.contrastive import balanced_contrastive, supervised_contras
 from drolt_pl.losses.criteria import LDAM, Criterion, CrossEntropy, Focal, LabelAwareSmoothing, LogitAdjusted
 from drolt_pl.losses.dro_lt import DROLTLoss
 from drolt_pl.losses.functional import robust_loss
+from drolt_pl.losses.layered import LayeredDROLTLoss
 
 __all__ = [
     "LDAM",
@@ -12,6 +13,7 @@ __all__ = [
     "DROLTLoss",
     "Focal",
     "LabelAwareSmoothing",
+    "LayeredDROLTLoss",
     "LogitAdjusted",
     "balanced_contrastive",
     "robust_loss",
