@@ -26,13 +26,14 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": {"metrics", "centroids"},
     "staging": {"evaluation", "centroids", "classifiers", "objectives", "schedule"},
     "module": {"staging", "losses", "layers", "centroids", "metrics", "schedule", "optim", "objectives"},
+    "comparison": {"centroids", "classifiers", "data", "losses", "metrics", "schedule"},
     "warmstart": set(),
     "loading": set(),
     "outcome": {"evaluation"},
     "report": {"report", "metrics"},
     "data": {"data"},
     "__main__": {"cli"},
-    "cli": {"cli", "report", "data", "layers", "losses", "module", "recording", "schedule"},
+    "cli": {"cli", "report", "data", "comparison", "loading", "layers", "losses", "module", "recording", "schedule"},
 }
 
 
