@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from drolt_pl.losses import LDAM, Criterion, CrossEntropy, Focal, LabelAwareSmoothing, LogitAdjusted, criteria
+from drolt_pl.losses import (
+    LDAM,
+    Criterion,
+    CrossEntropy,
+    Focal,
+    FrequencyWeighted,
+    LabelAwareSmoothing,
+    LogitAdjusted,
+    criteria,
+)
 
 COUNTS = [500, 120, 37, 6, 1]
 C = len(COUNTS)
@@ -121,6 +130,14 @@ def test_weights_equal_those_of_torch() -> None:
     weight = torch.tensor(weights_of(0.9999))
     ours = CrossEntropy(COUNTS, beta=0.9999)(logits.float(), targets)
     torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(logits.float(), targets, weight=weight))
+
+
+def test_frequency_weights_undo_balanced_draws() -> None:
+    """On as many samples of each class, the weighted mean is the mean that the images as they come would give."""
+    logits = batch(C)[0]
+    losses = torch.nn.functional.cross_entropy(logits, torch.arange(C), reduction="none")
+    expected = sum(n * float(loss) for n, loss in zip(COUNTS, losses, strict=True)) / sum(COUNTS)
+    assert float(FrequencyWeighted(COUNTS)(logits, torch.arange(C))) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_published_range_of_weights() -> None:
