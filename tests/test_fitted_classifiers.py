@@ -1,5 +1,6 @@
 """Classifiers that are fitted when their stage starts, and OLTR's, against loops from their formulas."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 from rank_functions import shard_features
 from ranks import on_ranks
-from running import train_composed
+from running import command, train_composed
 from torch import Tensor, nn
 
 from drolt_pl.classifiers import (
@@ -243,3 +244,21 @@ def test_published_needs_the_number_and_takes_it(tmp_path: Path) -> None:
         train_composed(tmp_path / "refused", *short, "protocol=published")
     given = "schedule.stages.rebalance.classifier_args={tau:0.4}"
     assert train_composed(tmp_path / "published", *short, "protocol=published", given)["chosen"] == {"tau": 0.4}
+
+
+@pytest.mark.slow
+def test_two_ranks_fit_one_classifier(tmp_path: Path) -> None:
+    """Two epochs without steps, after which DDP still finishes."""
+    done = command(
+        "trainer=cpu",
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+        "method=tau_norm",
+        "schedule.stages.ce_warmup.epochs=1",
+        "schedule.stages.rebalance.epochs=2",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["chosen"].keys() == {"tau"}
+    assert results["images_seen"] == sum(results["class_counts"]) // 2 * 2
