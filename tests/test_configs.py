@@ -12,8 +12,11 @@ from running import HOME, composed
 from drolt_pl.schedule import Schedule
 
 GROUPS = sorted(path for path in (HOME / "conf").iterdir() if path.is_dir())
-FILES = [file for group in GROUPS for file in sorted(group.rglob("*.yaml"))]
-CHOICES = [f"{file.parent.relative_to(HOME / 'conf').as_posix()}={file.stem}" for file in FILES]
+CHOICES = [
+    f"{group.name}={file.relative_to(group).with_suffix('').as_posix()}"
+    for group in GROUPS
+    for file in sorted(group.rglob("*.yaml"))
+]
 
 
 def _command_lines() -> list[str]:

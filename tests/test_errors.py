@@ -42,6 +42,7 @@ CASES = {
         ["stages.rebalance.classifier", "CosineClassifier"],
     ),
     "wrong criterion value": (["criterion.beta=1"], ["criterion.beta", "[0, 1)", "1"]),
+    "wrong layer": (["loss.layers=[layer2]"], ["loss.layers", "layers.5", "layer2"]),
     "wrong order": (["schedule.order=[pretrain]"], ["schedule.order", "ce_warmup", "pretrain"]),
     "max_epochs": (["trainer.max_epochs=3"], ["trainer.max_epochs", "schedule.stages"]),
     "wrong protocol": (["protocol=paper"], ["protocol", "holdout", "published", "'paper'"]),
