@@ -11,9 +11,10 @@ from running import HOME, composed
 
 from drolt_pl.schedule import Schedule
 
-GROUPS = sorted(path for path in (HOME / "conf").iterdir() if path.is_dir())
+FOLDERS = sorted(path for path in (HOME / "conf").iterdir() if path.is_dir())
+GROUPS = [*(path for path in FOLDERS if path.name != "hydra"), *sorted((HOME / "conf" / "hydra").iterdir())]
 CHOICES = [
-    f"{group.name}={file.relative_to(group).with_suffix('').as_posix()}"
+    f"{group.relative_to(HOME / 'conf').as_posix()}={file.relative_to(group).with_suffix('').as_posix()}"
     for group in GROUPS
     for file in sorted(group.rglob("*.yaml"))
 ]

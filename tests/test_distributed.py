@@ -17,6 +17,7 @@ from running import EPOCHS, HOME, SHORT, command, composed, tensors, train_here
 
 from drolt_pl.callbacks import SameOnAllRanks
 from drolt_pl.cli.assemble import assemble
+from drolt_pl.cli.launch import UserError, build
 from drolt_pl.cli.ranks import Meeting, find_meeting
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")
@@ -51,6 +52,7 @@ def test_with_gather_two_ranks_step_as_one_process_does(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.slow
 def test_one_two_and_three_ranks_measure_the_same(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     (one,) = run(run_dir, *SHORT, "dataset.batch_size=48", STEPS)
@@ -109,10 +111,9 @@ def test_rates_follow_the_batch_where_asked(tmp_path: Path) -> None:
     assert _column(tmp_path / "plain" / "metrics.csv", "batch/per_rank") == [64.0] * EPOCHS
 
 
-def test_a_base_batch_that_is_no_batch_is_refused(tmp_path: Path) -> None:
-    done = command("optimizer.base_batch=0", f"hydra.run.dir={tmp_path / 'run'}")
-    assert done.returncode == 1
-    assert done.stderr.strip() == "error: optimizer.base_batch must be a whole number > 0, or null, got 0"
+def test_a_base_batch_that_is_no_batch_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^optimizer\.base_batch must be a whole number > 0, or null, got 0$"):
+        build(composed("optimizer.base_batch=0"), "optimizer")
 
 
 def _column(path: Path, name: str) -> list[float]:

@@ -144,6 +144,7 @@ def test_the_dashboard_shows_what_is_logged(logged: Path) -> None:
         build_workspace("me", "project", x="step")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(logged: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(logged, run_dir)
@@ -183,7 +184,7 @@ def online(run_dir: Path, address: str, *overrides: str) -> subprocess.Popen[str
     )
 
 
-@pytest.mark.parametrize("unreachable", [black_hole, refusing])
+@pytest.mark.parametrize("unreachable", [black_hole, pytest.param(refusing, marks=pytest.mark.slow)])
 def test_an_unreachable_server_costs_one_short_wait(unreachable: Any, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     with unreachable() as address:
