@@ -18,7 +18,7 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.")
 SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
@@ -34,6 +34,10 @@ def build(config: DictConfig, key: str, **known: Any) -> Any:
     node = OmegaConf.select(config, key)
     try:
         return instantiate(node, **known, _convert_="all")
+    except InterpolationKeyError as error:
+        wanted = re.search(r"'([^']+)\.([^'.]+)'", str(error))
+        hint = f": choose a {wanted.group(1)} that has {wanted.group(2)}" if wanted else ""
+        raise UserError(f"{key} refers to another choice: {_sentence(error)}{hint}") from error
     except InstantiationException as error:
         # Hydra names the target in its own sentence; the cause has ours.
         raise UserError(f"{key}.{_sentence(error.__cause__ or error)}") from error
