@@ -98,6 +98,29 @@ def test_dro_lt_takes_another_criterion_and_mixup(tmp_path: Path) -> None:
     assert balanced["stages"]["joint"]["test"] != results["stages"]["joint"]["test"]
 
 
+def test_any_method_after_rotation(tmp_path: Path) -> None:
+    pretrain = ("schedule.order=[pretrain]", "+schedule.stages.pretrain={epochs:1,objective:rotation,lr:0.05}")
+    results = train_composed(tmp_path, *one_epoch_a_stage("method=crt"), *pretrain)
+    assert list(results["stages"]) == ["pretrain", "ce_warmup", "rebalance"]
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["train/loss_rotation"]
+    assert not rows[0].get("train/loss_ce")
+    assert rows[1]["train/loss_ce"]
+
+
+@pytest.mark.parametrize("method", ["tau_norm", "lws"])
+def test_methods_share_a_stage_by_init_from(method: str, tmp_path: Path) -> None:
+    source = "ce" if method == "tau_norm" else "crt"
+    train_composed(tmp_path / "source", *one_epoch_a_stage(f"method={source}"))
+    alone = train_composed(tmp_path / "alone", *one_epoch_a_stage(f"method={method}"))
+    shared = train_composed(
+        tmp_path / "shared", *one_epoch_a_stage(f"method={method}"), f"init_from={tmp_path / 'source'}:ce_warmup"
+    )
+    for key in ("stages", "test", "images_seen", "chosen"):
+        assert shared[key] == alone[key], key
+
+
 def test_two_views_go_forward_without_seeing_more_images(tmp_path: Path) -> None:
     plain = train_composed(tmp_path / "plain", *one_epoch_a_stage("method=ce"))
     two = train_composed(tmp_path / "two", *one_epoch_a_stage("method=ce", "schedule.stages.ce_warmup.views=2"))

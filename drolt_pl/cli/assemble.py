@@ -57,7 +57,7 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
         "classifiers": specs,
         "class_names": list(datamodule.class_names),
     }
-    classifiers = {name: build(OmegaConf.create({"classifier": spec}), "classifier") for name, spec in specs.items()}
+    classifiers = {name: _classifier(name, spec) for name, spec in specs.items()}
     facts = {"class_counts": datamodule.class_counts, **sizes}
     loss, taps = _loss(config, backbone, (channels, datamodule.image_size, datamodule.image_size), facts)
     checkpoints = run_dir / "checkpoints"
@@ -154,6 +154,13 @@ def _mixings(config: DictConfig, schedule: Any) -> dict[str, Any]:
             )
         mixings[stage.mixing] = build(config, f"mixing.{stage.mixing}")
     return mixings
+
+
+def _classifier(stage: str, spec: dict[str, Any]) -> Any:
+    key = f"schedule.stages.{stage}.classifier_args"
+    config = OmegaConf.create({})
+    OmegaConf.update(config, key, spec)
+    return build(config, key)
 
 
 def _refuse_unfitted(module: Any, datamodule: Any) -> None:

@@ -62,7 +62,7 @@ class Objective(nn.Module, ABC):
         """0-d terms by name: `loss`, which is minimised, and what else is to be logged, `acc` among it."""
 
     def classify(self, model: Model, batch: Batch, features: Tensor) -> dict[str, Tensor]:
-        """The criterion's terms, `loss_ce` and `acc` (of the larger share's own label), of features (B, D)."""
+        """The criterion's terms, `loss_ce` and `acc` (of a mixed image's own label), of features (B, D)."""
         logits = model.classifier(features)
         loss = self.criterion(logits, batch.targets, batch.partners, batch.shares)
         return {"loss_ce": loss, "acc": (logits.detach().argmax(1) == batch.targets).float().mean()}
