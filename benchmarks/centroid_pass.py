@@ -19,7 +19,7 @@ from drolt_pl.data import CropFlip
 
 SHAPES = {
     "ResNet-32, 32 px, bf16": (lambda: CifarResNet(32), 32, 2_560, 128, "bf16-mixed"),
-    "ResNet-32, 32 px, fp32": (lambda: CifarResNet(32), 32, 2_560, 128, 32),
+    "ResNet-32, 32 px, fp32": (lambda: CifarResNet(32), 32, 1_280, 128, 32),
     "ResNet-50, 64 px, bf16": (lambda: TorchvisionResNet("resnet50"), 64, 256, 32, "bf16-mixed"),
 }
 

@@ -21,7 +21,6 @@ from drolt_pl.data.plan import Sampling
 
 SHAPES = {
     "ResNet-32, 32 px, batch 128, bf16": (lambda: CifarResNet(32), 32, 2_560, 128, "bf16-mixed"),
-    "ResNet-32, 32 px, batch 128, fp32": (lambda: CifarResNet(32), 32, 1_280, 128, 32),
     "SmallConvNet, 8 px, batch 32, fp32": (lambda: SmallConvNet(in_channels=3), 8, 6_400, 32, 32),
 }
 

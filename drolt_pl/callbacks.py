@@ -4,7 +4,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch.distributed as dist
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from drolt_pl.centroids import broadcast_buffers, dataset_statistics, modules_in_eval_mode
+from drolt_pl.centroids import blockwise_statistics, broadcast_buffers, evaluating
 
 
 class RefreshCentroids(pl.Callback):
@@ -28,6 +27,8 @@ class RefreshCentroids(pl.Callback):
     `centroid_counts` (C,); optional are buffers `total_variance` (C,) and `effective_dim` (0-d),
     `set_statistics(ClassStatistics)` in place of the writes to buffers, `needs_centroids(epoch) -> bool` (default:
     every epoch), and `prepare_epoch(epoch)`, called before the pass, since a callback's hooks run before the module's.
+    Where `embed` gives several kinds of features side by side, `feature_widths` lists their widths, the first that of
+    `centroids`, and `set_statistics` takes the statistics of each.
 
     Args:
         dataloader: Batches (images, targets) of this rank's share of the training set; by default
@@ -75,23 +76,24 @@ class RefreshCentroids(pl.Callback):
         started = time.perf_counter()
         broadcast_buffers(pl_module)
         num_classes, num_features = pl_module.centroids.shape
+        widths = getattr(pl_module, "feature_widths", [num_features])
 
         def embed(images: Tensor) -> Tensor:
             with trainer.precision_plugin.forward_context():
                 features: Tensor = pl_module.embed(images)
             return features
 
-        with isolate_rng(), torch.no_grad(), contextmanager(modules_in_eval_mode)(pl_module):
+        with isolate_rng(), evaluating(pl_module):
             loader = self.dataloader if self.dataloader is not None else trainer.datamodule.centroid_dataloader()  # type: ignore[attr-defined]
-            statistics = dataset_statistics(
+            statistics, *others = blockwise_statistics(
                 embed,
                 _tracked(trainer, loader),
                 num_classes=num_classes,
-                num_features=num_features,
+                widths=widths,
                 device=pl_module.device,
             )
             if hasattr(pl_module, "set_statistics"):
-                pl_module.set_statistics(statistics)
+                pl_module.set_statistics(statistics, *others)
             else:
                 pl_module.centroids.copy_(statistics.centroids)
                 pl_module.centroid_counts.copy_(statistics.counts)

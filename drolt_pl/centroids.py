@@ -1,6 +1,7 @@
 """Class centroids and variance statistics in one pass over the features, on one process or many."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -109,11 +110,47 @@ def dataset_statistics(
         num_features: D.
         device: Where the sums live.
     """
-    sums = StatisticsSums(num_classes, num_features, device)
+    (statistics,) = blockwise_statistics(embed, batches, num_classes=num_classes, widths=[num_features], device=device)
+    return statistics
+
+
+def blockwise_statistics(
+    embed: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    num_classes: int,
+    widths: Sequence[int],
+    device: torch.device,
+) -> list[ClassStatistics]:
+    """As `dataset_statistics`, for several kinds of features that `embed` gives side by side, (B, sum of widths)."""
+    blocks = [StatisticsSums(num_classes, width, device) for width in widths]
     for images, targets in batches:
-        sums.update(embed(images.to(device, non_blocking=True)), targets.to(device, non_blocking=True))
-    sums.all_reduce()
-    return sums.compute()
+        features = embed(images.to(device, non_blocking=True))
+        targets = targets.to(device, non_blocking=True)
+        for sums, part in zip(blocks, torch.split(features, list(widths), 1), strict=True):
+            sums.update(part, targets)
+    for sums in blocks:
+        sums.all_reduce()
+    return [sums.compute() for sums in blocks]
+
+
+def dataset_features(
+    embed: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Features (N, D), in at least float32, and targets (N,) of a whole data set, each rank bringing its shard.
+
+    Args:
+        embed: images -> features (B, D).
+        batches: (images, targets) of this rank's shard; call it on every rank.
+        device: Where the features live.
+    """
+    pairs = [(embed(images.to(device)).cpu(), targets.cpu()) for images, targets in batches]
+    shards: list[list[tuple[Tensor, Tensor]]] = [pairs]
+    if dist.is_available() and dist.is_initialized():
+        shards = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(shards, pairs)
+    features, targets = (torch.cat(parts) for parts in zip(*(pair for shard in shards for pair in shard), strict=True))
+    return features.to(device, torch.promote_types(features.dtype, torch.float32)), targets.to(device)
 
 
 def broadcast_buffers(module: nn.Module) -> None:
@@ -123,12 +160,14 @@ def broadcast_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
-def modules_in_eval_mode(module: nn.Module) -> "Iterator[None]":
-    """For `contextlib.contextmanager`: every submodule in eval mode inside, its own mode again after."""
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Every submodule in eval mode and no gradient inside, its own mode again after."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
         for part, mode in modes:
             part.training = mode

@@ -46,13 +46,15 @@ class Diagnostics(pl.Callback):
             self._before = None
             return
         eps = pl_module.loss.radii().detach()
+        of_features = eps.ndim == 1  # radii of inner layers say nothing about the centroids of the last
         logged: dict[str, Tensor] = {}
         if self._before is not None:
             drift = (pl_module.centroids - self._before.to(pl_module.centroids)).norm(dim=1)
             logged |= _by_group(pl_module, "drift", drift)
-            logged |= _by_group(pl_module, "drift_over_eps", drift / eps) if bool((eps > 0).all()) else {}
+            if of_features and bool((eps > 0).all()):
+                logged |= _by_group(pl_module, "drift_over_eps", drift / eps)
         self._before = pl_module.centroids.clone()
-        if pl_module.loss.distance == "euclidean":
+        if of_features and pl_module.loss.distance == "euclidean":
             logged |= _by_group(pl_module, "coverage", pl_module.loss.balls.log_probability(eps).exp().float())
         pl_module.log_dict(logged, on_step=False, on_epoch=True)
         for logger in trainer.loggers:

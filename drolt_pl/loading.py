@@ -1,6 +1,7 @@
 """A trained model out of a checkpoint, without Lightning's module, Hydra or the configuration."""
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,12 @@ def load_model(checkpoint: str | Path) -> nn.Sequential:
     return nn.Sequential(backbone, classifier).eval()
 
 
-def _build(spec: Mapping[str, Any]) -> nn.Module:
+def _build(spec: Mapping[str, Any]) -> Any:
     home, name = spec["_target_"].rsplit(".", 1)
-    kwargs = {key: value for key, value in spec.items() if key != "_target_"}
-    built: nn.Module = getattr(import_module(home), name)(**kwargs)
-    return built
+    kwargs = {
+        key: _build(value) if isinstance(value, Mapping) and "_target_" in value else value
+        for key, value in spec.items()
+        if key not in ("_target_", "_partial_")
+    }
+    target = getattr(import_module(home), name)
+    return partial(target, **kwargs) if spec.get("_partial_") else target(**kwargs)

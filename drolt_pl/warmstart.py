@@ -43,7 +43,8 @@ def warm_checkpoint(init_from: str, module: Any, split_sha256: str) -> tuple[str
             f"init_from={init_from} was trained on another split of the data ({theirs[:12]}, here "
             f"{split_sha256[:12]}): use its dataset, protocol and dataset.split_seed"
         )
-    after = names[names.index(stage) + 1]
+    rest = module.schedule.stages[names.index(stage) + 1 :]
+    after = next((other.name for other in rest if other.epochs), names[-1])
     if module.schedule.stages[names.index(after)].start_from == "best":
         raise ValueError(f"init_from starts from a stage's last epoch: set schedule.stages.{after}.start_from=last")
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -52,6 +53,8 @@ def warm_checkpoint(init_from: str, module: Any, split_sha256: str) -> tuple[str
     state = module.state_dict()
     for key in [key for key in state if key.startswith(kept)]:
         source = checkpoint["state_dict"].get(key)
+        if source is None and ".neck." in key:
+            continue  # it starts as the identity
         if source is None or source.shape != state[key].shape:
             raise ValueError(f"init_from={init_from} does not fit: {key} is missing or has another shape there")
         state[key] = source

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drolt_pl.centroids import dataset_statistics
+from drolt_pl.centroids import dataset_features, dataset_statistics
 
 
 def shard_statistics(rank: int, world: int, features: Tensor, targets: Tensor, num_classes: int) -> Any:
@@ -40,3 +40,9 @@ def compared_on_rank(rank: int, world: int, cases: list[Any]) -> list[str | None
         else:
             said.append(None)
     return said
+
+
+def shard_features(rank: int, world: int, features: Tensor, targets: Tensor) -> Any:
+    """All features as each rank has them, from shards of unequal length."""
+    batches = zip(features[rank::world].split(3), targets[rank::world].split(3), strict=True)
+    return dataset_features(lambda images: images, batches, device=torch.device("cpu"))

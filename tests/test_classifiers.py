@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from drolt_pl import classifiers
-from drolt_pl.classifiers import CosineClassifier, LinearClassifier, LWSClassifier
+from drolt_pl.classifiers import CosineClassifier, LinearClassifier, LWSClassifier, linear
 
 D, C = 12, 5
 Drawn = LinearClassifier | CosineClassifier
@@ -111,4 +110,4 @@ def test_lws_needs_the_same_shape() -> None:
 
 
 def test_docstring_examples_run() -> None:
-    assert doctest.testmod(classifiers) == (0, 3)
+    assert doctest.testmod(linear) == (0, 3)

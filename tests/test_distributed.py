@@ -16,9 +16,9 @@ from ranks import on_ranks
 from running import EPOCHS, HOME, SHORT, command, composed, tensors, train_here
 
 from drolt_pl.callbacks import SameOnAllRanks
+from drolt_pl.cli.assemble import assemble
 from drolt_pl.cli.launch import UserError, build
 from drolt_pl.cli.ranks import Meeting, find_meeting
-from train import assemble
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")
 STEPS = "+callbacks.steps={_target_: watching.Steps}"
@@ -90,7 +90,7 @@ def test_a_rank_with_another_configuration_or_other_data_stops_the_run() -> None
 
 def test_lightnings_own_slicing_is_off() -> None:
     config = composed("trainer=cpu", *DDP)
-    trainer = assemble(config, Path("unused"))[2]
+    trainer = assemble(config, Path("unused"), HOME / "conf")[2]
     assert trainer._accelerator_connector.use_distributed_sampler is False
     callback = next(callback for callback in trainer.callbacks if isinstance(callback, SameOnAllRanks))
     theirs = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)

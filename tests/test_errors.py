@@ -42,6 +42,23 @@ CASES = {
         ["stages.rebalance.classifier", "CosineClassifier"],
     ),
     "wrong criterion value": (["criterion.beta=1"], ["criterion.beta", "[0, 1)", "1"]),
+    "wrong layer": (["loss.layers=[layer2]"], ["loss.layers", "layers.5", "layer2"]),
+    "a criterion of another classifier": (
+        ["criterion=ldam"],
+        ["criterion", "choose a classifier that has scale"],
+    ),
+    "wrong argument of a stage's classifier": (
+        ["schedule.stages.rebalance.classifier=tau_norm", "schedule.stages.rebalance.classifier_args={tau:-1}"],
+        ["stages.rebalance.classifier_args.tau", ">= 0", "-1"],
+    ),
+    "unknown argument of a stage's classifier": (
+        ["schedule.stages.rebalance.classifier=ncm", "schedule.stages.rebalance.classifier_args={distnce:l2}"],
+        ["stages.rebalance.classifier_args", "distnce"],
+    ),
+    "nothing to choose tau on": (
+        ["method=tau_norm", "protocol=published"],
+        ["stages.rebalance.classifier_args={tau: ...}", "published"],
+    ),
     "wrong order": (["schedule.order=[pretrain]"], ["schedule.order", "ce_warmup", "pretrain"]),
     "max_epochs": (["trainer.max_epochs=3"], ["trainer.max_epochs", "schedule.stages"]),
     "wrong protocol": (["protocol=paper"], ["protocol", "holdout", "published", "'paper'"]),

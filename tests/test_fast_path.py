@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 from pytorch_lightning import seed_everything
-from running import composed
+from running import HOME, composed
 
-from train import assemble
+from drolt_pl.cli.assemble import assemble
 
 PLAIN = ("compile=null", "+optimizer.algorithm.fused=false", "dataset.loader=workers")
 FAST = ("compile=default", "+optimizer.algorithm.fused=true", "dataset.loader=memory")
@@ -36,7 +36,7 @@ def test_the_fast_path_gives_the_losses_of_the_plain_one(tmp_path: Path) -> None
         config = composed("trainer=cpu", "trainer.enable_progress_bar=false", *epochs, *overrides)
         seed_everything(0, verbose=False)
         (tmp_path / name).mkdir()
-        data, module, trainer = assemble(config, tmp_path / name)
+        data, module, trainer = assemble(config, tmp_path / name, HOME / "conf")
         losses = Losses()
         trainer.callbacks.append(losses)
         trainer.fit(module, datamodule=data)

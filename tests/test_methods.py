@@ -18,6 +18,7 @@ SETTINGS = {
     "digits_lt": [],
     "tin100_short": ["experiment=tin100_short"],
 }
+POST_HOC = {"tau_norm", "logit_adjustment_post_hoc", "ncm", "smdragon"}  # their second stage takes no steps
 EACH = pytest.mark.parametrize("method", METHODS)
 
 
@@ -29,11 +30,15 @@ def stages(*overrides: str) -> dict[str, Any]:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_method_keeps_the_setting_and_sees_as_many_images(method: str, setting: str) -> None:
     plain, config = composed(*SETTINGS[setting]), composed(*SETTINGS[setting], f"method={method}")
-    for key in ("backbone", "dataset", "optimizer", "trainer", "augment"):
+    for key in ("dataset", "optimizer", "trainer", "augment"):
         assert config[key] == plain[key]
+    own = {"neck"}  # oltr adds one to whatever backbone there is
+    assert {key: value for key, value in config.backbone.items() if key not in own} == dict(plain.backbone)
     assert config.method_name == method
     ours, theirs = stages(*SETTINGS[setting], f"method={method}"), stages(*SETTINGS[setting])
-    assert {stage["epoch_size"] for stage in ours.values()} == {"dataset"}
+    assert {stage.get("epoch_size", "dataset") for stage in ours.values()} == {"dataset"}
+    if method in POST_HOC:
+        ours.pop("rebalance")
     assert sum(stage["epochs"] for stage in ours.values()) == sum(stage["epochs"] for stage in theirs.values())
 
 
@@ -50,6 +55,9 @@ def test_a_method_trains_on_the_digits(method: str, tmp_path: Path) -> None:
     assert sorted(results["stages"]) == sorted(trained)
     assert results["test"].keys() >= {"acc", "acc_micro", "many", "medium", "few", "acc_ncm", "ece", "per_class"}
     assert results["val"]["acc"] is not None
+    # An odd number of images makes one view less than two of each.
+    budget = (len(trained) - (method in POST_HOC)) * sum(results["class_counts"])
+    assert budget - 1 <= results["images_seen"] <= budget
     with (tmp_path / "metrics.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(trained)
 
@@ -88,6 +96,29 @@ def test_dro_lt_takes_another_criterion_and_mixup(tmp_path: Path) -> None:
     assert results["stages"]["joint"]["test"]["acc"] > 0
     balanced = train_composed(tmp_path / "balanced", *one_epoch_a_stage("criterion=logit_adjusted"))
     assert balanced["stages"]["joint"]["test"] != results["stages"]["joint"]["test"]
+
+
+def test_any_method_after_rotation(tmp_path: Path) -> None:
+    pretrain = ("schedule.order=[pretrain]", "+schedule.stages.pretrain={epochs:1,objective:rotation,lr:0.05}")
+    results = train_composed(tmp_path, *one_epoch_a_stage("method=crt"), *pretrain)
+    assert list(results["stages"]) == ["pretrain", "ce_warmup", "rebalance"]
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["train/loss_rotation"]
+    assert not rows[0].get("train/loss_ce")
+    assert rows[1]["train/loss_ce"]
+
+
+@pytest.mark.parametrize("method", ["tau_norm", "lws"])
+def test_methods_share_a_stage_by_init_from(method: str, tmp_path: Path) -> None:
+    source = "ce" if method == "tau_norm" else "crt"
+    train_composed(tmp_path / "source", *one_epoch_a_stage(f"method={source}"))
+    alone = train_composed(tmp_path / "alone", *one_epoch_a_stage(f"method={method}"))
+    shared = train_composed(
+        tmp_path / "shared", *one_epoch_a_stage(f"method={method}"), f"init_from={tmp_path / 'source'}:ce_warmup"
+    )
+    for key in ("stages", "test", "images_seen", "chosen"):
+        assert shared[key] == alone[key], key
 
 
 def test_two_views_go_forward_without_seeing_more_images(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.classifiers import LinearClassifier
-from drolt_pl.losses import CrossEntropy, DROLTLoss
-from drolt_pl.objectives import Batch, Classification, Robust
+from drolt_pl.classifiers import LinearClassifier, OLTRClassifier
+from drolt_pl.losses import CrossEntropy, DROLTLoss, LogitAdjusted, balanced_contrastive, supervised_contrastive
+from drolt_pl.objectives import OLTR, BalancedContrastive, Batch, Classification, Robust, Rotation, SupCon
+from drolt_pl.objectives.oltr import memory_loss
 
 COUNTS = [20, 8, 3, 1]
 C, D = len(COUNTS), 6
@@ -28,6 +29,9 @@ class TinyModel(nn.Module):
     def training_features(self, images: Tensor) -> Tensor:
         with torch.set_grad_enabled(not self.frozen):
             features: Tensor = self.backbone(images)
+        return features
+
+    def loss_features(self, features: Tensor) -> Tensor:
         return features
 
     def step_centroids(self, features: Tensor, targets: Tensor) -> Tensor:
@@ -129,3 +133,80 @@ def test_the_epochs_progress_reaches_the_criterion() -> None:
     early = objective(model, data)["loss"]
     objective.begin_epoch(0.5)
     assert objective(model, data)["loss"] != early
+
+
+def test_supcon_trains_its_projection_and_no_classifier() -> None:
+    model, data = TinyModel(), batch()
+    objective = SupCon(criterion=CrossEntropy(COUNTS), num_features=D, temperature=0.2, class_counts=COUNTS).double()
+    terms = objective(model, data)
+    embeddings = objective.projection(model.backbone(data.images))
+    torch.testing.assert_close(terms["loss"], supervised_contrastive(embeddings, data.targets, temperature=0.2))
+    found = gradients(model, terms["loss"])
+    assert found["backbone.weight"]
+    assert not found["classifier.weight"]
+    assert all(p.grad is not None for p in objective.parameters())
+
+
+def test_bcl_is_the_criterion_and_a_share_of_the_contrast() -> None:
+    model, data = TinyModel(), batch()
+    objective = BalancedContrastive(criterion=LogitAdjusted(COUNTS), num_features=D, weight=0.35, temperature=0.1)
+    objective.double()
+    terms = objective(model, data)
+    features = model.backbone(data.images)
+    ce = LogitAdjusted(COUNTS)(model.classifier(features), data.targets)
+    prototypes = objective.prototypes(model.classifier.weight)
+    contrast = balanced_contrastive(objective.projection(features), data.targets, prototypes, temperature=0.1)
+    torch.testing.assert_close(terms["loss"], ce + 0.35 * contrast)
+    assert all(gradients(model, terms["loss"]).values())
+    assert all(p.grad is not None for p in objective.parameters())
+
+
+def test_rotation_turns_each_image_by_its_place() -> None:
+    """A backbone that reads the corners tells the turns apart; labels play no part."""
+
+    class Corners(TinyModel):
+        def training_features(self, images: Tensor) -> Tensor:
+            corners = images[:, 0, [0, 0, -1, -1], [0, -1, -1, 0]]  # clockwise from the upper left
+            return torch.cat([corners, torch.zeros(len(corners), D - 4)], dim=1).double()
+
+    images = torch.zeros(8, 1, 3, 3)
+    images[:, 0, 0, 0] = 1.0
+    kept = images.clone()
+    objective = Rotation(criterion=CrossEntropy(COUNTS), num_features=D).double()
+    with torch.no_grad():
+        objective.head.weight.zero_()
+        objective.head.bias.zero_()
+        for turn, corner in enumerate((0, 3, 2, 1)):  # rot90 turns counter-clockwise
+            objective.head.weight[turn, corner] = 50.0
+    terms = objective(Corners(), Batch(images, torch.zeros(8, dtype=torch.long)))
+    assert float(terms["acc"]) == 1.0
+    assert float(terms["loss"].detach()) < 1e-6
+    assert torch.equal(images, kept), "the batch is left as it is"
+    assert gradients(objective, terms["loss"]) == {"head.weight": True, "head.bias": True}
+
+
+@pytest.mark.parametrize("margin", [0.5, 10.0])
+def test_the_memory_loss_is_its_formula(margin: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    features, memory = (torch.randn(size, D, generator=generator, dtype=torch.float64) for size in (7, C))
+    targets = torch.tensor([0, 0, 1, 3, 3, 0, 1])
+    attract = sum(float((z - memory[y]).square().sum()) for z, y in zip(features, targets, strict=True)) / (2 * 7)
+    away = sum(
+        float((z - memory[c]).square().sum())
+        for z, y in zip(features, targets, strict=True)
+        for c in range(C)
+        if c != y
+    )
+    expected = attract + 0.01 * max(0.0, margin - away / (7 * C))
+    assert float(memory_loss(features, targets, memory, margin=margin)) == pytest.approx(expected)
+
+
+def test_oltr_trains_its_memory_by_its_own_loss() -> None:
+    model, data = TinyModel(), batch()
+    model.classifier = OLTRClassifier(D, C).double()
+    model.classifier.begin(None, generator=torch.Generator().manual_seed(0))
+    model.classifier.fit(None, model.centroids, torch.tensor(COUNTS))
+    terms = OLTR(criterion=CrossEntropy(COUNTS), weight=0.01)(model, data)
+    torch.testing.assert_close(terms["loss"], terms["loss_ce"] + 0.01 * terms["loss_memory"])
+    assert all(gradients(model, terms["loss"]).values())
+    assert not gradients(model, OLTR(criterion=CrossEntropy(COUNTS))(model, data)["loss_ce"])["classifier.memory"]

@@ -1,7 +1,11 @@
-"""Backbones: ``forward(x) -> (B, num_features)`` pooled penultimate features, and the attribute ``num_features``."""
+"""Backbones: ``forward(x) -> (B, num_features)`` pooled penultimate features, and the attribute ``num_features``.
 
+Each takes a ``neck``, num_features -> module: what its last feature map goes through before it is pooled.
+"""
+
+from drolt_pl.backbones.attention import ModulatedAttention
 from drolt_pl.backbones.convnet import SmallConvNet
 from drolt_pl.backbones.imagenet import TimmBackbone, TorchvisionResNet
 from drolt_pl.backbones.resnet_cifar import CifarResNet
 
-__all__ = ["CifarResNet", "SmallConvNet", "TimmBackbone", "TorchvisionResNet"]
+__all__ = ["CifarResNet", "ModulatedAttention", "SmallConvNet", "TimmBackbone", "TorchvisionResNet"]

@@ -1,5 +1,7 @@
 """A three-layer network for 8x8 digits: trains in seconds on two CPU cores, so the default run needs no GPU."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
@@ -9,6 +11,7 @@ class SmallConvNet(nn.Module):
     Args:
         in_channels: Channels of the input images.
         num_features: Length D of the feature vector.
+        neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
 
     Shapes:
         Input (B, in_channels, H, W); output (B, num_features), non-negative.
@@ -18,7 +21,9 @@ class SmallConvNet(nn.Module):
             a half of it).
     """
 
-    def __init__(self, in_channels: int = 1, num_features: int = 64) -> None:
+    def __init__(
+        self, in_channels: int = 1, num_features: int = 64, neck: Callable[[int], nn.Module] | None = None
+    ) -> None:
         super().__init__()
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1, got {in_channels}")
@@ -30,9 +35,10 @@ class SmallConvNet(nn.Module):
             *_conv_bn_relu(num_features // 4, num_features // 2, stride=2),
             *_conv_bn_relu(num_features // 2, num_features, stride=1),
         )
+        self.neck = nn.Identity() if neck is None else neck(num_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.layers(x).mean(dim=(2, 3))
+        features: Tensor = self.neck(self.layers(x)).mean(dim=(2, 3))
         return features
 
 

@@ -4,6 +4,8 @@ Both libraries are imported when a backbone is built: timm alone takes seconds, 
 """
 
 import difflib
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ class TorchvisionResNet(nn.Module):
         arch: ``resnet50`` or ``resnext50_32x4d``.
         weights: None, or the name of one of torchvision's weights for it (``IMAGENET1K_V1``, ``IMAGENET1K_V2``).
         in_channels: Channels of the input images; anything but 3 needs ``weights=None``.
+        neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
 
     Shapes:
         Input (B, in_channels, H, W); output (B, 2048), non-negative.
@@ -27,7 +30,13 @@ class TorchvisionResNet(nn.Module):
         ValueError: an unknown name, weights with other than 3 channels, weights that cannot be downloaded.
     """
 
-    def __init__(self, arch: str = "resnet50", weights: str | None = None, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        arch: str = "resnet50",
+        weights: str | None = None,
+        in_channels: int = 3,
+        neck: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         from torchvision.models import get_model, get_model_weights
 
@@ -49,6 +58,8 @@ class TorchvisionResNet(nn.Module):
         if in_channels != 3:
             model.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does
+        if neck is not None:
+            model.avgpool = nn.Sequential(OrderedDict(neck=neck(self.num_features), pool=model.avgpool))
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,6 +77,7 @@ class TimmBackbone(nn.Module):
         name: One of ``timm.list_models()``, with or without a tag of pretrained weights.
         pretrained: Whether to load timm's weights for it.
         in_channels: Channels of the input images; timm adapts pretrained first layers to other than 3.
+        neck: Channels -> what the last map (B, D, H, W) goes through before the head; None for nothing.
         options: Passed to ``timm.create_model``, for instance ``img_size=64`` for a vision transformer.
 
     Shapes:
@@ -75,7 +87,14 @@ class TimmBackbone(nn.Module):
         ValueError: an unknown name, weights that cannot be downloaded, a model without pooled features.
     """
 
-    def __init__(self, name: str, pretrained: bool = False, in_channels: int = 3, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = False,
+        in_channels: int = 3,
+        neck: Callable[[int], nn.Module] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__()
         import timm
 
@@ -94,10 +113,11 @@ class TimmBackbone(nn.Module):
                 f"pretrained weights of {name} cannot be loaded ({reason}): use pretrained=false"
             ) from error
         self.model = model
+        self.neck = nn.Identity() if neck is None else neck(model.num_features)
         self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
 
     def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.model.forward_head(self.model.forward_features(x), pre_logits=True)
+        features: Tensor = self.model.forward_head(self.neck(self.model.forward_features(x)), pre_logits=True)
         return features
 
 

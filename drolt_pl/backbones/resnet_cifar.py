@@ -1,5 +1,7 @@
 """The CIFAR ResNets of He et al. 2016 (16-32-64 channels, option-A shortcuts), as the long-tail field uses them."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,6 +42,7 @@ class CifarResNet(nn.Module):
     Args:
         depth: Number of layers that carry weights, 20, 32, 44 or 56 (counting a linear classifier).
         in_channels: Channels of the input images.
+        neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
 
     Shapes:
         Input (B, in_channels, H, W), any H and W from 4 pixels; output (B, 64), non-negative.
@@ -50,7 +53,7 @@ class CifarResNet(nn.Module):
 
     num_features = WIDTHS[-1]
 
-    def __init__(self, depth: int = 32, in_channels: int = 3) -> None:
+    def __init__(self, depth: int = 32, in_channels: int = 3, neck: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
         if depth not in DEPTHS:
             raise ValueError(f"depth must be one of {DEPTHS}, got {depth!r}")
@@ -65,10 +68,11 @@ class CifarResNet(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight)
+        self.neck = nn.Identity() if neck is None else neck(self.num_features)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
-        out = self.layer3(self.layer2(self.layer1(out)))
+        out = self.neck(self.layer3(self.layer2(self.layer1(out))))
         features: Tensor = out.mean(dim=(2, 3))
         return features
 

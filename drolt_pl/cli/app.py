@@ -71,6 +71,33 @@ def keep(
         typer.echo(f"kept {root / name}" + (f" (too large, left out: {', '.join(left_out)})" if left_out else ""))
 
 
+@app.command()
+def classifiers(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    stage: Annotated[str, typer.Option(help="The stage whose backbone is taken.")] = "ce_warmup",
+    views: Annotated[int, typer.Option(min=1, help="Augmented views of the training set, held in memory.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of those that are trained.")] = 10,
+    lr: Annotated[float, typer.Option(min=0.0, help="Their learning rate at the start.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(min=0.0, help="Their weight decay.")] = 5e-4,
+) -> None:
+    """Train every classifier on the frozen backbone of a run: a row of the paper's Table 4.
+
+    What has to be chosen, such as tau, is chosen on the validation images; without them it is left out.
+    """
+    from drolt_pl.cli.classifiers import compare_run, show
+    from drolt_pl.cli.launch import UserError
+
+    with one_sentence():
+        try:
+            path, result = compare_run(
+                run_dir, stage=stage, views=views, epochs=epochs, lr=lr, weight_decay=weight_decay
+            )
+        except UserError as error:
+            raise ValueError(str(error)) from error
+    show(result)
+    typer.echo(f"wrote {path}")
+
+
 def main() -> None:
     """Entry point of the `drolt` command."""
     app()

@@ -16,7 +16,7 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from drolt_pl.cli import ranks
 from drolt_pl.cli.jobs import end_with_parent, is_begun, run_job
@@ -37,6 +37,10 @@ def build(config: DictConfig, key: str, **known: Any) -> Any:
     node = OmegaConf.select(config, key)
     try:
         return instantiate(node, **known, _convert_="all")
+    except InterpolationKeyError as error:
+        wanted = re.search(r"'([^']+)\.([^'.]+)'", str(error))
+        hint = f": choose a {wanted.group(1)} that has {wanted.group(2)}" if wanted else ""
+        raise UserError(f"{key} refers to another choice: {_sentence(error)}{hint}") from error
     except InstantiationException as error:
         # Hydra names the target in its own sentence; the cause has ours.
         raise UserError(f"{key}.{_sentence(error.__cause__ or error)}") from error

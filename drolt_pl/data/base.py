@@ -50,8 +50,7 @@ class LongTailDataModule(pl.LightningDataModule):
         plan: Epoch -> sampling of that epoch.
         mixings: What a stage's `mixing` may name.
         split: The split; from `setup` on, like the attributes below.
-        num_classes, class_counts, class_names: C, training images and name of each class id. Class ids are in label
-            order whatever the `class_order`.
+        num_classes, class_counts, class_names: C, images and name of each class id, in label order in any case.
         in_channels, image_size: Of the images.
     """
 
@@ -115,8 +114,7 @@ class LongTailDataModule(pl.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.loader, self.num_workers, self.on_corrupt = loader, num_workers, on_corrupt
         self.augment, self.crop_padding, self.flip = augment, crop_padding, flip
-        self.seed = seed
-        self.test_pool = test_pool
+        self.seed, self.test_pool = seed, test_pool
         self.plan: Callable[[int], StageSampling] = instance_plan
         self.mixings: Mapping[str, Mixing] = {}
         self._catalogue: Catalogue | None = None
@@ -166,10 +164,15 @@ class LongTailDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader | MixedLoader:
         """The loader of the epoch that the trainer is about to run."""
-        epoch, (rank, world_size) = self._epoch(), self._rank()
+        epoch = self._epoch()
+        return self.epoch_loader(epoch, self.plan(epoch))
+
+    def epoch_loader(self, epoch: int, stage: StageSampling) -> BatchLoader | MixedLoader:
+        """The loader of an epoch with a stage's sampling."""
+        rank, world_size = self._rank()
         if self.batch_size % world_size:
             raise ValueError(f"batch_size={self.batch_size} must be divisible by the {world_size} processes")
-        stage, share = self.plan(epoch), self.batch_size // world_size
+        share = self.batch_size // world_size
         sampler = stage_sampler(
             stage,
             self._found.targets[self.split.train],
@@ -210,9 +213,7 @@ class LongTailDataModule(pl.LightningDataModule):
 
     def centroid_dataloader(self) -> BatchLoader:
         """The whole training set as it is and in order: this rank's share, no image twice over all ranks."""
-        loader = self._eval_loader("train")
-        assert loader is not None  # make_split leaves no class empty
-        return loader
+        return cast(BatchLoader, self._eval_loader("train"))  # make_split leaves no class empty
 
     def _eval_loader(self, part: str) -> BatchLoader | None:
         num_images = len(getattr(self.split, part))
@@ -240,8 +241,7 @@ class LongTailDataModule(pl.LightningDataModule):
         # (Lightning 2.6, issue 21938), and the first epoch would be drawn with the sampling of another stage.
         if self.trainer is None:
             return 0
-        progress = cast(_ProcessedTracker, self.trainer.fit_loop.epoch_progress.current)
-        return progress.processed
+        return cast(_ProcessedTracker, self.trainer.fit_loop.epoch_progress.current).processed
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

@@ -1,8 +1,18 @@
 """Losses for long-tailed recognition: criteria of the classifier and the robust loss of the features."""
 
-from drolt_pl.losses.criteria import LDAM, Criterion, CrossEntropy, Focal, LabelAwareSmoothing, LogitAdjusted
+from drolt_pl.losses.contrastive import balanced_contrastive, supervised_contrastive
+from drolt_pl.losses.criteria import (
+    LDAM,
+    Criterion,
+    CrossEntropy,
+    Focal,
+    FrequencyWeighted,
+    LabelAwareSmoothing,
+    LogitAdjusted,
+)
 from drolt_pl.losses.dro_lt import DROLTLoss
 from drolt_pl.losses.functional import robust_loss
+from drolt_pl.losses.layered import LayeredDROLTLoss
 
 __all__ = [
     "LDAM",
@@ -10,7 +20,11 @@ __all__ = [
     "CrossEntropy",
     "DROLTLoss",
     "Focal",
+    "FrequencyWeighted",
     "LabelAwareSmoothing",
+    "LayeredDROLTLoss",
     "LogitAdjusted",
+    "balanced_contrastive",
     "robust_loss",
+    "supervised_contrastive",
 ]

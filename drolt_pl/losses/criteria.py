@@ -107,6 +107,20 @@ class CrossEntropy(Criterion):
         return F.cross_entropy(logits, targets, reduction="none")
 
 
+class FrequencyWeighted(CrossEntropy):
+    """Cross-entropy with weights n_c / n_max: on classes drawn equally often, the risk of the images as they come.
+
+    What DRO-LT's public code trains its features with, beside the robust loss.
+
+    Args:
+        class_counts: See `Criterion`.
+    """
+
+    def __init__(self, class_counts: Sequence[int] | Tensor) -> None:
+        super().__init__(class_counts)
+        self.class_weights = self.class_counts / self.class_counts.max()
+
+
 class Focal(Criterion):
     r"""Focal loss :math:`-(1 - p_y)^\gamma \log p_y` of the softmax (Lin et al. 2017); with ``beta`` class-balanced.
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from drolt_pl.losses import Criterion, DROLTLoss
+from drolt_pl.losses import Criterion, DROLTLoss, LayeredDROLTLoss
 
 
 class Batch(NamedTuple):
@@ -20,14 +20,17 @@ class Batch(NamedTuple):
 class Model(Protocol):
     """What an objective sees of the module that trains."""
 
-    loss: DROLTLoss
+    loss: DROLTLoss | LayeredDROLTLoss
 
     @property
-    def classifier(self) -> nn.Module:
+    def classifier(self) -> Any:
         """Features (B, D) -> logits (B, C), of the stage in force."""
 
     def training_features(self, images: Tensor) -> Tensor:
         """Features (B, D), with gradient where the stage trains the backbone."""
+
+    def loss_features(self, features: Tensor) -> Tensor:
+        """What the robust loss is of, for features that `training_features` has just given."""
 
     def step_centroids(self, features: Tensor, targets: Tensor) -> Tensor:
         """The centroids that this step measures against, (C, D)."""
@@ -59,7 +62,7 @@ class Objective(nn.Module, ABC):
         """0-d terms by name: `loss`, which is minimised, and what else is to be logged, `acc` among it."""
 
     def classify(self, model: Model, batch: Batch, features: Tensor) -> dict[str, Tensor]:
-        """The criterion's terms, `loss_ce` and `acc` (of the larger share's own label), of features (B, D)."""
+        """The criterion's terms, `loss_ce` and `acc` (of a mixed image's own label), of features (B, D)."""
         logits = model.classifier(features)
         loss = self.criterion(logits, batch.targets, batch.partners, batch.shares)
         return {"loss_ce": loss, "acc": (logits.detach().argmax(1) == batch.targets).float().mean()}

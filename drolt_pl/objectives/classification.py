@@ -26,12 +26,13 @@ class Robust(Objective):
     def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         features = model.training_features(batch.images)
         terms = self.classify(model, batch, features)
-        centroids = model.step_centroids(model.loss.normalise(features.detach()), batch.targets)
+        measured = model.loss_features(features)
+        centroids = model.step_centroids(model.loss.normalise(measured.detach()), batch.targets)
         if batch.partners is None or batch.shares is None:
-            robust = model.loss.terms(features, batch.targets, centroids)
+            robust = model.loss.terms(measured, batch.targets, centroids)
         else:
-            own = model.loss.terms(features, batch.targets, centroids, batch.shares)
-            other = model.loss.terms(features, batch.partners, centroids, 1 - batch.shares)
+            own = model.loss.terms(measured, batch.targets, centroids, batch.shares)
+            other = model.loss.terms(measured, batch.partners, centroids, 1 - batch.shares)
             robust = {name: own[name] + other[name] for name in own}
         loss = model.loss.mix(terms["loss_ce"], model.loss.total(robust))
         named = {f"loss_{name}" if name in LOSS_TERMS else name: term for name, term in robust.items()}

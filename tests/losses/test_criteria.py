@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from drolt_pl.losses import LDAM, Criterion, CrossEntropy, Focal, LabelAwareSmoothing, LogitAdjusted, criteria
+from drolt_pl.losses import (
+    LDAM,
+    Criterion,
+    CrossEntropy,
+    Focal,
+    FrequencyWeighted,
+    LabelAwareSmoothing,
+    LogitAdjusted,
+    criteria,
+)
 
 COUNTS = [500, 120, 37, 6, 1]
 C = len(COUNTS)
@@ -123,6 +132,14 @@ def test_weights_equal_those_of_torch() -> None:
     torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(logits.float(), targets, weight=weight))
 
 
+def test_frequency_weights_undo_balanced_draws() -> None:
+    """On as many samples of each class, the weighted mean is the mean that the images as they come would give."""
+    logits = batch(C)[0]
+    losses = torch.nn.functional.cross_entropy(logits, torch.arange(C), reduction="none")
+    expected = sum(n * float(loss) for n, loss in zip(COUNTS, losses, strict=True)) / sum(COUNTS)
+    assert float(FrequencyWeighted(COUNTS)(logits, torch.arange(C))) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_published_range_of_weights() -> None:
     """CIFAR-100-LT at ratio 100: from 0.045 to 4.38."""
     counts = [int(500 * 100 ** (-c / 99)) for c in range(100)]
@@ -131,6 +148,7 @@ def test_the_published_range_of_weights() -> None:
     assert float(weights[-1]) == pytest.approx(4.38, abs=1e-2)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=20), st.floats(0, 1 - 1e-9))
 def test_weights_sum_to_the_classes_and_favour_the_rare(counts: list[int], beta: float) -> None:
     weights = criteria.effective_number_weights(torch.tensor(counts), beta)
@@ -179,7 +197,7 @@ def test_published_margins() -> None:
 
 
 @EACH
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 30.0, 1e4]), beta=st.sampled_from([0.0, 0.9999]))
 def test_finite_not_negative_and_blind_to_order(kind: str, seed: int, scale: float, beta: float) -> None:
     logits, targets = batch(seed=seed, scale=scale)

@@ -1,4 +1,4 @@
-"""Classifiers: ``forward(features) -> logits``, and ``begin``, which a stage calls once when it starts."""
+"""Classifiers that are trained: linear, cosine, and scales of a linear one."""
 
 import torch
 import torch.nn.functional as F

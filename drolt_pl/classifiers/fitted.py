@@ -1,0 +1,199 @@
+"""Classifiers without gradient steps: they are fitted when their stage starts, or given their one number."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GRID = tuple(step / 10 for step in range(21))  # 0 to 2: what Kang et al.'s code scans, and Menon et al.'s range
+
+
+class HeldOut(NamedTuple):
+    """Features (M, D) and targets (M,) of images that no weight was trained on."""
+
+    features: Tensor
+    targets: Tensor
+
+
+class FittedClassifier(nn.Module, ABC):
+    """Base of the classifiers that a stage fits and does not train: they have buffers and no parameters."""
+
+    @property
+    def wanting(self) -> str | None:
+        """The argument that has to be given where there are no held-out images; null if there is none."""
+        return None
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """What `fit` chose, by argument."""
+        return {}
+
+    @abstractmethod
+    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+        """Take over from the classifier that was trained before."""
+
+    @abstractmethod
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
+        """Fit to the features as they are now.
+
+        Args:
+            held_out: Validation images; null where the protocol has none.
+            centroids: Class means over the training set, (C, D).
+            counts: Images that each was taken over, (C,).
+
+        Raises:
+            ValueError: no held-out images, and an argument that would have to be chosen on them is not given.
+        """
+
+
+class _OneNumber(FittedClassifier):
+    """W and b of the classifier before, changed by one number ``tau``, given or chosen by accuracy on held-out images.
+
+    Args:
+        num_features: D.
+        num_classes: C.
+        tau: The number, >= 0; null chooses the best of 0, 0.1, ..., 2, of equals the smallest.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    tau: Tensor
+
+    def __init__(self, num_features: int, num_classes: int, tau: float | None = None) -> None:
+        super().__init__()
+        if tau is not None and not tau >= 0:
+            raise ValueError(f"tau must be null or >= 0, got {tau!r}")
+        self.given = tau
+        self.register_buffer("weight", torch.zeros(num_classes, num_features))
+        self.register_buffer("bias", torch.zeros(num_classes))
+        self.register_buffer("tau", torch.tensor(0.0 if tau is None else float(tau)))
+
+    @property
+    def wanting(self) -> str | None:
+        return "tau" if self.given is None else None
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        return {"tau": round(float(self.tau), 6)}
+
+    @torch.no_grad()
+    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+        """Copy ``previous``'s weight and bias; ``generator`` is not used.
+
+        Raises:
+            TypeError: ``previous`` is not a classifier with a weight and a bias.
+        """
+        weight, bias = linear_parts(previous)
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
+
+    @torch.no_grad()
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
+        if self.given is not None:
+            return
+        if held_out is None:
+            raise ValueError("tau must be given where there are no held-out images to choose it on")
+        accuracies = []
+        for tau in GRID:
+            self.tau.fill_(tau)
+            accuracies.append(macro_accuracy(self(held_out.features), held_out.targets))
+        self.tau.fill_(GRID[accuracies.index(max(accuracies))])
+
+
+class TauNormClassifier(_OneNumber):
+    r"""Tau-normalisation (Kang et al. 2020, Sec. 4.1): :math:`s_c = w_c f / \|w_c\|^\tau`, the bias dropped.
+
+    Arguments as for `_OneNumber`.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        norms = self.weight.norm(dim=1, keepdim=True)  # (C, 1)
+        return F.linear(features, self.weight / torch.where(norms > 0, norms, 1.0) ** self.tau)
+
+
+class LogitAdjustedClassifier(_OneNumber):
+    r"""Post-hoc logit adjustment (Menon et al. 2021): :math:`s_c - \tau \log p_c`, p the training frequencies.
+
+    Arguments as for `_OneNumber`.
+    """
+
+    log_prior: Tensor
+
+    def __init__(self, num_features: int, num_classes: int, tau: float | None = None) -> None:
+        super().__init__(num_features, num_classes, tau)
+        self.register_buffer("log_prior", torch.zeros(num_classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(features, self.weight, self.bias) - self.tau * self.log_prior
+
+    @torch.no_grad()
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
+        self.log_prior.copy_((counts.clamp(min=1).double() / counts.sum()).log())
+        super().fit(held_out, centroids, counts)
+
+
+class NearestMeanClassifier(FittedClassifier):
+    r"""Nearest class mean: :math:`s_c = -\|f - \mu_c\|` (Kang et al. 2020, "NCM").
+
+    Args:
+        num_features: D.
+        num_classes: C.
+        distance: ``euclidean``, or ``cosine``: of features and means less the mean of all classes, on the unit sphere.
+        feature_norm: ``l2`` where the means are those of unit vectors (`DROLTLoss`'s ``feature_norm``).
+    """
+
+    means: Tensor
+    origin: Tensor
+    present: Tensor
+
+    def __init__(
+        self, num_features: int, num_classes: int, distance: str = "cosine", feature_norm: str = "none"
+    ) -> None:
+        super().__init__()
+        for name, value, allowed in (
+            ("distance", distance, ("euclidean", "cosine")),
+            ("feature_norm", feature_norm, ("none", "l2")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        self.distance, self.feature_norm = distance, feature_norm
+        self.register_buffer("means", torch.zeros(num_classes, num_features))
+        self.register_buffer("origin", torch.zeros(num_features))
+        self.register_buffer("present", torch.ones(num_classes, dtype=torch.bool))
+
+    def forward(self, features: Tensor) -> Tensor:
+        features, means = features.to(torch.promote_types(features.dtype, torch.float32)), self.means
+        if self.feature_norm == "l2":
+            features = F.normalize(features, dim=1)
+        if self.distance == "cosine":
+            features, means = F.normalize(features - self.origin, dim=1), F.normalize(means - self.origin, dim=1)
+        distances = torch.cdist(features, means.to(features.dtype), compute_mode="donot_use_mm_for_euclid_dist")
+        return -distances.masked_fill(~self.present, torch.inf)
+
+    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+        """Nothing is taken over."""
+
+    @torch.no_grad()
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
+        self.means.copy_(centroids)
+        self.present.copy_(counts > 0)
+        self.origin.copy_(centroids[counts > 0].mean(0))
+
+
+def linear_parts(previous: nn.Module | None) -> tuple[Tensor, Tensor]:
+    """Weight (C, D) and bias (C,) of a linear classifier; TypeError for anything else."""
+    weight, bias = getattr(previous, "weight", None), getattr(previous, "bias", None)
+    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
+        name = type(previous).__name__
+        raise TypeError(f"previous must be a linear classifier, trained before this one, got {name}")
+    return weight, bias
+
+
+def macro_accuracy(logits: Tensor, targets: Tensor) -> float:
+    """Mean over the classes in `targets` (M,) of the share of right predictions by logits (M, C)."""
+    right = (logits.argmax(1) == targets).double()
+    total = torch.zeros(logits.shape[1], dtype=torch.float64, device=targets.device)
+    counts = total.index_add(0, targets, torch.ones_like(right))
+    return float((total.index_add(0, targets, right) / counts)[counts > 0].mean())

@@ -1,0 +1,61 @@
+"""The classifier of OLTR: a memory of class centroids lends features of rare classes what frequent ones know."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drolt_pl.classifiers.fitted import HeldOut
+from drolt_pl.classifiers.linear import _draw_uniform
+
+REACH = 10.0  # the authors' code
+
+
+class OLTRClassifier(nn.Module):
+    r"""Dynamic meta-embedding and cosine classifier (Liu et al. 2019).
+
+    With the memory M (C, D) of learned centroids, which no gradient of the logits reaches:
+
+    .. math::
+        m = \mathrm{softmax}(W_h f)\, M, \quad e = \tanh(W_e f), \quad \gamma = 10 / \min_c \|f - M_c\|
+
+        v = \gamma (f + e \odot m), \qquad
+        s_c = s \,\frac{\|v\|}{1 + \|v\|} \cos(v, w_c)
+
+    Args:
+        num_features: D.
+        num_classes: C.
+        scale: s, > 0; theirs is 16.
+
+    Shapes:
+        Features (B, D); logits (B, C) in (-scale, scale).
+    """
+
+    def __init__(self, num_features: int, num_classes: int, scale: float = 16.0) -> None:
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"scale must be above 0, got {scale}")
+        self.scale = scale
+        self.memory = nn.Parameter(torch.zeros(num_classes, num_features))
+        self.hallucinator = nn.Linear(num_features, num_classes)
+        self.selector = nn.Linear(num_features, num_features)
+        self.weight = nn.Parameter(torch.zeros(num_classes, num_features))
+
+    def forward(self, features: Tensor) -> Tensor:
+        memory = self.memory.detach()  # trained by its own loss alone
+        recalled = self.hallucinator(features).softmax(1) @ memory  # (B, D)
+        with torch.autocast(features.device.type, enabled=False):
+            wide = features.to(torch.promote_types(features.dtype, torch.float32))
+            nearest = torch.cdist(wide, memory.to(wide.dtype)).amin(1, keepdim=True)  # (B, 1)
+        embedding = REACH / nearest.clamp(min=1e-3) * (features + self.selector(features).tanh() * recalled)
+        norm = embedding.norm(dim=1, keepdim=True)
+        return self.scale * F.linear(embedding / (1 + norm), F.normalize(self.weight, dim=1))
+
+    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+        """Draw the weights by the law of `torch.nn.Linear`; ``previous`` is not used. The memory is set by `fit`."""
+        for parameter in (self.weight, *self.hallucinator.parameters(), *self.selector.parameters()):
+            _draw_uniform(parameter, generator, num_features=self.weight.shape[1])
+
+    @torch.no_grad()
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
+        """The memory starts at the class means of the training set, (C, D)."""
+        self.memory.copy_(centroids)

@@ -1,0 +1,98 @@
+"""smDRAGON: the softmax of a trained classifier, re-weighted by a polynomial in the size of the class."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drolt_pl.classifiers.fitted import FittedClassifier, HeldOut, linear_parts
+
+STEPS, RATE = 300, 0.01  # of Adam on all held-out images at once; ours, the paper gives none
+LEARNED = ("coefficients", "offset")
+
+
+class SmDragonClassifier(FittedClassifier):
+    r"""The vision-only re-weighting of DRAGON (Samuel, Atzmon & Chechik, WACV 2021), fitted on held-out images.
+
+    With the softmax p(x) of the classifier before and :math:`r_c = n_c / n_{max}`,
+
+    .. math:: p'_c \propto p_c \,\sigma(\sum_{j < k} a_j(x) r_c^j), \quad a(x) = A p(x) + a_0
+
+    A and :math:`a_0` start at zero, where p' = p, and minimise the class-balanced negative log-likelihood of p'.
+
+    Args:
+        num_features: D.
+        num_classes: C.
+        degree: k, the number of coefficients, >= 1; they use 2 to 4.
+        source: A checkpoint whose own smDRAGON is taken over; null fits one.
+
+    Logits are log p', (B, C).
+    """
+
+    weight: Tensor
+    bias: Tensor
+    coefficients: Tensor
+    offset: Tensor
+    powers: Tensor
+
+    def __init__(self, num_features: int, num_classes: int, degree: int = 3, source: str | None = None) -> None:
+        super().__init__()
+        if degree < 1:
+            raise ValueError(f"degree must be >= 1, got {degree!r}")
+        self.source = source
+        self.register_buffer("weight", torch.zeros(num_classes, num_features))
+        self.register_buffer("bias", torch.zeros(num_classes))
+        self.register_buffer("coefficients", torch.zeros(degree, num_classes))  # A
+        self.register_buffer("offset", torch.zeros(degree))  # a_0
+        self.register_buffer("powers", torch.ones(degree, num_classes))  # r_c^j
+
+    @property
+    def wanting(self) -> str | None:
+        return "source" if self.source is None else None
+
+    @torch.no_grad()
+    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+        """Copy ``previous``'s weight and bias; TypeError where it has none. ``generator`` is not used."""
+        weight, bias = linear_parts(previous)
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits = F.linear(features, self.weight, self.bias)
+        return self.reweighted(logits, self.coefficients, self.offset)
+
+    def reweighted(self, logits: Tensor, coefficients: Tensor, offset: Tensor) -> Tensor:
+        """Logits log p' (B, C) of the expert's logits (B, C), for A (k, C) and a_0 (k,)."""
+        log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
+        a = F.linear(log_p.exp(), coefficients, offset)  # (B, k)
+        return (log_p + F.logsigmoid(a @ self.powers)).log_softmax(1)
+
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
+        share = (counts / counts.max()).float()
+        self.powers.copy_(torch.stack([share**power for power in range(len(self.powers))]))
+        if self.source is not None:
+            self._take_over(self.source)
+            return
+        if held_out is None:
+            raise ValueError("source must be given where there are no held-out images to fit smDRAGON on")
+        with torch.no_grad():
+            logits = F.linear(held_out.features.to(self.weight.dtype), self.weight, self.bias)
+        per_class = held_out.targets.bincount(minlength=logits.shape[1]).clamp(min=1)
+        weights = 1 / per_class[held_out.targets]
+        learned = [getattr(self, name).clone().zero_().requires_grad_() for name in LEARNED]
+        optimizer = torch.optim.Adam(learned, lr=RATE)
+        with torch.enable_grad():
+            for _ in range(STEPS):
+                losses = F.nll_loss(self.reweighted(logits, *learned), held_out.targets, reduction="none")
+                optimizer.zero_grad()
+                torch.autograd.backward((weights * losses).sum() / weights.sum())
+                optimizer.step()
+        for name, value in zip(LEARNED, learned, strict=True):
+            getattr(self, name).copy_(value.detach())
+
+    def _take_over(self, source: str) -> None:
+        state = torch.load(source, map_location="cpu", weights_only=True)["state_dict"]
+        for name in LEARNED:
+            found = next((value for key, value in state.items() if key.endswith(f".{name}")), None)
+            if found is None or found.shape != getattr(self, name).shape:
+                raise ValueError(f"source {source} holds no smDRAGON of this degree and these classes")
+            getattr(self, name).copy_(found)

@@ -1,0 +1,60 @@
+"""Pooled outputs of a network's inner layers, read while it runs."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class LayerTaps:
+    """Keeps what named parts of a backbone gave in its last forward pass, pooled over positions.
+
+    Args:
+        backbone: The network.
+        layers: Names of parts as in `named_modules()`: `layer2`, `model.layer3`.
+        image_shape: (channels, height, width) of an image; one blank image tells the widths.
+
+    Attributes:
+        widths: Length D_l of each layer's pooled output.
+
+    Raises:
+        ValueError: a name that the backbone has not, one that stands twice, or none.
+    """
+
+    def __init__(self, backbone: nn.Module, layers: Sequence[str], image_shape: Sequence[int]) -> None:
+        parts = dict(backbone.named_modules())
+        offered = [name for name in parts if re.search(r"(^|\.)(layer\d+|(layers|stages)\.\d+)$", name)]
+        if not layers or len(set(layers)) < len(layers) or set(layers) - set(parts):
+            raise ValueError(
+                f"layers must be null or name parts of the backbone, such as {offered}, got {list(layers)}"
+            )
+        self._outputs: dict[str, Tensor] = {}
+        self.layers = tuple(layers)
+        for name in self.layers:
+            parts[name].register_forward_hook(self._keeper(name))
+        was_training = backbone.training
+        backbone.eval()  # one blank image must not move BatchNorm's statistics
+        with torch.no_grad():
+            backbone(torch.zeros(1, *image_shape))
+        backbone.train(was_training)
+        self.widths = tuple(self._outputs[name].shape[1] for name in self.layers)
+
+    def _keeper(self, name: str) -> Any:
+        def keep(part: nn.Module, inputs: Any, output: Tensor) -> None:
+            self._outputs[name] = pooled(output)
+
+        return keep
+
+    def features(self) -> Tensor:
+        """The layers' pooled outputs for the last batch, side by side, (B, sum of the widths), in float32 or more."""
+        parts = [self._outputs[name] for name in self.layers]
+        return torch.cat([part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts], dim=1)
+
+
+def pooled(output: Tensor) -> Tensor:
+    """Mean over positions of a map (B, D, H, W) or of tokens (B, N, D); vectors (B, D) as they are."""
+    if output.ndim == 4:
+        return output.mean((2, 3))
+    return output.mean(1) if output.ndim == 3 else output

@@ -1,0 +1,68 @@
+"""Supervised contrastive losses of embeddings on the unit sphere."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from drolt_pl.losses.batch import class_histogram
+from drolt_pl.losses.functional import check
+
+
+def supervised_contrastive(embeddings: Tensor, targets: Tensor, *, temperature: float = 0.1) -> Tensor:
+    r"""SupCon, the form with the mean outside the logarithm (Khosla et al. 2020, L_out).
+
+    .. math:: -\frac{1}{|P(i)|} \sum_{p \in P(i)} \log \frac{e^{z_i z_p / T}}{\sum_{j \ne i} e^{z_i z_j / T}}
+
+    averaged over the samples i that have others of their class, P(i), in the batch.
+
+    Args:
+        embeddings: (B, E), any float dtype; normalised here, computed in at least float32.
+        targets: (B,). Several views of an image are samples of their own.
+        temperature: T, > 0.
+    """
+    similarity, own = _similarity(embeddings, embeddings, temperature)
+    positives = (targets[:, None] == targets[None, :]) & ~own
+    log_p = similarity - _log_sum(similarity, own)
+    number = positives.sum(1)
+    losses = -log_p.masked_fill(~positives, 0.0).sum(1) / number.clamp(min=1)
+    return losses.sum() / (number > 0).sum().clamp(min=1)
+
+
+def balanced_contrastive(
+    embeddings: Tensor, targets: Tensor, prototypes: Tensor, *, temperature: float = 0.1
+) -> Tensor:
+    r"""Balanced contrastive loss (Zhu et al., CVPR 2022): every class weighs the same in the denominator.
+
+    .. math:: -\frac{1}{|P(i)|} \sum_{p \in P(i)} \log
+        \frac{e^{z_i z_p / T}}{\sum_c \frac{1}{|B_c \setminus i|} \sum_{j \in B_c \setminus i} e^{z_i z_j / T}}
+
+    averaged over the batch; B_c are the samples of class c and its prototype, P(i) those of i's class but i.
+
+    Args:
+        embeddings: (B, E), any float dtype; normalised here, computed in at least float32.
+        targets: (B,).
+        prototypes: One a class, (C, E); normalised here.
+        temperature: T, > 0.
+    """
+    num_classes = len(prototypes)
+    similarity, own = _similarity(embeddings, torch.cat([embeddings, prototypes.to(embeddings.dtype)]), temperature)
+    key_targets = torch.cat([targets, torch.arange(num_classes, device=targets.device)])
+    same = targets[:, None] == key_targets[None, :]  # (B, B + C)
+    sizes = class_histogram(key_targets, num_classes)[key_targets] - same.long()  # of each key's class, without i
+    log_total = _log_sum(similarity - sizes.clamp(min=1).to(similarity.dtype).log(), own)
+    positives = same & ~own
+    return (-(similarity - log_total).masked_fill(~positives, 0.0).sum(1) / positives.sum(1)).mean()
+
+
+def _log_sum(similarity: Tensor, own: Tensor) -> Tensor:
+    """Logsumexp over the keys but the anchor itself, (B, 1); finite, with its gradient, where there is no other."""
+    return similarity.masked_fill(own, torch.finfo(similarity.dtype).min).logsumexp(1, keepdim=True)
+
+
+def _similarity(anchors: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Cosines over T of B anchors to K keys, the anchors first among them, and where a key is the anchor, (B, K)."""
+    check("temperature", temperature, temperature > 0, "> 0")
+    with torch.autocast(anchors.device.type, enabled=False):
+        dtype = torch.promote_types(anchors.dtype, torch.float32)
+        similarity = F.normalize(anchors.to(dtype), dim=1) @ F.normalize(keys.to(dtype), dim=1).T / temperature
+    return similarity, torch.eye(*similarity.shape, dtype=torch.bool, device=anchors.device)

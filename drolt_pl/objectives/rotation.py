@@ -1,0 +1,34 @@
+"""Self-supervision by rotation: which quarter turn an image was given."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drolt_pl.objectives.base import Batch, Model, Objective
+
+
+class Rotation(Objective):
+    """Tells quarter turns apart (Gidaris et al. 2018): pre-training for long tails (SSP, Yang & Xu 2020).
+
+    Each image is turned once, by its place in the batch, which is drawn anew every epoch; so an epoch costs what one of
+    classification does. No classifier learns, and no label is read.
+
+    Args:
+        num_features: D.
+        options: See `Objective`.
+    """
+
+    def __init__(self, *, num_features: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.head = nn.Linear(num_features, 4)
+
+    def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        turns = torch.arange(len(batch.images), device=batch.images.device) % 4
+        turned = batch.images.clone()
+        for turn in range(1, 4):
+            turned[turn::4] = batch.images[turn::4].rot90(turn, (2, 3))
+        logits = self.head(model.training_features(turned))
+        loss = F.cross_entropy(logits.float(), turns)
+        return {"loss_rotation": loss, "acc": (logits.detach().argmax(1) == turns).float().mean(), "loss": loss}
