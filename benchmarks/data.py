@@ -167,7 +167,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="an image folder of JPEG files, all of one size")
     parser.add_argument("--count", type=int, default=10_000, help="images of a generated set")
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
     REPETITIONS = arguments.repetitions
     print("\nData pipelines")

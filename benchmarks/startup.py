@@ -19,7 +19,7 @@ def run(*arguments: str) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--repetitions", type=int, default=5)
     arguments = parser.parse_args()
     head("Start-up, seconds")
     composing, beyond = [], []

@@ -63,6 +63,7 @@ class EuclideanRobustLoss(torch.autograd.Function):
             exponents.masked_fill_(left_out, -torch.inf)
         largest = exponents.amax(1)
         p = exponents.sub_(largest[:, None]).float().exp_()
+        del squared, d, exponents  # one tensor, not needed any more
         total = p.sum(1, dtype=double)  # near 1 its excess is the loss
         slopes *= p.div_(total[:, None].float()).scatter_(1, own, 0.0)  # the own key's exponent is constant
         by_eps = 2 * (p * hostile).sum(1) if ctx.needs_input_grad[2] else None
