@@ -28,6 +28,7 @@ CASES = {
     "wrong ratio": (["dataset.imbalance_ratio=0"], ["dataset.imbalance_ratio", ">= 1", "0"]),
     "wrong stage value": (["schedule.stages.joint.objective=x"], ["schedule.stages.joint.objective", "dro_lt", "'x'"]),
     "wrong classifier": (["schedule.stages.rebalance.classifier=x"], ["rebalance.classifier", "lws", "'x'"]),
+    "wrong compile mode": (["compile=true"], ["compile", "default", "True"]),
     "wrong mixing": (["schedule.stages.joint.mixing=mixip"], ["stages.joint.mixing", "mixup", "'mixip'"]),
     "mixed centroids": (
         ["schedule.stages.joint.mixing=mixup", "centroids=batch"],

@@ -10,6 +10,7 @@ from drolt_pl.cli import ranks
 from drolt_pl.cli.launch import UserError, build, checked
 
 TEST_SELECTED = "protocol=test_selected chooses epochs on the test set: its accuracies are optimistic"
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
 
 
 def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, Any]:
@@ -49,7 +50,9 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
     num_classes, channels = datamodule.num_classes, datamodule.in_channels
     backbone = build(config, "backbone", in_channels=channels)
     if config.compile is not None:
-        checked("compile", lambda: backbone.compile(mode=config.compile))
+        if config.compile not in COMPILE_MODES:
+            raise UserError(f"compile must be null or one of {COMPILE_MODES}, got {config.compile!r}")
+        backbone.compile(mode=config.compile)
     sizes = {"num_features": backbone.num_features, "num_classes": num_classes}
     specs = {name: spec | sizes for name, spec in _classifier_specs(config, schedule, conf).items()}
     recipe = {
