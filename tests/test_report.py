@@ -337,6 +337,30 @@ def test_readme_needs_markers_and_results(tmp_path: Path) -> None:
         render_readme("<!-- digits:begin -->\n<!-- digits:end -->\n", tmp_path)
 
 
+def comparison(crt: float, **changes: Any) -> str:
+    """What `drolt classifiers` writes, with two classifiers of which one could not be had."""
+    found = {"cRT": {"val": None, "test": {"acc": crt}, "chosen": {}, "why": None}}
+    found["tau-norm"] = {"val": None, "test": None, "chosen": {}, "why": "no validation images"}  # type: ignore[dict-item]
+    return json.dumps({"stage": "joint", "views": 4, "epochs": 10, "lr": 0.1, "classifiers": found} | changes)
+
+
+def test_classifiers_on_kept_representations_have_a_table(tmp_path: Path) -> None:
+    keep(tmp_path, a=made_up(0), b=made_up(1), plain=variant("method=ce", method="ce"))
+    for name, crt in (("a", 0.25), ("b", 0.35)):
+        (tmp_path / name / "classifiers_joint.json").write_text(comparison(crt))
+    page = render_results(tmp_path)
+    assert "(4 augmented views cached, 10 epochs at rate 0.1); All:" in page
+    assert "| Representation | after | n | cRT | tau-norm |\n| --- | --- | --: | --: | --: |\n" in page
+    assert "| dro_lt | joint | 2 | 30.0 ± 7.1 | - |\n\n- **" in page
+    assert "| ce |" in page
+    assert "| ce | joint" not in page
+
+
+def test_images_that_the_cut_left_over_are_reported(tmp_path: Path) -> None:
+    keep(tmp_path, a=made_up(0, test_pool={"acc": 0.25}), b=made_up(1, test_pool={"acc": 0.35}))
+    assert "\n  On the images that the cut left over: 30.0 ± 7.1.\n" in render_results(tmp_path)
+
+
 # keeping runs
 
 
@@ -355,6 +379,13 @@ def run_folder(path: Path, results: dict[str, Any], **files: str) -> Path:
     (path / "checkpoints").mkdir()
     (path / "checkpoints" / "last.ckpt").write_bytes(b"x" * 300_000)
     return path
+
+
+def test_compared_classifiers_are_kept(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", made_up())
+    (run / "classifiers_joint.json").write_text(comparison(0.25))
+    keep_run(run, tmp_path / "kept")
+    assert (tmp_path / "kept" / "classifiers_joint.json").read_text() == comparison(0.25)
 
 
 def size(folder: Path) -> int:

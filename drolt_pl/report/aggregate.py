@@ -1,5 +1,6 @@
 """From runs to the rows of result tables: which runs share a table, which share a row, and their mean and spread."""
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,9 +35,9 @@ class Row:
     config: tuple[str, ...]  # the overrides that set this row apart from the others of its table
     runs: Sequence[Run]
 
-    def spread(self, metric: str) -> tuple[float, float | None, int] | None:
-        """Mean and sample standard deviation (n - 1) of a test metric over the n runs that have it; None for no run."""
-        values = [run["test"][metric] for run in self.runs if run["test"].get(metric) is not None]
+    def spread(self, *keys: str) -> tuple[float, float | None, int] | None:
+        """Mean and sample standard deviation (n - 1) of a number over the n runs that have it; None for no run."""
+        values = [value for value in (_nested(run, keys) for run in self.runs) if value is not None]
         if not values:
             return None
         return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
@@ -67,13 +68,22 @@ class Table:
 def load_runs(root: str | Path) -> list[Run]:
     """All runs whose results.json lies under a folder, in the order of their paths.
 
+    Under ``classifiers`` they have, by stage, what `drolt classifiers` found for them.
+
     Raises:
         ValueError: there is none, or one cannot be read.
     """
     paths = sorted(Path(root).rglob("results.json"), key=lambda path: path.as_posix())
     if not paths:
         raise ValueError(f"root {root} holds no results.json: put runs there by `drolt keep RUN_DIR`")
-    return [{**load_results(path), "path": path.parent.as_posix()} for path in paths]
+    return [
+        {**load_results(path), "path": path.parent.as_posix(), "classifiers": _compared(path.parent)} for path in paths
+    ]
+
+
+def _compared(run_dir: Path) -> dict[str, Any]:
+    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(run_dir.glob("classifiers_*.json")))
+    return {comparison["stage"]: comparison for comparison in found}
 
 
 def tables(runs: Iterable[Run]) -> list[Table]:

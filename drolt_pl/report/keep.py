@@ -21,7 +21,7 @@ def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
 
     Kept are results.json (with a ``setting``: the backbone, schedule, profile and ratio that the run was composed of),
     per_class.csv and metrics.csv (six significant digits), split.json (without its index lists; the hashes stay),
-    .hydra/overrides.yaml and .hydra/config.yaml.
+    classifiers_<stage>.json of `drolt classifiers`, .hydra/overrides.yaml and .hydra/config.yaml.
 
     Args:
         run_dir: A run's folder.
@@ -47,7 +47,8 @@ def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
     if (run_dir / "split.json").exists():
         record = json.loads((run_dir / "split.json").read_text(encoding="utf-8"))
         files["split.json"] = json.dumps(_without_lists(record), indent=2) + "\n"
-    for name in (".hydra/overrides.yaml", ".hydra/config.yaml"):
+    compared = sorted(path.name for path in run_dir.glob("classifiers_*.json"))
+    for name in (*compared, ".hydra/overrides.yaml", ".hydra/config.yaml"):
         if (run_dir / name).exists():
             files[name] = (run_dir / name).read_text(encoding="utf-8")
 

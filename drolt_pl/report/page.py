@@ -65,7 +65,46 @@ def _view(table: Table) -> dict[str, Any]:
         "setting": _setting(table),
         "protocol": PROTOCOLS.get(table.protocol, f"Protocol {table.protocol}."),
         "rows": [_row(row) for row in table.rows],
+        "classifiers": _classifiers(table.rows),
     }
+
+
+def _classifiers(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """The classifiers that `drolt classifiers` trained on the rows' representations, side by side."""
+    compared = [(row, stage) for row in rows for stage in row.runs[0].get("classifiers") or {}]
+    if not compared:
+        return None
+    names = list(dict.fromkeys(name for row, stage in compared for name in _comparison(row, stage)["classifiers"]))
+    recipes = {
+        "{views} augmented views cached, {epochs} epochs at rate {lr:g}".format(**_comparison(*one)) for one in compared
+    }
+    return {
+        "names": names,
+        "recipe": " / ".join(sorted(recipes)),
+        "rows": [
+            {
+                "name": _name(row),
+                "stage": stage,
+                "n": len(row.runs),
+                "cells": [_spread(row, "classifiers", stage, "classifiers", name, "test", "acc") for name in names],
+            }
+            for row, stage in compared
+        ],
+    }
+
+
+def _comparison(row: Row, stage: str) -> Mapping[str, Any]:
+    comparison: Mapping[str, Any] = row.runs[0]["classifiers"][stage]
+    return comparison
+
+
+def _name(row: Row) -> str:
+    config = _config(row)
+    return f"{row.label}: {config}" if config else row.label
+
+
+def _config(row: Row) -> str:
+    return ", ".join(f"`{override}`" for override in row.config).replace("|", "\\|")
 
 
 def _classes(counts: Sequence[int]) -> str:
@@ -86,13 +125,13 @@ def _setting(table: Table) -> str:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    config = ", ".join(f"`{override}`" for override in row.config).replace("|", "\\|")
     return {
         "label": row.label,
-        "config": config or "-",
-        "name": f"{row.label}: {config}" if config else row.label,
+        "config": _config(row) or "-",
+        "name": _name(row),
         "n": len(row.runs),
-        **{metric: _spread(row, metric) for metric in METRICS},
+        **{metric: _spread(row, "test", metric) for metric in METRICS},
+        "pool": _spread(row, "test_pool", "acc"),
         "parameters": _whole(row.mean("num_parameters")),
         "images": _whole(row.mean("images_seen")),
         "time": _duration(row.mean("timing", "train_s")),
@@ -105,8 +144,8 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _spread(row: Row, metric: str) -> str:
-    spread = row.spread(metric)
+def _spread(row: Row, *keys: str) -> str:
+    spread = row.spread(*keys)
     if spread is None:
         return "-"
     mean, deviation, n = spread
