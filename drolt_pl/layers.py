@@ -24,8 +24,7 @@ class LayerTaps:
     """
 
     def __init__(self, backbone: nn.Module, layers: Sequence[str], image_shape: Sequence[int]) -> None:
-        parts = dict(backbone.named_modules())
-        offered = [name for name in parts if re.search(r"(^|\.)(layer\d+|(layers|stages)\.\d+)$", name)]
+        parts, offered = dict(backbone.named_modules()), blocks(backbone)
         if not layers or len(set(layers)) < len(layers) or set(layers) - set(parts):
             raise ValueError(
                 f"layers must be null or name parts of the backbone, such as {offered}, got {list(layers)}"
@@ -51,6 +50,12 @@ class LayerTaps:
         """The layers' pooled outputs for the last batch, side by side, (B, sum of the widths), in float32 or more."""
         parts = [self._outputs[name] for name in self.layers]
         return torch.cat([part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts], dim=1)
+
+
+def blocks(backbone: nn.Module) -> list[str]:
+    """Names of a backbone's blocks or stages in their order, such as `layer2`, `layers.7` or `model.stages.1`."""
+    names = [name for name, _ in backbone.named_modules()]
+    return [name for name in names if re.search(r"(^|\.)(layer\d+|(layers|stages)\.\d+)$", name)]
 
 
 def pooled(output: Tensor) -> Tensor:

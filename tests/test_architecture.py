@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "staging": {"evaluation", "centroids", "classifiers", "objectives", "schedule"},
     "module": {"staging", "losses", "layers", "centroids", "metrics", "schedule", "optim", "objectives"},
     "comparison": {"centroids", "classifiers", "data", "losses", "metrics", "schedule"},
+    "representation": {"centroids", "layers", "metrics"},
     "warmstart": set(),
     "loading": set(),
     "outcome": {"evaluation"},
@@ -47,8 +48,10 @@ ALLOWED: dict[str, set[str]] = {
         "losses",
         "module",
         "callbacks",
+        "centroids",
         "outcome",
         "recording",
+        "representation",
         "schedule",
     },
 }

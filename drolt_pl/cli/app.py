@@ -98,6 +98,26 @@ def classifiers(
     typer.echo(f"wrote {path}")
 
 
+@app.command()
+def features(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    stage: Annotated[str, typer.Option(help="The stage whose backbone is taken.")] = "ce_warmup",
+    layer: Annotated[list[str] | None, typer.Option(help="A part of the backbone; repeat it. [its blocks]")] = None,
+    classes: Annotated[int, typer.Option(min=2, help="Classes that the figure shows.")] = 10,
+) -> None:
+    """Accuracy of the nearest class mean at every layer, and test features by t-SNE: the paper's Figures 3 and 5."""
+    from drolt_pl.cli.features import describe_run, show
+    from drolt_pl.cli.launch import UserError
+
+    with one_sentence():
+        try:
+            path, result = describe_run(run_dir, stage=stage, layers=layer or [], classes=classes)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+    show(result)
+    typer.echo(f"wrote {path} and {path.with_suffix('.png').name}")
+
+
 def main() -> None:
     """Entry point of the `drolt` command."""
     app()

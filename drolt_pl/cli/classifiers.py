@@ -6,9 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from drolt_pl.cli.launch import build
+from drolt_pl.cli.opened import open_run
 
 SHOWN = {"All": "acc", "Many": "many", "Medium": "medium", "Few": "few"}
 
@@ -32,18 +30,8 @@ def compare_run(run_dir: Path, *, stage: str, views: int, **recipe: Any) -> tupl
 
     from drolt_pl.comparison import Recipe, cache_features, compare
     from drolt_pl.data.plan import Sampling
-    from drolt_pl.loading import load_model
 
-    if not (run_dir / ".hydra" / "config.yaml").exists():
-        raise ValueError(f"{run_dir} is not a run's folder: it has no .hydra/config.yaml")
-    checkpoint = run_dir / "checkpoints" / f"{stage}.ckpt"
-    if not checkpoint.exists():
-        trained = sorted(path.stem for path in checkpoint.parent.glob("*.ckpt"))
-        raise ValueError(f"--stage must be one that {run_dir} has trained, of {trained}, got {stage!r}")
-    config: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
-    datamodule = build(config, "dataset")
-    datamodule.setup()
-    backbone, previous = load_model(checkpoint)
+    config, datamodule, backbone, previous = open_run(run_dir, stage)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cached = cache_features(
         backbone,

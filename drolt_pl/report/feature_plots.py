@@ -1,0 +1,51 @@
+"""The figure of `drolt features`: accuracy by layer, and test features in the plane."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+GROUPS = {"acc": "all", "many": "many", "medium": "medium", "few": "few"}
+
+
+def write_feature_figure(
+    path: Path,
+    layers: Mapping[str, Mapping[str, Any]],
+    positions: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+) -> None:
+    """Writes a PNG.
+
+    Args:
+        path: The file.
+        layers: Accuracies by layer, as `drolt_pl.representation.layer_accuracies` gives them.
+        positions: Features in the plane, (N, 2).
+        targets: (N,), indices into `names`.
+        names: What the legend calls the classes, the most frequent first.
+    """
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for key, label in GROUPS.items():
+        values = [measured[key] for measured in layers.values()]
+        if any(value is not None for value in values):
+            shown = [np.nan if value is None else 100 * value for value in values]
+            left.plot(list(layers), shown, "k--" if key == "acc" else "o-", label=label)
+    left.set(title="Nearest class mean on test images, by layer", ylabel="accuracy (%)", ylim=(0, None))
+    left.tick_params(axis="x", rotation=90, labelsize=8)
+    left.grid(alpha=0.3)
+    left.legend(fontsize=8)
+    colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(names)))
+    for index, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        right.scatter(*positions[targets == index].T, s=9, color=colour, label=name)
+    right.set(title="Test features, t-SNE", xticks=[], yticks=[])
+    right.legend(
+        fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), title="class (training images)", title_fontsize=7
+    )
+    FigureCanvasAgg(figure)
+    # Without the version of matplotlib: the same values give the same file.
+    figure.savefig(path, dpi=110, metadata={"Software": None})
