@@ -35,7 +35,8 @@ class LongTailDataModule(pl.LightningDataModule):
         protocol, imbalance_ratio, profile, n_max, class_order, subset, val_per_class, test_per_class, split_seed:
             See `SplitRules`.
         batch_size: Training images drawn a step over *all* processes.
-        eval_batch_size: Images a step of each process in evaluation and in the centroid pass.
+        eval_batch_size: Images a step of each process in evaluation and in the centroid pass; None for 128 on a CPU,
+            where larger maps leave its cache (ResNet-32: 1.3 to 1.7 times as fast as 512), and 512 elsewhere.
         loader: `memory` holds the decoded images on the training device, `workers` decodes them for every epoch,
             `auto` is `memory` up to 2 GB of decoded images.
         num_workers: Processes of the `workers` loader.
@@ -76,7 +77,7 @@ class LongTailDataModule(pl.LightningDataModule):
         test_per_class: int = 20,
         split_seed: int = 0,
         batch_size: int = 128,
-        eval_batch_size: int = 512,
+        eval_batch_size: int | None = None,
         loader: str = "auto",
         num_workers: int = 0,
         on_corrupt: str = "error",
@@ -99,7 +100,8 @@ class LongTailDataModule(pl.LightningDataModule):
             split_seed=split_seed,
         )
         require_int("batch_size", batch_size, at_least=1)
-        require_int("eval_batch_size", eval_batch_size, at_least=1)
+        if eval_batch_size is not None:
+            require_int("eval_batch_size", eval_batch_size, at_least=1)
         require_int("num_workers", num_workers, at_least=0)
         require_int("seed", seed, at_least=0)
         if augment is not None and not callable(augment):
@@ -220,8 +222,9 @@ class LongTailDataModule(pl.LightningDataModule):
         if not num_images:
             return None
         rank, world_size = self._rank()
-        rows = np.arange(rank, num_images, world_size)
-        batches = self._images.evaluation_batches(part, rows, self.eval_batch_size, self._device())
+        rows, device = np.arange(rank, num_images, world_size), self._device()
+        batch_size = self.eval_batch_size or (128 if device.type == "cpu" else 512)
+        batches = self._images.evaluation_batches(part, rows, batch_size, device)
         return BatchLoader(batches, BatchTransform(self.mean, self.std), torch.Generator)
 
     @property
