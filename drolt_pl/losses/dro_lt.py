@@ -164,9 +164,11 @@ class DROLTLoss(nn.Module):
             self_index=self_index,
         )  # (B,)
         weights = sample_weights(targets, batch_counts, class_counts, self.class_weight)
-        # The weights are those of the batch of all ranks, and DDP divides by the number of ranks.
-        weights = weights if shares is None else weights * shares
-        terms = {"robust": len(keys) / len(features) * (weights * robust).sum()}
+        if shares is not None:
+            weights = weights * shares
+        if len(keys) > len(features):  # the weights are those of the batch of all ranks, by whose number DDP divides
+            weights = len(keys) / len(features) * weights
+        terms = {"robust": (weights * robust).sum()}
         if self.eps_prior > 0:
             log_p = self.balls.log_probability(eps) * (present > 0)
             terms["prior"] = -self.eps_prior * log_p.sum().to(features.dtype) / (present > 0).sum()

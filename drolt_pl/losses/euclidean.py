@@ -55,8 +55,9 @@ class EuclideanRobustLoss(torch.autograd.Function):
         r = d.gather(1, own)  # (B, 1)
         slopes = d.float().reciprocal_().nan_to_num_(nan=torch.nan, posinf=0.0)  # the subgradient at distance 0 is 0
         exponents = d.neg_().add_(r)
-        exponents += hostile.to(double).mul_((2 * eps)[:, None])
-        exponents /= temperature
+        exponents.addcmul_(hostile.to(double), eps.to(double)[:, None], value=2)
+        if temperature != 1:
+            exponents /= temperature
         if log_weights is not None:
             exponents += log_weights
         if left_out is not None:
@@ -78,7 +79,7 @@ class EuclideanRobustLoss(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         features, keys, targets, centroids, slopes, own_slope, by_eps = ctx.saved_tensors
-        grad = grad / ctx.temperature
+        grad = grad if ctx.temperature == 1 else grad / ctx.temperature
         push = slopes.to(_widest(features.device)).mul_(-grad[:, None])  # (B, K)
         from_all = push.sum(0)[:, None]
         grad_features = None if ctx.in_keys else torch.empty_like(features)

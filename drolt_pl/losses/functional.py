@@ -96,9 +96,9 @@ def _fused(
     keys, key_targets = _keys(features, targets, keys, key_targets)
     _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)
     check_choice("bound", bound, BOUNDS)
-    same_class = targets[:, None] == key_targets[None, :]
-    hostile = ~own_pairs(self_index, len(keys)) if bound == "sample" else ~same_class
-    left_out = same_class & ~own_pairs(self_index, len(keys)) if bound == "negatives" else None
+    is_other_class = targets[:, None] != key_targets[None, :]
+    hostile = ~own_pairs(self_index, len(keys)) if bound == "sample" else is_other_class
+    left_out = ~(is_other_class | own_pairs(self_index, len(keys))) if bound == "negatives" else None
     inputs = (features, keys, eps[targets], targets, centroids.detach(), hostile, left_out, self_index)
     loss: Tensor = EuclideanRobustLoss.apply(*inputs, weights, temperature)
     return loss
@@ -203,9 +203,9 @@ def check_targets(targets: Tensor, num_classes: int) -> None:
     if targets.ndim != 1 or targets.is_floating_point():
         raise ValueError(f"targets must be integers of shape (B,), got {targets.dtype} of {tuple(targets.shape)}")
     if targets.device.type == "cpu" and len(targets):
-        low, high = targets.aminmax()
+        low, high = map(int, targets.aminmax())
         if low < 0 or high >= num_classes:
-            raise ValueError(f"targets must be in [0, {num_classes}), got {int(low)} to {int(high)}")
+            raise ValueError(f"targets must be in [0, {num_classes}), got {low} to {high}")
 
 
 def _keys(features: Tensor, targets: Tensor, keys: Tensor | None, key_targets: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ def fixed_radii(eps_mode: EpsMode, eps: float, class_counts: Tensor, dtype: torc
     counts = class_counts.to(dtype)
     if eps_mode == "zero":
         return torch.zeros_like(counts)
-    return torch.full_like(counts, eps) if eps_mode == "shared" else eps / counts.sqrt()
+    return torch.full_like(counts, eps) if eps_mode == "shared" else eps * counts.rsqrt()
 
 
 def inverse_softplus(x: float) -> float:
