@@ -356,8 +356,13 @@ def test_classifiers_on_kept_representations_have_a_table(tmp_path: Path) -> Non
     assert "| ce | joint" not in page
 
 
-def test_images_that_the_cut_left_over_are_reported(tmp_path: Path) -> None:
-    keep(tmp_path, a=made_up(0, test_pool={"acc": 0.25}), b=made_up(1, test_pool={"acc": 0.35}))
+def test_validation_and_images_that_the_cut_left_over_are_reported(tmp_path: Path) -> None:
+    keep(
+        tmp_path,
+        a=made_up(0, test_pool={"acc": 0.25}, val={"acc": 0.2}),
+        b=made_up(1, test_pool={"acc": 0.35}, val={"acc": 0.3}),
+    )
+    assert "\n  On validation images: 25.0 ± 7.1.\n" in render_results(tmp_path)
     assert "\n  On the images that the cut left over: 30.0 ± 7.1.\n" in render_results(tmp_path)
 
 

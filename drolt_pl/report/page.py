@@ -131,6 +131,7 @@ def _row(row: Row) -> dict[str, Any]:
         "name": _name(row),
         "n": len(row.runs),
         **{metric: _spread(row, "test", metric) for metric in METRICS},
+        "val": _spread(row, "val", "acc"),
         "pool": _spread(row, "test_pool", "acc"),
         "parameters": _whole(row.mean("num_parameters")),
         "images": _whole(row.mean("images_seen")),
