@@ -337,6 +337,16 @@ def test_readme_needs_markers_and_results(tmp_path: Path) -> None:
         render_readme("<!-- digits:begin -->\n<!-- digits:end -->\n", tmp_path)
 
 
+def test_differences_to_the_control_are_paired_by_seed(tmp_path: Path) -> None:
+    keep(tmp_path, a=made_up(0, 0.40), b=made_up(1, 0.50), c=made_up(2, 0.9))
+    assert "Minus" not in render_results(tmp_path)
+    keep(tmp_path, x=variant("loss.ce_weight=1", seed=0, acc=0.38), y=variant("loss.ce_weight=1", seed=1, acc=0.44))
+    page = render_results(tmp_path)
+    # Differences of 2 and 6 points; seed 2 has no partner.
+    assert page.count("Minus") == 1
+    assert "  Minus `loss.ce_weight=1`, paired by seed: +4.00 ± 2.00 (standard error, n = 2).\n" in page
+
+
 def comparison(crt: float, **changes: Any) -> str:
     """What `drolt classifiers` writes, with two classifiers of which one could not be had."""
     found = {"cRT": {"val": None, "test": {"acc": crt}, "chosen": {}, "why": None}}

@@ -22,6 +22,7 @@ NOT_IN_KEY = (
     "logger",
     "trainer.enable_progress_bar",
 )
+CONTROL = "loss.ce_weight=1"
 SETTING = ("folder", "profile", "imbalance_ratio", "backbone", "schedule")
 
 Run = dict[str, Any]
@@ -41,6 +42,14 @@ class Row:
         if not values:
             return None
         return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
+
+    def minus(self, other: "Row") -> tuple[float, float, int] | None:
+        """Mean and standard error of the difference in test accuracy to another row, paired by seeds; None below 2."""
+        theirs = {_seeds(run): run["test"]["acc"] for run in other.runs}
+        pairs = [run["test"]["acc"] - theirs[_seeds(run)] for run in self.runs if _seeds(run) in theirs]
+        if len(pairs) < 2:
+            return None
+        return statistics.fmean(pairs), statistics.stdev(pairs) / len(pairs) ** 0.5, len(pairs)
 
     def values(self, *keys: str) -> list[Any]:
         """Distinct values under nested keys, in order of the runs; null is left out."""
@@ -63,6 +72,11 @@ class Table:
     groups: Mapping[str, int]  # limits of the shot groups
     class_counts: Sequence[int]
     rows: Sequence[Row]
+
+    @property
+    def control(self) -> Row | None:
+        """The row of DRO-LT's stages without the robust loss."""
+        return next((row for row in self.rows if CONTROL in row.config), None)
 
 
 def load_runs(root: str | Path) -> list[Run]:
@@ -130,7 +144,7 @@ def _table(runs: Sequence[Run]) -> Table:
 def _row(runs: Sequence[Run], shared: set[str]) -> Row:
     by_seed: dict[tuple[Any, Any], Run] = {}
     for run in runs:
-        seeds = (run["seed"], run.get("split_seed"))
+        seeds = _seeds(run)
         if seeds in by_seed:
             raise ValueError(
                 f"{by_seed[seeds]['path']} and {run['path']} are one experiment with the same seeds "
@@ -143,6 +157,10 @@ def _row(runs: Sequence[Run], shared: set[str]) -> Row:
         if override not in shared and _key(override) not in ("name", "method")
     )
     return Row(label=_label(runs[0]), config=config, runs=[by_seed[seeds] for seeds in sorted(by_seed, key=_sortable)])
+
+
+def _seeds(run: Run) -> tuple[Any, Any]:
+    return run["seed"], run.get("split_seed")
 
 
 def _groups(run: Run) -> Mapping[str, int]:
