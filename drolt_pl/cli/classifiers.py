@@ -65,21 +65,21 @@ def compare_run(run_dir: Path, *, stage: str, views: int, **recipe: Any) -> tupl
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints the row of Table 4: the classifiers side by side, a line for each shot group."""
+    """Prints the row of Table 4, a line for each classifier."""
     from rich.console import Console
     from rich.table import Table
 
     from drolt_pl.report.tables import percent
 
     found = result["classifiers"]
-    table = Table(title=f"{result['representation']} after {result['stage']}: test accuracy in %, mean over classes")
-    table.add_column("Classes")
-    for name in found:
-        table.add_column(name, justify="right")
-    for label, key in SHOWN.items():
-        table.add_row(label, *(percent((row["test"] or {}).get(key)) for row in found.values()))
+    table = Table(title=f"{result['representation']} after {result['stage']}: test accuracy in %")
+    table.add_column("Classifier")
+    for label in SHOWN:
+        table.add_column(label, justify="right")
+    for name, row in found.items():
+        table.add_row(name, *(percent((row["test"] or {}).get(key)) for key in SHOWN.values()))
     console = Console()
     console.print(table)
     for name, row in found.items():
         if row["why"]:
-            console.print(f"{name}: {row['why']}", markup=False, highlight=False)
+            console.print(f"{name}: {row['why']}", markup=False, highlight=False, soft_wrap=True)
