@@ -61,7 +61,7 @@ def test_the_effective_dimension_of_a_sphere_and_of_a_line() -> None:
     assert class_statistics(sphere[:, :1] * torch.ones(8), targets, 4).effective_dim == pytest.approx(1)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ranks_agree_with_numpy(world: int) -> None:
     features, targets = example()
     expected = reference(features.double().numpy(), targets.numpy(), 9)

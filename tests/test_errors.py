@@ -118,6 +118,7 @@ def test_a_class_without_images(tmp_path: Path) -> None:
     check(["dataset=image_folder", f"dataset.root={root}"], ["dataset.root", "class_3", "no images"], tmp_path)
 
 
+@pytest.mark.slow
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
     done = command("loss.eps_mode=lerned", cwd=tmp_path, HYDRA_FULL_ERROR="1")
     assert done.returncode != 0

@@ -43,7 +43,7 @@ def mixed(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-@pytest.mark.parametrize("data", [digits, files, mixed])
+@pytest.mark.parametrize("data", [digits, pytest.param(files, marks=pytest.mark.slow), mixed])
 def test_resumed_at_every_epoch_equals_uninterrupted(data: Any, tmp_path: Path) -> None:
     # Dropout draws from the global generator; learned radii and start_from=best put state into every corner.
     overrides = (

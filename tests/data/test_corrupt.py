@@ -107,6 +107,7 @@ def test_random_crops_of_stand_ins_are_the_same_over_workers(tree: Path) -> None
     assert stream(0) == stream(2)
 
 
+@pytest.mark.slow
 def test_every_rank_learns_what_all_skipped(tree: Path) -> None:
     (tree / BAD[0]).write_bytes((tree / "train" / "ant" / "004.png").read_bytes())
     (tree / "train" / "ant" / "001.png").write_bytes(b"")  # the other rank's
