@@ -1,6 +1,6 @@
 """How much faster the loss is than the method as the paper writes it, and how much memory it takes.
 
-    python benchmarks/loss.py
+    python benchmarks/loss.py [--profile]
 
 Forward and backward of `DROLTLoss` against the literal method: at every step centroids from all stored features by one
 index_add, then a Python loop over the classes of the batch, exp and then log. Goals on CPU: 10 times as fast at CIFAR's
@@ -8,6 +8,7 @@ size, 30 at ImageNet-LT's; extra memory under 4 (B^2 + B D) floats.
 """
 
 import argparse
+import sys
 from functools import partial
 from typing import Any
 
@@ -77,6 +78,19 @@ def step(module: DROLTLoss, features: Tensor, targets: Tensor, centroids: Tensor
     module(features, targets, centroids).backward()
 
 
+def operations(name: str, steps: int = 100) -> str:
+    """A profiler's table of the operations of our side, over many steps."""
+    _, c, d, _, _ = SHAPES[name]
+    stored, labels, features, targets = data(SHAPES[name])
+    module = DROLTLoss(c, d, torch.bincount(labels, minlength=c))
+    centroids = torch.zeros(c, d).index_add_(0, labels, stored)
+    step(module, features, targets, centroids)
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        for _ in range(steps):
+            step(module, features, targets, centroids)
+    return str(recorded.key_averages().table(sort_by="self_cpu_time_total", row_limit=20, max_name_column_width=40))
+
+
 def compare(name: str, repetitions: int) -> None:
     """The lines of one shape."""
     n, c, d, b, goal = SHAPES[name]
@@ -110,7 +124,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--profile", action="store_true", help="print where the time of the first shape goes instead")
     arguments = parser.parse_args()
+    if arguments.profile:
+        print(operations(arguments.shapes[0]))
+        sys.exit()
     head("Loss, forward + backward: time of the literal method over ours")
     for shape_name in arguments.shapes:
         compare(shape_name, arguments.repetitions)

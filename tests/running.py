@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 HOME = Path(__file__).resolve().parent.parent
 # Seconds long, every stage with a border before and after it.
@@ -42,6 +42,14 @@ def train_composed(run_dir: Path, *overrides: str) -> dict[str, Any]:
     run_dir.mkdir(parents=True, exist_ok=True)
     train(composed(*overrides), run_dir)
     return json.loads((run_dir / "results.json").read_text())
+
+
+def folder_of_a_run(run_dir: Path, *overrides: str) -> Path:
+    """A run's folder as the command leaves it, with Hydra's configuration."""
+    train_composed(run_dir, *overrides)
+    (run_dir / ".hydra").mkdir()
+    OmegaConf.save(composed(*overrides), run_dir / ".hydra" / "config.yaml")
+    return run_dir
 
 
 def command(*overrides: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

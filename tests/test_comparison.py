@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from running import composed, train_composed
+from running import folder_of_a_run
 from torch import nn
 from typer.testing import CliRunner
 
@@ -23,12 +22,7 @@ OVERRIDES = ("trainer=cpu", "method=ce", "schedule.stages.ce_warmup.epochs=10")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run as the command leaves it."""
-    run_dir = tmp_path_factory.mktemp("comparison") / "run"
-    train_composed(run_dir, *OVERRIDES)
-    (run_dir / ".hydra").mkdir()
-    OmegaConf.save(composed(*OVERRIDES), run_dir / ".hydra" / "config.yaml")
-    return run_dir
+    return folder_of_a_run(tmp_path_factory.mktemp("comparison") / "run", *OVERRIDES)
 
 
 def invoked(*words: str) -> Any:

@@ -118,6 +118,11 @@ def test_a_class_without_images(tmp_path: Path) -> None:
     check(["dataset=image_folder", f"dataset.root={root}"], ["dataset.root", "class_3", "no images"], tmp_path)
 
 
+def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    check(["compile=default"], ["compile=default", "no-such-compiler", "compile=null"], tmp_path)
+
+
 @pytest.mark.slow
 def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
     done = command("loss.eps_mode=lerned", cwd=tmp_path, HYDRA_FULL_ERROR="1")

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from running import composed, train_composed
+from running import folder_of_a_run
 from typer.testing import CliRunner
 
 from drolt_pl.backbones import CifarResNet
@@ -20,12 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run as the command leaves it."""
-    run_dir = tmp_path_factory.mktemp("features") / "run"
-    train_composed(run_dir, *OVERRIDES)
-    (run_dir / ".hydra").mkdir()
-    OmegaConf.save(composed(*OVERRIDES), run_dir / ".hydra" / "config.yaml")
-    return run_dir
+    return folder_of_a_run(tmp_path_factory.mktemp("features") / "run", *OVERRIDES)
 
 
 def invoked(*words: str) -> Any:

@@ -1,5 +1,8 @@
 """Data module, Lightning module and trainer out of a configuration."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,12 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
     if config.compile is not None:
         if config.compile not in COMPILE_MODES:
             raise UserError(f"compile must be null or one of {COMPILE_MODES}, got {config.compile!r}")
+        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+        if shutil.which(compiler) is None:
+            raise UserError(
+                f"compile={config.compile} needs a C++ compiler and {compiler} was not found: install it, name another "
+                "in the variable CXX, or set compile=null"
+            )
         backbone.compile(mode=config.compile)
     sizes = {"num_features": backbone.num_features, "num_classes": num_classes}
     specs = {name: spec | sizes for name, spec in _classifier_specs(config, schedule, conf).items()}

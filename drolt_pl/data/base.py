@@ -36,7 +36,7 @@ class LongTailDataModule(pl.LightningDataModule):
             See `SplitRules`.
         batch_size: Training images drawn a step over *all* processes.
         eval_batch_size: Images a step of each process in evaluation and in the centroid pass; None for 128 on a CPU,
-            where larger maps leave its cache (ResNet-32: 1.3 to 1.7 times as fast as 512), and 512 elsewhere.
+            where the maps of more leave its cache, and 512 elsewhere.
         loader: `memory` holds the decoded images on the training device, `workers` decodes them for every epoch,
             `auto` is `memory` up to 2 GB of decoded images.
         num_workers: Processes of the `workers` loader.

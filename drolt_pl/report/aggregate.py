@@ -21,6 +21,8 @@ NOT_IN_KEY = (
     "sweep",
     "logger",
     "trainer.enable_progress_bar",
+    "num_threads",
+    "compile",
 )
 CONTROL = "loss.ce_weight=1"
 SETTING = ("folder", "profile", "imbalance_ratio", "backbone", "schedule")
