@@ -206,6 +206,17 @@ def test_oltr_is_its_formula() -> None:
     assert bool((logits.abs() < 16).all())
 
 
+def test_oltr_recalls_by_the_classifier_before() -> None:
+    previous = LinearClassifier(D, C).double()
+    classifier = OLTRClassifier(D, C).double()
+    classifier.begin(previous, generator=generator())
+    z = held_out(3).features
+    torch.testing.assert_close(classifier.hallucinator(z), previous(z))
+    assert not torch.equal(classifier.weight, previous.weight)
+    classifier.begin(CosineClassifier(D, C), generator=generator())  # has no bias: drawn
+    assert not torch.equal(classifier.hallucinator.weight, previous.weight)
+
+
 def test_no_gradient_of_the_logits_reaches_the_memory() -> None:
     classifier = oltr()
     nn.functional.cross_entropy(classifier(held_out(9).features), held_out(9).targets).backward()

@@ -16,6 +16,7 @@ SETTINGS = {
     "imagenet_lt": ["dataset=imagenet_lt"],
     "cifar100_lt": ["dataset=cifar100_lt"],
     "digits_lt": [],
+    "cifar_short": ["schedule=cifar_short"],
     "tin100_short": ["experiment=tin100_short"],
 }
 POST_HOC = {"tau_norm", "logit_adjustment_post_hoc", "ncm", "smdragon"}  # their second stage takes no steps
@@ -70,6 +71,16 @@ def test_only_scales_learn_in_lws(tmp_path: Path) -> None:
     frozen = {"classifiers.rebalance.frozen_weight", "classifiers.rebalance.frozen_bias"}
     assert moved == {"classifiers.rebalance.class_scale"} | frozen  # the two are copied at the stage's start
     assert torch.equal(after["classifiers.rebalance.frozen_weight"], before["classifiers.ce_warmup.weight"])
+
+
+def test_second_stages_have_the_rates_of_their_sources() -> None:
+    """MiSLAS: 0.1 of 0.2 on the classifier of stage one, kept, whatever the schedule does; OLTR: 0.01 and 0.1."""
+    for setting in SETTINGS.values():
+        mislas = stages(*setting, "method=mislas")["rebalance"]
+        assert (mislas["lr"], mislas["classifier"]) == (0.02, "keep")
+        assert stages(*setting, "method=oltr")["joint"]["lr"] == {"backbone": 0.01, "classifier": 0.1}
+        bcl = composed(*setting, "method=bcl").classifier
+        assert (bcl["_target_"].rsplit(".", 1)[1], bcl.scale) == ("CosineClassifier", 30.0)
 
 
 PARTS = ("backbone", "classifiers", "objectives")

@@ -154,6 +154,7 @@ def test_bcl_is_the_criterion_and_a_share_of_the_contrast() -> None:
     terms = objective(model, data)
     features = model.backbone(data.images)
     ce = LogitAdjusted(COUNTS)(model.classifier(features), data.targets)
+    assert any(isinstance(layer, torch.nn.BatchNorm1d) for layer in objective.prototypes)
     prototypes = objective.prototypes(model.classifier.weight)
     contrast = balanced_contrastive(objective.projection(features), data.targets, prototypes, temperature=0.1)
     torch.testing.assert_close(terms["loss"], ce + 0.35 * contrast)

@@ -207,6 +207,8 @@ def test_fair_gives_every_method_the_same_budget() -> None:
     assert shipped("fair") == jobs
     assert not any("loss." in text or "optimizer.lr" in text for job in by_label["name=crt"] for text in job)
     assert all(sum("loss." in text or "optimizer.lr" in text for text in job) == 3 for job in by_label["name=dro_lt"])
+    drawn = {name for name, found in by_label.items() for job in found if any("criterion.tau" in text for text in job)}
+    assert drawn == {"name=logit_adjustment"}  # without its tau it would be balanced_softmax again
     assert {composed(*found[0]).method_name for found in by_label.values()} == methods
 
 

@@ -40,8 +40,8 @@ class CosineClassifier(nn.Module):
     Args:
         num_features: Length D of the feature vectors.
         num_classes: Number of classes C.
-        scale: Factor on the cosines, > 0. 16 as in OLTR (Liu et al. 2019); LDAM's code scales by 30 inside its loss:
-            use 1 with a loss that scales.
+        scale: Factor on the cosines, > 0. 16 as in OLTR (Liu et al. 2019), 30 in LDAM's and BCL's code. `LDAM`
+            takes the same one, for it scales its margins alone.
 
     Shapes:
         Features (B, D); logits (B, C) in [-scale, scale].

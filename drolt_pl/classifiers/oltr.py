@@ -51,9 +51,14 @@ class OLTRClassifier(nn.Module):
         return self.scale * F.linear(embedding / (1 + norm), F.normalize(self.weight, dim=1))
 
     def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
-        """Draw the weights by the law of `torch.nn.Linear`; ``previous`` is not used. The memory is set by `fit`."""
+        """Draw the weights by the law of `torch.nn.Linear`; a linear ``previous`` becomes W_h, as in their code.
+
+        The memory is set by `fit`.
+        """
         for parameter in (self.weight, *self.hallucinator.parameters(), *self.selector.parameters()):
             _draw_uniform(parameter, generator, num_features=self.weight.shape[1])
+        if isinstance(previous, nn.Linear) and previous.weight.shape == self.hallucinator.weight.shape:
+            self.hallucinator.load_state_dict(previous.state_dict())
 
     @torch.no_grad()
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:

@@ -33,8 +33,9 @@ class Criterion(nn.Module, ABC):
 
     .. math:: \sum_i w_{y_i} \ell_i / \sum_i w_{y_i}
 
-    as torch's weighted cross-entropy does. The weights are class-balanced from share ``start`` of a stage on ("deferred
-    re-weighting", Cao et al. 2019: beta 0.9999 from 160 of 200 epochs), and 1 before. Computed in at least float32.
+    as torch's weighted cross-entropy does (`Focal` divides by the batch). The weights are class-balanced from share
+    ``start`` of a stage on ("deferred re-weighting", Cao et al. 2019: beta 0.9999 from 160 of 200 epochs), and 1 before.
+    Computed in at least float32.
 
     Args:
         class_counts: Training images per class, (C,), whole numbers >= 1.
@@ -86,10 +87,13 @@ class Criterion(nn.Module, ABC):
         if logits.ndim != 2 or logits.shape[1] != len(self.class_counts):
             raise ValueError(f"logits must be (B, {len(self.class_counts)}), got {tuple(logits.shape)}")
         if partners is None or shares is None:
-            losses, weights = self._weighted(logits, targets)
-            return losses.sum() / weights.sum()
+            return self.mean(*self._weighted(logits, targets))
         own, other = self._weighted(logits, targets), self._weighted(logits, partners)
         losses, weights = (shares * mine + (1 - shares) * theirs for mine, theirs in zip(own, other, strict=True))
+        return self.mean(losses, weights)
+
+    def mean(self, losses: Tensor, weights: Tensor) -> Tensor:
+        """The loss of a batch, 0-d, of weighted losses and their weights, (B,) each."""
         return losses.sum() / weights.sum()
 
     def _weighted(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,6 +128,9 @@ class FrequencyWeighted(CrossEntropy):
 class Focal(Criterion):
     r"""Focal loss :math:`-(1 - p_y)^\gamma \log p_y` of the softmax (Lin et al. 2017); with ``beta`` class-balanced.
 
+    Divided by the batch and not by its weights, as Cui et al. and LDAM-DRW do: with a long tail, where most of a batch
+    has small weights, its steps are several times smaller than those of the weighted mean.
+
     Args:
         class_counts, beta, start: See `Criterion`.
         gamma: >= 0; 0 is cross-entropy. LDAM-DRW's code compares with 1, Lin et al. use 2.
@@ -141,6 +148,9 @@ class Focal(Criterion):
         # Below a probability's resolution the power has no derivative at 0; such a sample has no loss either.
         missing = (-torch.expm1(log_p)).clamp(min=torch.finfo(logits.dtype).tiny)
         return -(missing**self.gamma) * log_p
+
+    def mean(self, losses: Tensor, weights: Tensor) -> Tensor:
+        return losses.mean()
 
 
 class LDAM(Criterion):

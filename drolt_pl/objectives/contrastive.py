@@ -8,11 +8,10 @@ from drolt_pl.losses import balanced_contrastive, supervised_contrastive
 from drolt_pl.objectives.base import Batch, Model, Objective
 
 
-def projection(num_features: int, num_outputs: int) -> nn.Sequential:
-    """The head of Khosla et al. 2020: D -> D -> E with one ReLU."""
-    return nn.Sequential(
-        nn.Linear(num_features, num_features), nn.ReLU(inplace=True), nn.Linear(num_features, num_outputs)
-    )
+def projection(num_features: int, num_outputs: int, *, norm: bool = False) -> nn.Sequential:
+    """The head of Khosla et al. 2020: D -> D -> E with one ReLU; BCL's code has a BatchNorm before it."""
+    layers = [nn.Linear(num_features, num_features), *[nn.BatchNorm1d(num_features)] * norm, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(num_features, num_outputs))
 
 
 class SupCon(Objective):
@@ -60,8 +59,8 @@ class BalancedContrastive(Objective):
     ) -> None:
         super().__init__(**options)
         self.weight, self.temperature = weight, temperature
-        self.projection = projection(num_features, num_outputs)
-        self.prototypes = projection(num_features, num_outputs)
+        self.projection = projection(num_features, num_outputs, norm=True)
+        self.prototypes = projection(num_features, num_outputs, norm=True)
 
     def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         features = model.training_features(batch.images)
