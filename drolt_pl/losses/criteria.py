@@ -34,8 +34,8 @@ class Criterion(nn.Module, ABC):
     .. math:: \sum_i w_{y_i} \ell_i / \sum_i w_{y_i}
 
     as torch's weighted cross-entropy does (`Focal` divides by the batch). The weights are class-balanced from share
-    ``start`` of a stage on ("deferred re-weighting", Cao et al. 2019: beta 0.9999 from 160 of 200 epochs), and 1 before.
-    Computed in at least float32.
+    ``start`` of a stage on ("deferred re-weighting", Cao et al. 2019: beta 0.9999 from 160 of 200 epochs), and 1
+    before. Computed in at least float32.
 
     Args:
         class_counts: Training images per class, (C,), whole numbers >= 1.
