@@ -180,6 +180,15 @@ def test_differences_to_the_control_are_paired_by_seed(tmp_path: Path) -> None:
     assert "  Minus `loss.ce_weight=1`, paired by seed: +4.00 ± 2.00 (standard error, n = 2).\n" in page
 
 
+def test_differences_to_cross_entropy_too(tmp_path: Path) -> None:
+    keep(tmp_path, a=made_up(0, 0.40), b=made_up(1, 0.50))
+    ce = [variant("method=ce", method="ce", seed=seed, acc=acc) for seed, acc in ((0, 0.39), (1, 0.47))]
+    keep(tmp_path, c=ce[0], d=ce[1], e=variant("optimizer.lr=1", method="ce", seed=0, acc=0.1))
+    page = render_results(tmp_path)
+    assert page.count("Minus") == 1
+    assert "  Minus `method=ce`, paired by seed: +2.00 ± 1.00 (standard error, n = 2).\n" in page
+
+
 def test_classifiers_on_kept_representations_have_a_table(tmp_path: Path) -> None:
     keep(tmp_path, a=made_up(0), b=made_up(1), plain=variant("method=ce", method="ce"))
     for name, crt in (("a", 0.25), ("b", 0.35)):

@@ -76,9 +76,11 @@ class Table:
     rows: Sequence[Row]
 
     @property
-    def control(self) -> Row | None:
-        """The row of DRO-LT's stages without the robust loss."""
-        return next((row for row in self.rows if CONTROL in row.config), None)
+    def references(self) -> dict[str, Row]:
+        """What the others are set against, by override: cross-entropy, and DRO-LT's stages without the robust loss."""
+        plain = [row for row in self.rows if row.runs[0]["method"] == "ce" and not row.config]
+        control = [row for row in self.rows if CONTROL in row.config]
+        return {override: rows[0] for override, rows in {"method=ce": plain, CONTROL: control}.items() if rows}
 
 
 def load_runs(root: str | Path) -> list[Run]:

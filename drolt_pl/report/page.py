@@ -64,7 +64,7 @@ def _view(table: Table) -> dict[str, Any]:
         "groups": table.groups,
         "setting": _setting(table),
         "protocol": PROTOCOLS.get(table.protocol, f"Protocol {table.protocol}."),
-        "rows": [_row(row, table.control) for row in table.rows],
+        "rows": [_row(row, table.references) for row in table.rows],
         "classifiers": _classifiers(table.rows),
     }
 
@@ -124,14 +124,14 @@ def _setting(table: Table) -> str:
     return ", ".join(parts)
 
 
-def _row(row: Row, control: Row | None) -> dict[str, Any]:
+def _row(row: Row, references: Mapping[str, Row]) -> dict[str, Any]:
     return {
         "label": row.label,
         "config": _config(row) or "-",
         "name": _name(row),
         "n": len(row.runs),
         **{metric: _spread(row, "test", metric) for metric in METRICS},
-        "minus_control": _difference(row, control),
+        "differences": {name: _difference(row, other) for name, other in references.items() if other is not row},
         "val": _spread(row, "val", "acc"),
         "pool": _spread(row, "test_pool", "acc"),
         "parameters": _whole(row.mean("num_parameters")),
@@ -155,8 +155,8 @@ def _spread(row: Row, *keys: str) -> str:
     return text if n == len(row.runs) else f"{text} (n={n})"
 
 
-def _difference(row: Row, control: Row | None) -> str:
-    found = None if control is None or control is row else row.minus(control)
+def _difference(row: Row, other: Row) -> str:
+    found = row.minus(other)
     if found is None:
         return "-"
     mean, error, n = found
