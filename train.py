@@ -27,10 +27,11 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     from pytorch_lightning import seed_everything
 
     from drolt_pl.callbacks import RanksDifferError
+    from drolt_pl.data.sources import ImageError
     from drolt_pl.outcome import batch_shares, circumstances, measure
     from drolt_pl.recording import StageCheckpoint
     from drolt_pl.report import show, write_per_class, write_results
-    from drolt_pl.report.records import SCHEMA
+    from drolt_pl.report.records import SCHEMA, write_atomically
     from drolt_pl.tracking import log_end
     from drolt_pl.warmstart import warm_checkpoint
 
@@ -55,15 +56,20 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         checkpoints.mkdir(parents=True, exist_ok=True)
         torch.save(warm, continued)
     if trainer.is_global_zero:
-        (run_dir / "split.json").write_text(json.dumps(record))
+        write_atomically(run_dir / "split.json", json.dumps(record))
     for logger in trainer.loggers:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=continued, weights_only=True)
-    except RanksDifferError as error:
+    except (RanksDifferError, ImageError) as error:
         raise UserError(str(error)) from error
 
     saved = next(callback for callback in trainer.callbacks if isinstance(callback, StageCheckpoint))
+    if not saved.name_result(trainer):
+        raise UserError(
+            f"trainer: training ended in epoch {trainer.current_epoch} of {module.schedule.epochs}, so nothing is "
+            f"measured; take away what stopped it, and go on with resume={run_dir}"
+        )
     centroids = next((c for c in trainer.callbacks if hasattr(c, "refresh")), None)
     timing = {"train_s": saved.seconds, "centroid_s": getattr(centroids, "seconds", 0.0)}
     timing["images_per_s"] = (module.images_seen - images_before) / max(saved.seconds, 1e-9)
@@ -71,7 +77,10 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     measures = any(stage.uses_centroids for stage in module.schedule.stages)
     selects = config.protocol != "published" and last.name in saved.best
     best = saved.best.get(last.name, {})
-    measured = measure(trainer, module, datamodule, checkpoints, selects=selects)
+    try:
+        measured = measure(trainer, module, datamodule, checkpoints, selects=selects)
+    except ImageError as error:
+        raise UserError(str(error)) from error
     results = {
         "schema": SCHEMA,
         "name": config.name,

@@ -51,7 +51,8 @@ class Diagnostics(pl.Callback):
         if self._before is not None:
             drift = (pl_module.centroids - self._before.to(pl_module.centroids)).norm(dim=1)
             logged |= _by_group(pl_module, "drift", drift)
-            if of_features and bool((eps > 0).all()):
+            # eps of the cosine distance lies on the unit sphere, where the centroids do not.
+            if of_features and pl_module.loss.distance != "cosine" and bool((eps > 0).all()):
                 logged |= _by_group(pl_module, "drift_over_eps", drift / eps)
         self._before = pl_module.centroids.clone()
         if of_features and pl_module.loss.distance == "euclidean":

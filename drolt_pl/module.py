@@ -218,8 +218,9 @@ class DROLTModule(StagedModule):
             self._sums = {}
 
     def _check_finite(self, terms: Mapping[str, Tensor], step: int) -> None:
-        # Reading a value back makes the host wait for an accelerator: there, only every 50 steps.
-        if (self.device.type != "cpu" and step % 50) or bool(terms["loss"].isfinite()):
+        # Reading a value back makes the host wait for an accelerator: there, every 50 steps and at an epoch's end.
+        waits = self.device.type != "cpu" and step % 50 and not self.trainer.is_last_batch
+        if waits or bool(terms["loss"].isfinite()):
             return
         name, value = next((name, value) for name, value in terms.items() if not bool(value.isfinite()))
         raise NonFiniteLossError(

@@ -16,7 +16,7 @@ from rich.console import Console
 class StageCheckpoint(Checkpoint):
     """Writes `last.ckpt` every epoch, and for each stage `<stage>.ckpt` at its end and `<stage>_best.ckpt`.
 
-    The best is written before `last`: a run killed between the two repeats that epoch and finds the same best again.
+    `last` is written after the others: a run killed between two of them repeats that epoch and writes the same again.
 
     Args:
         dirpath: The run's checkpoint folder.
@@ -39,16 +39,27 @@ class StageCheckpoint(Checkpoint):
         stage = self.schedule.stage_at(epoch)
         if stage.monitor in trainer.callback_metrics and trainer.enable_validation:
             self._validated(trainer, stage.name, epoch, float(trainer.callback_metrics[stage.monitor]))
-        trainer.save_checkpoint(self.dirpath / "last.ckpt")
         if self.schedule.ends(epoch):
             trainer.save_checkpoint(self.dirpath / f"{stage.name}.ckpt")
+        trainer.save_checkpoint(self.dirpath / "last.ckpt")
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Names the run's result `best.ckpt`: the last stage's best epoch, its last where nothing was validated."""
+    def name_result(self, trainer: pl.Trainer) -> bool:
+        """Names the run's result `best.ckpt`: the last stage's best epoch, its last where nothing was validated.
+
+        To be called after fit, which has nothing left to do in a run that was stopped after its last epoch.
+
+        Returns:
+            Whether the last stage has been trained to its end.
+        """
         trained = [stage.name for stage in self.schedule.stages if stage.epochs][-1]
         source = self.dirpath / (f"{trained}_best.ckpt" if trained in self.best else f"{trained}.ckpt")
-        if trainer.is_global_zero and trainer.current_epoch >= self.schedule.epochs and source.exists():
-            shutil.copyfile(source, self.dirpath / "best.ckpt")
+        ended = (self.dirpath / f"{trained}.ckpt").exists()
+        if trainer.is_global_zero and ended:
+            partial = self.dirpath / "best.ckpt.part"
+            shutil.copyfile(source, partial)
+            os.replace(partial, self.dirpath / "best.ckpt")
+        trainer.strategy.barrier()
+        return ended
 
     def _validated(self, trainer: pl.Trainer, stage: str, epoch: int, score: float) -> None:
         best = self.best.setdefault(stage, {"score": None, "epoch": epoch, "candidates": 0})

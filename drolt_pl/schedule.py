@@ -99,6 +99,8 @@ class Stage:
             raise ValueError(f"{where}.trainable must list some of {GROUPS[:2]}, got {list(self.trainable)}")
         if isinstance(self.epoch_size, str) and self.epoch_size not in ("dataset", "max_class"):
             raise ValueError(f"{where}.epoch_size must be dataset, max_class or a number, got {self.epoch_size!r}")
+        if not isinstance(self.epoch_size, str) and not (isinstance(self.epoch_size, int) and self.epoch_size >= 1):
+            raise ValueError(f"{where}.epoch_size must be a whole number >= 1, got {self.epoch_size!r}")
         for key in ("samples_per_class", "views"):
             if not isinstance(getattr(self, key), int) or getattr(self, key) < 1:
                 raise ValueError(f"{where}.{key} must be a whole number >= 1, got {getattr(self, key)!r}")

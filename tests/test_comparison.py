@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,16 @@ def test_the_row_of_table_4(run: Path) -> None:
 def test_wrong_runs_and_stages_are_named(run: Path, tmp_path: Path) -> None:
     assert "is not a run's folder" in invoked(str(tmp_path)).output
     assert "--stage must be one that" in invoked(str(run), "--stage", "joint").output
+
+
+def test_a_run_whose_images_have_changed_is_refused(run: Path, tmp_path: Path) -> None:
+    """Training images might have become test images."""
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    split = json.loads((copy / "split.json").read_text())
+    (copy / "split.json").write_text(json.dumps({**split, "sha256": "0" * 64}))
+    done = invoked(str(copy))
+    assert done.exit_code == 1
+    assert "was trained on another split" in " ".join(done.output.split())
 
 
 def cached(*, val: bool = True) -> CachedFeatures:

@@ -70,6 +70,18 @@ CASES = {
         ["start_from=best", "published"],
     ),
     "wrong precision": (["trainer.precision=17"], ["trainer", "17"]),
+    "a precision of the weights": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "bf16-mixed"]),
+    "wrong sampling": (["schedule.stages.rebalance.sampling=x"], ["rebalance.sampling", "class_balanced", "'x'"]),
+    "wrong monitor": (["schedule.stages.joint.monitor=val/ac"], ["stages.joint.monitor", "val/acc_ncm", "'val/ac'"]),
+    "a monitor without centroids": (
+        ["schedule.stages.ce_warmup.monitor=val/acc_ncm"],
+        ["stages.ce_warmup.monitor", "val/acc", "'val/acc_ncm'"],
+    ),
+    "no draws": (["schedule.stages.joint.epoch_size=0"], ["schedule.stages.joint.epoch_size", ">= 1", "0"]),
+    "a batch that ranks cannot share": (
+        ["trainer=cpu", "trainer.devices=3"],
+        ["dataset.batch_size=32", "divisible", "3 processes"],
+    ),
 }
 
 

@@ -82,6 +82,30 @@ def test_a_finished_run_is_only_evaluated_again(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
+def test_a_run_killed_after_its_last_epoch_names_its_result(tmp_path: Path) -> None:
+    first = train_here(tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    (tmp_path / "run" / "checkpoints" / "best.ckpt").unlink()
+    assert train_here(tmp_path / "run", f"resume={tmp_path / 'run'}")["test"] == first["test"]
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_a_stage_is_written_before_the_checkpoint_that_goes_on_after_it(tmp_path: Path) -> None:
+    """Killed between the two, the resumed run repeats the stage's last epoch: no stage is ever without its file."""
+    train_here(tmp_path)
+    written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").glob("*.ckpt")}
+    assert written["rebalance_best.ckpt"] <= written["last.ckpt"]
+    assert written["rebalance.ckpt"] < written["last.ckpt"]
+
+
+def test_a_run_that_something_stopped_early_is_not_measured(tmp_path: Path) -> None:
+    from drolt_pl.cli.launch import UserError
+
+    with pytest.raises(UserError, match=r"ended in epoch \d of 6.*resume="):
+        train_here(tmp_path, "+trainer.max_steps=5")
+    assert not (tmp_path / "results.json").exists()
+
+
 def test_resume_as_a_command(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert command(*SHORT, "loss.eps=2", f"hydra.run.dir={run}").returncode == 0

@@ -13,6 +13,12 @@ from drolt_pl.cli import ranks
 from drolt_pl.cli.launch import UserError, build, checked
 
 TEST_SELECTED = "protocol=test_selected chooses epochs on the test set: its accuracies are optimistic"
+REFUSED_PRECISIONS = ("16-true", "bf16-true", "64-true", "64", "transformer-engine", "transformer-engine-float16")
+# Accuracies of the classifier, and in stages with centroids of the nearest one.
+MONITORS = (
+    *("val/acc", "val/many", "val/medium", "val/few"),
+    *("val/acc_ncm", "val/acc_ncm_cosine", "val/many_ncm", "val/medium_ncm", "val/few_ncm"),
+)
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
 
 
@@ -41,6 +47,12 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
             f"trainer.max_epochs={config.trainer.max_epochs} is refused: it is the schedule's sum; set "
             "schedule.stages.<stage>.epochs"
         )
+    if str(config.trainer.precision) in REFUSED_PRECISIONS:
+        raise UserError(
+            f"trainer.precision={config.trainer.precision} is refused, since centroids and radii are float32: take "
+            "32-true, bf16-mixed or 16-mixed"
+        )
+    _check_names(schedule)
     if config.protocol == "published" and any(stage.start_from == "best" for stage in schedule.stages):
         raise UserError("schedule.stages.*.start_from=best needs a validation set, which protocol=published has not")
     datamodule = build(config, "dataset")
@@ -94,11 +106,6 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
     )
     datamodule.plan = module.plan
     _refuse_unfitted(module, datamodule)
-    strategy = config.trainer.strategy
-    if strategy == "ddp":
-        if ranks.is_first():
-            print("trainer.strategy=ddp: built with find_unused_parameters=True, since stages leave parameters out")
-        strategy = DDPStrategy(find_unused_parameters=True)
     configuration: Any = OmegaConf.to_container(config, resolve=True)
     callbacks: list[Any] = [SameOnAllRanks(configuration, datamodule.split_record()["sha256"])]
     callbacks += [*build(config, "callbacks").values(), MetricsFile(run_dir / "metrics.csv")]
@@ -108,7 +115,6 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
     trainer = build(
         config,
         "trainer",
-        strategy=strategy,
         max_epochs=schedule.epochs,
         callbacks=callbacks,
         logger=list(build(config, "logger").values()) or False,
@@ -121,6 +127,14 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
         **({} if len(datamodule.split.val) else {"limit_val_batches": 0}),
     )
     checked("trainer", lambda: ranks.require_all_used(trainer.num_devices, trainer.num_nodes))
+    if isinstance(trainer.strategy, DDPStrategy):
+        # Stages leave parameters out. Lightning's own choice for several devices is the same strategy.
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+    if datamodule.batch_size % trainer.world_size:
+        raise UserError(
+            f"dataset.batch_size={datamodule.batch_size} must be divisible by the {trainer.world_size} processes that "
+            "share it"
+        )
     if trainer.world_size > 1 and trainer.is_global_zero:
         print(batch_sentence(datamodule, module, trainer))
     return datamodule, module, trainer
@@ -150,6 +164,19 @@ def _objectives(config: DictConfig, schedule: Any, facts: dict[str, Any]) -> dic
         criterion = build(config, key, class_counts=facts["class_counts"])
         objectives[name] = build(config, f"objectives.{name}", criterion=criterion, **facts)
     return objectives
+
+
+def _check_names(schedule: Any) -> None:
+    """What stages name that nothing looks up before they begin."""
+    from drolt_pl.data.samplers import SAMPLERS
+
+    for stage in (stage for stage in schedule.stages if stage.epochs):
+        names = {"sampling": tuple(SAMPLERS), "monitor": MONITORS if stage.uses_centroids else MONITORS[:4]}
+        for key, allowed in names.items():
+            if getattr(stage, key) not in allowed:
+                raise UserError(
+                    f"schedule.stages.{stage.name}.{key} must be one of {allowed}, got {getattr(stage, key)!r}"
+                )
 
 
 def _mixings(config: DictConfig, schedule: Any) -> dict[str, Any]:

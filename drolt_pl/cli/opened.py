@@ -1,5 +1,6 @@
 """A finished run, opened again by the commands that look at its backbone."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ def open_run(run_dir: Path, stage: str) -> OpenedRun:
     """Opens a run's folder at the last epoch of a stage.
 
     Raises:
-        ValueError: not a run, or a stage that it has not trained.
+        ValueError: not a run, or a stage that it has not trained, or images other than it was trained on.
     """
     from drolt_pl.loading import load_model
 
@@ -34,5 +35,10 @@ def open_run(run_dir: Path, stage: str) -> OpenedRun:
     config: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
     datamodule = build(config, "dataset")
     datamodule.setup()
+    split = run_dir / "split.json"
+    if split.exists() and json.loads(split.read_text())["sha256"] != datamodule.split_record()["sha256"]:
+        raise ValueError(
+            f"{run_dir} was trained on another split of its data set, which has changed since: restore the images"
+        )
     backbone, classifier = load_model(checkpoint)
     return OpenedRun(config, datamodule, backbone, classifier)
