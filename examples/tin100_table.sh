@@ -24,6 +24,13 @@ for seed in ${SEEDS:-0 1 2}; do
   run dro_lt "$seed" method=dro_lt "$shared"
   run control "$seed" method=dro_lt loss.ce_weight=1 "$shared"
 done
-for mode in zero shared learned coverage; do
-  run "dro_lt_$mode" 0 method=dro_lt loss.eps_mode=$mode init_from=outputs/tin100_short/crt/seed0:ce_warmup
-done
+# One seed of the rest.
+crt=init_from=outputs/tin100_short/crt/seed0:ce_warmup
+for mode in zero shared learned coverage; do run "dro_lt_$mode" 0 method=dro_lt loss.eps_mode=$mode "$crt"; done
+run oltr 0 method=oltr "$crt"
+for method in mislas mixup_drw reweight bcl cb_focal supcon ssp focal ldam; do run $method 0 method=$method; done
+# Classifiers that are fitted: to the same features, with what held-out images chose (results/tin100_tuning).
+ce=init_from=outputs/tin100_short/ce/seed0:ce_warmup args=schedule.stages.rebalance.classifier_args
+run ncm 0 method=ncm "$ce"
+run tau_norm 0 method=tau_norm "$args={tau:TAU}" "$ce"
+run logit_adjustment_post_hoc 0 method=logit_adjustment_post_hoc "$args={tau:LA}" "$ce"
