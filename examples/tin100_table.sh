@@ -32,5 +32,7 @@ for method in mislas mixup_drw reweight bcl cb_focal supcon ssp focal ldam; do r
 # Classifiers that are fitted: to the same features, with what held-out images chose (results/tin100_tuning).
 ce=init_from=outputs/tin100_short/ce/seed0:ce_warmup args=schedule.stages.rebalance.classifier_args
 run ncm 0 method=ncm "$ce"
-run tau_norm 0 method=tau_norm "$args={tau:TAU}" "$ce"
-run logit_adjustment_post_hoc 0 method=logit_adjustment_post_hoc "$args={tau:LA}" "$ce"
+run tau_norm 0 method=tau_norm "$args={tau:0.7}" "$ce"
+run logit_adjustment_post_hoc 0 method=logit_adjustment_post_hoc "$args={tau:1.2}" "$ce"
+fitted=outputs/tin100_tuning/smdragon/checkpoints/rebalance.ckpt # of method=smdragon under protocol=holdout
+[ ! -f $fitted ] || run smdragon 0 method=smdragon "$args={source:$fitted}" "$ce"
