@@ -28,6 +28,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
 
     from drolt_pl.callbacks import RanksDifferError
     from drolt_pl.data.sources import ImageError
+    from drolt_pl.module import NonFiniteLossError
     from drolt_pl.outcome import batch_shares, circumstances, measure
     from drolt_pl.recording import StageCheckpoint
     from drolt_pl.report import show, write_per_class, write_results
@@ -61,7 +62,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=continued, weights_only=True)
-    except (RanksDifferError, ImageError) as error:
+    except (RanksDifferError, ImageError, NonFiniteLossError) as error:
         raise UserError(str(error)) from error
 
     saved = next(callback for callback in trainer.callbacks if isinstance(callback, StageCheckpoint))

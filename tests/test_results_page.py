@@ -33,6 +33,7 @@ Epochs are selected on validation images; the test set is read once, after train
 
 - **dro_lt**: `python train.py dataset=toy_lt seed=0`; seeds 0, 1, 2, split seed 0.
   Each stage's own final model: zero 25.0 (train 99.9), rebalance 50.0.
+  By seed: 40.0, 50.0, 60.0.
   Hardware: 2 CPU threads, x86_64. Versions: python 3.11.9, torch 2.15.0. Commit: abc1234.
 - **dro_lt: `loss.ce_weight=1`**: `python train.py dataset=toy_lt loss.ce_weight=1 seed=0`; seed 0, split seed 0.
   Each stage's own final model: zero 25.0 (train 99.9), rebalance 45.0.
@@ -186,6 +187,8 @@ def test_differences_to_cross_entropy_too(tmp_path: Path) -> None:
     keep(tmp_path, c=ce[0], d=ce[1], e=variant("optimizer.lr=1", method="ce", seed=0, acc=0.1))
     page = render_results(tmp_path)
     assert page.count("Minus") == 1
+    assert "  By seed: 40.0, 50.0.\n" in page
+    assert page.count("By seed") == 2, "the row of one run has nothing to list"
     assert "  Minus `method=ce`, paired by seed: +2.00 ± 1.00 (standard error, n = 2).\n" in page
 
 

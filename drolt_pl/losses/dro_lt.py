@@ -125,8 +125,10 @@ class DROLTLoss(nn.Module):
     def terms(
         self, features: Tensor, targets: Tensor, centroids: Tensor, shares: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Parts of the loss. In train mode, with gradients, `updates` (C,) counts the steps that saw each class;
-        of several ranks without ``gather``, this rank's.
+        """Parts of the loss.
+
+        In train mode, with gradients, `updates` (C,) counts the steps that saw each class; without ``gather`` those of
+        this rank alone.
 
         Args:
             features: (B, D), any float dtype.

@@ -132,6 +132,7 @@ def _row(row: Row, references: Mapping[str, Row]) -> dict[str, Any]:
         "n": len(row.runs),
         **{metric: _spread(row, "test", metric) for metric in METRICS},
         "differences": {name: _difference(row, other) for name, other in references.items() if other is not row},
+        "by_seed": ", ".join(percent(run["test"]["acc"]) for run in row.runs) if len(row.runs) > 1 else "",
         "val": _spread(row, "val", "acc"),
         "pool": _spread(row, "test_pool", "acc"),
         "parameters": _whole(row.mean("num_parameters")),
