@@ -24,11 +24,13 @@ for seed in ${SEEDS:-0 1 2}; do
   run dro_lt "$seed" method=dro_lt "$shared"
   run control "$seed" method=dro_lt loss.ce_weight=1 "$shared"
 done
-# One seed of the rest, about five hours on one core.
+# One seed of the rest, about six hours on one core.
 [[ " ${SEEDS:-0 1 2} " == *" 0 "* ]] || exit 0
 crt=init_from=outputs/tin100_short/crt/seed0:ce_warmup
 for mode in zero shared learned coverage; do run "dro_lt_$mode" 0 method=dro_lt loss.eps_mode=$mode "$crt"; done
 run oltr 0 method=oltr "$crt"
+run balanced_softmax_lr0.2 0 method=balanced_softmax schedule.stages.ce_warmup.lr=0.2
+run reweight_beta0.99 0 method=reweight criterion.beta=0.99
 for method in mislas mixup_drw reweight bcl cb_focal supcon ssp focal ldam; do run $method 0 method=$method; done
 # Classifiers that are fitted: to the same features, with what held-out images chose (results/tin100_tuning).
 ce=init_from=outputs/tin100_short/ce/seed0:ce_warmup args=schedule.stages.rebalance.classifier_args
