@@ -24,7 +24,7 @@ for seed in ${SEEDS:-0 1 2}; do
   run dro_lt "$seed" method=dro_lt "$shared"
   run control "$seed" method=dro_lt loss.ce_weight=1 "$shared"
 done
-# One seed of the rest, about six hours on one core.
+# One seed of the rest, about four hours on one core.
 [[ " ${SEEDS:-0 1 2} " == *" 0 "* ]] || exit 0
 crt=init_from=outputs/tin100_short/crt/seed0:ce_warmup
 for mode in zero shared learned coverage; do run "dro_lt_$mode" 0 method=dro_lt loss.eps_mode=$mode "$crt"; done
