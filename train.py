@@ -6,8 +6,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from drolt_pl.cli.assemble import TEST_SELECTED, assemble
-from drolt_pl.cli.launch import UserError, checked, main, start
+from drolt_pl.run.assemble import TEST_SELECTED, assemble
+from drolt_pl.run.launch import UserError, checked, main, start
 
 HOME = Path(__file__).resolve().parent
 
@@ -26,15 +26,15 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     import torch
     from pytorch_lightning import seed_everything
 
-    from drolt_pl.callbacks import RanksDifferError
-    from drolt_pl.data.sources import ImageError
-    from drolt_pl.module import NonFiniteLossError
-    from drolt_pl.outcome import batch_shares, circumstances, measure
-    from drolt_pl.recording import StageCheckpoint
+    from drolt_pl.data.images.sources import ImageError
+    from drolt_pl.learning.callbacks import RanksDifferError
+    from drolt_pl.learning.module import NonFiniteLossError
     from drolt_pl.report import show, write_per_class, write_results
-    from drolt_pl.report.records import SCHEMA, write_atomically
-    from drolt_pl.tracking import log_end
-    from drolt_pl.warmstart import warm_checkpoint
+    from drolt_pl.results import SCHEMA, write_atomically
+    from drolt_pl.run.outcome import batch_shares, circumstances, measure
+    from drolt_pl.run.recording import StageCheckpoint
+    from drolt_pl.run.warmstart import warm_checkpoint
+    from drolt_pl.tracking.wandb_run import log_end
 
     # ResNet-32 becomes four times slower within ten epochs on CPUs where tiny activations stay denormal.
     torch.set_flush_denormal(True)

@@ -15,10 +15,10 @@ from torch import nn
 from drolt_pl import DROLTLoss, DROLTModule, RefreshCentroids
 from drolt_pl.classifiers import LinearClassifier
 from drolt_pl.data import LongTailDataModule
-from drolt_pl.data.sources import ArraySource, Catalogue
-from drolt_pl.data.transforms import Augment
-from drolt_pl.optim import StageOptimizer
-from drolt_pl.schedule import Schedule
+from drolt_pl.data.augment.transforms import Augment
+from drolt_pl.data.images.sources import ArraySource, Catalogue
+from drolt_pl.learning.optim import StageOptimizer
+from drolt_pl.learning.schedule import Schedule
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 logging.getLogger("lightning").setLevel(logging.WARNING)

@@ -4,25 +4,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drolt_pl.callbacks import RefreshCentroids as RefreshCentroids
     from drolt_pl.centroids import class_statistics as class_statistics
-    from drolt_pl.loading import load_model as load_model
+    from drolt_pl.learning.callbacks import RefreshCentroids as RefreshCentroids
+    from drolt_pl.learning.module import DROLTModule as DROLTModule
+    from drolt_pl.learning.schedule import Schedule as Schedule
     from drolt_pl.losses import DROLTLoss as DROLTLoss
     from drolt_pl.metrics import ShotAccuracy as ShotAccuracy
-    from drolt_pl.module import DROLTModule as DROLTModule
-    from drolt_pl.schedule import Schedule as Schedule
+    from drolt_pl.model import load_model as load_model
 
 __version__ = "0.1.0"
 
 # Public names and their homes. They are imported at first use, so that the command line starts without torch.
 _HOMES = {
     "DROLTLoss": "losses",
-    "DROLTModule": "module",
-    "RefreshCentroids": "callbacks",
-    "Schedule": "schedule",
+    "DROLTModule": "learning.module",
+    "RefreshCentroids": "learning.callbacks",
+    "Schedule": "learning.schedule",
     "ShotAccuracy": "metrics",
     "class_statistics": "centroids",
-    "load_model": "loading",
+    "load_model": "model",
 }
 __all__ = ["DROLTLoss", "DROLTModule", "RefreshCentroids", "Schedule", "ShotAccuracy", "class_statistics", "load_model"]
 

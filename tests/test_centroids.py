@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from helpers.rank_functions import shard_statistics
+from helpers.ranks import on_ranks
 from hypothesis import example as example_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rank_functions import shard_statistics
-from ranks import on_ranks
 
 from drolt_pl.centroids import class_statistics
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from helpers.running import HOME
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from running import HOME
 
 from train import train
 

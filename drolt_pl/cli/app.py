@@ -33,7 +33,7 @@ def results(
     """Write RESULTS.md from the results.json files of kept runs."""
     # Imported here, as in the other commands: `drolt --help` should not wait for them.
     from drolt_pl.report.page import render_readme, render_results
-    from drolt_pl.report.records import write_atomically
+    from drolt_pl.results import write_atomically
 
     with one_sentence():
         pages = {out: render_results(root)}
@@ -58,7 +58,7 @@ def keep(
 ) -> None:
     """Copy the small files of a finished run (no weights, under 200 kB) to where `drolt results` finds them."""
     from drolt_pl.report.keep import keep_run
-    from drolt_pl.report.records import load_results
+    from drolt_pl.results import load_results
 
     with one_sentence():
         if name is None:
@@ -85,7 +85,7 @@ def classifiers(
     What has to be chosen, such as tau, is chosen on the validation images; without them it is left out.
     """
     from drolt_pl.cli.classifiers import compare_run, show
-    from drolt_pl.cli.launch import UserError
+    from drolt_pl.run.launch import UserError
 
     with one_sentence():
         try:
@@ -107,7 +107,7 @@ def features(
 ) -> None:
     """Accuracy of the nearest class mean at every layer, and test features by t-SNE: the paper's Figures 3 and 5."""
     from drolt_pl.cli.features import describe_run, show
-    from drolt_pl.cli.launch import UserError
+    from drolt_pl.run.launch import UserError
 
     with one_sentence():
         try:

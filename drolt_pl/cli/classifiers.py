@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drolt_pl.cli.opened import open_run
+from drolt_pl.run.opened import open_run
 
 SHOWN = {"All": "acc", "Many": "many", "Medium": "medium", "Few": "few"}
 
@@ -18,7 +18,7 @@ def compare_run(run_dir: Path, *, stage: str, views: int, **recipe: Any) -> tupl
         run_dir: The run's folder.
         stage: The stage whose last epoch is taken.
         views: Augmented views of the training set that are cached: so often its features lie in memory.
-        recipe: Fields of `drolt_pl.comparison.Recipe`.
+        recipe: Fields of `drolt_pl.analysis.classifiers.Recipe`.
 
     Returns:
         The JSON file and what it holds.
@@ -28,7 +28,7 @@ def compare_run(run_dir: Path, *, stage: str, views: int, **recipe: Any) -> tupl
     """
     import torch
 
-    from drolt_pl.comparison import Recipe, cache_features, compare
+    from drolt_pl.analysis.classifiers import Recipe, cache_features, compare
     from drolt_pl.data.plan import Sampling
 
     config, datamodule, backbone, previous = open_run(run_dir, stage)

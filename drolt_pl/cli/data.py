@@ -39,8 +39,8 @@ def prepare(
     nothing is written.
     """
     # Imported here: `drolt --help` should not wait for it.
-    from drolt_pl.data.download import fetch
-    from drolt_pl.data.prepare import RECIPES, build_index, facts_of, find_defects, mismatches, up_to_date
+    from drolt_pl.data.prepare.download import fetch
+    from drolt_pl.data.prepare.published import RECIPES, build_index, facts_of, find_defects, mismatches, up_to_date
 
     with one_sentence():
         if name not in RECIPES:
@@ -85,7 +85,7 @@ def check(
 
     Every file is decoded. Exit code 1 if a file cannot be read, or an image is both in training and in test.
     """
-    from drolt_pl.data.check import check_data
+    from drolt_pl.data.prepare.check import check_data
 
     with one_sentence():
         with _progress("decoding") as advance:

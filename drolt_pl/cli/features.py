@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from drolt_pl.cli.opened import open_run
+from drolt_pl.run.opened import open_run
 
 
 def describe_run(run_dir: Path, *, stage: str, layers: list[str], classes: int) -> tuple[Path, dict[str, Any]]:
@@ -24,10 +24,10 @@ def describe_run(run_dir: Path, *, stage: str, layers: list[str], classes: int) 
     """
     import torch
 
+    from drolt_pl.analysis.representation import layer_accuracies, plane, spread_classes
+    from drolt_pl.backbones.layers import blocks
     from drolt_pl.centroids import dataset_features
-    from drolt_pl.layers import blocks
     from drolt_pl.report.feature_plots import write_feature_figure
-    from drolt_pl.representation import layer_accuracies, plane, spread_classes
 
     config, datamodule, backbone, _ = open_run(run_dir, stage)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

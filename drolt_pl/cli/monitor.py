@@ -48,7 +48,7 @@ def wandb_dashboard(
     """Make a W&B workspace with a panel for everything that a run logs, and print its address."""
     import wandb
 
-    from drolt_pl.dashboard import build_workspace
+    from drolt_pl.tracking.dashboard import build_workspace
 
     with one_sentence():
         try:

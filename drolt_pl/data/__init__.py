@@ -1,15 +1,11 @@
 """Long-tailed data sets, samplers and batch transforms."""
 
+from drolt_pl.data.augment.mixing import CutMix, Mixup
+from drolt_pl.data.augment.policies import AutoAugment, ColorJitter, RandAugment
+from drolt_pl.data.augment.transforms import BatchTransform, Chain, CropFlip, Cutout
 from drolt_pl.data.base import LongTailDataModule
-from drolt_pl.data.cifar import CIFAR10LT, CIFAR100LT
-from drolt_pl.data.digits import DigitsLT
-from drolt_pl.data.folder import ImageFolderLT
-from drolt_pl.data.indexed import ImageNetLT, INaturalist2018, PlacesLT
 from drolt_pl.data.longtail import SplitRules, profile_counts
-from drolt_pl.data.manifest import ManifestLT
-from drolt_pl.data.mixing import CutMix, Mixup
 from drolt_pl.data.plan import Sampling, StageSampling
-from drolt_pl.data.policies import AutoAugment, ColorJitter, RandAugment
 from drolt_pl.data.samplers import (
     ClassAwareSampler,
     ClassBalancedSampler,
@@ -20,8 +16,12 @@ from drolt_pl.data.samplers import (
     SquareRootSampler,
     stage_sampler,
 )
+from drolt_pl.data.sets.cifar import CIFAR10LT, CIFAR100LT
+from drolt_pl.data.sets.digits import DigitsLT
+from drolt_pl.data.sets.folder import ImageFolderLT
+from drolt_pl.data.sets.indexed import ImageNetLT, INaturalist2018, PlacesLT
+from drolt_pl.data.sets.manifest import ManifestLT
 from drolt_pl.data.split import Split, make_split
-from drolt_pl.data.transforms import BatchTransform, Chain, CropFlip, Cutout
 
 __all__ = [
     "CIFAR10LT",

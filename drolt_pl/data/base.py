@@ -10,16 +10,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loops.progress import _ProcessedTracker
 
-from drolt_pl.data.loaders import BatchLoader, CropSeeds
+from drolt_pl.data.augment.mixing import MixedLoader, Mixing
+from drolt_pl.data.augment.transforms import Augment, BatchTransform
+from drolt_pl.data.images.loaders import BatchLoader, CropSeeds
+from drolt_pl.data.images.sources import Catalogue
+from drolt_pl.data.images.store import LOADERS, SKIPS, ImageStore
 from drolt_pl.data.longtail import SplitRules, require_int
-from drolt_pl.data.mixing import MixedLoader, Mixing
 from drolt_pl.data.plan import StageSampling, in_views, instance_plan, stage_progress
 from drolt_pl.data.samplers import stage_sampler
 from drolt_pl.data.seeding import torch_generator
-from drolt_pl.data.sources import Catalogue
 from drolt_pl.data.split import Split, make_split
-from drolt_pl.data.store import LOADERS, SKIPS, ImageStore
-from drolt_pl.data.transforms import Augment, BatchTransform
 
 
 class LongTailDataModule(pl.LightningDataModule):

@@ -2,8 +2,8 @@
 
 from drolt_pl.report.keep import keep_run
 from drolt_pl.report.page import render_readme, render_results
-from drolt_pl.report.records import load_results, write_per_class, write_results
 from drolt_pl.report.tables import show, stage_table
+from drolt_pl.results import load_results, write_per_class, write_results
 
 __all__ = [
     "keep_run",

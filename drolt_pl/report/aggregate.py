@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drolt_pl.report.records import DEFAULT_GROUPS, load_results
+from drolt_pl.results import DEFAULT_GROUPS, load_results
 
 METRICS = ("acc", "many", "medium", "few", "acc_ncm", "ece")
 # Overrides that leave the experiment as it is, or that a row averages over.

@@ -23,7 +23,7 @@ def write_feature_figure(
 
     Args:
         path: The file.
-        layers: Accuracies by layer, as `drolt_pl.representation.layer_accuracies` gives them.
+        layers: Accuracies by layer, as `drolt_pl.analysis.representation.layer_accuracies` gives them.
         positions: Features in the plane, (N, 2).
         targets: (N,), indices into `names`.
         names: What the legend calls the classes, the most frequent first.

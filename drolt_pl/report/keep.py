@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from drolt_pl.report.records import dump_results, load_results, write_atomically
+from drolt_pl.results import dump_results, load_results, write_atomically
 
 MAX_BYTES = 200_000
 # Given up in this order where a run with thousands of classes or epochs is too large.

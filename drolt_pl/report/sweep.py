@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drolt_pl.report.records import write_atomically
 from drolt_pl.report.sweep_jobs import STATES, SweepJob, read_command, read_jobs, varying
 from drolt_pl.report.tables import percent
+from drolt_pl.results import write_atomically
 
 TEST = ("acc", "many", "medium", "few", "acc_ncm")
 

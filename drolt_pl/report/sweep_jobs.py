@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from drolt_pl.report.aggregate import NOT_IN_KEY
-from drolt_pl.report.records import load_results
+from drolt_pl.results import load_results
 
 JOBS = "jobs.json"  # overrides of every job, by the name of its folder
 FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines

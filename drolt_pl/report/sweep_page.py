@@ -7,9 +7,9 @@ from typing import Any
 from rich.table import Table
 
 from drolt_pl.report.page import template
-from drolt_pl.report.records import write_atomically
 from drolt_pl.report.sweep import Sweep, expected_best, rows
 from drolt_pl.report.tables import percent
+from drolt_pl.results import write_atomically
 
 TRIES = (1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 75, 100, 150, 200)
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from data_tools import NumberedImages, at_epoch, numbers_of, pixel_hash, random_state, write_images
+from helpers.data_tools import NumberedImages, at_epoch, numbers_of, pixel_hash, random_state, write_images
 from torch import Tensor
 
-from drolt_pl.data import DigitsLT, ImageFolderLT, LongTailDataModule, sources
-from drolt_pl.data.loaders import BatchLoader
+from drolt_pl.data import DigitsLT, ImageFolderLT, LongTailDataModule
+from drolt_pl.data.augment.transforms import CropFlip
+from drolt_pl.data.images import sources
+from drolt_pl.data.images.loaders import BatchLoader
 from drolt_pl.data.plan import Sampling
-from drolt_pl.data.transforms import CropFlip
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +225,7 @@ def test_test_images_are_not_read_before_they_are_asked_for(
 
 def test_large_sets_are_left_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert type(at_epoch(numbered(), 0).train_dataloader().batches).__name__ == "MemoryBatches"
-    monkeypatch.setattr("drolt_pl.data.store.MEMORY_LIMIT", 10)
+    monkeypatch.setattr("drolt_pl.data.images.store.MEMORY_LIMIT", 10)
     assert type(at_epoch(numbered(), 0).train_dataloader().batches).__name__ == "WorkerBatches"
 
 

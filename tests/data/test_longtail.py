@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_tools import NumberedImages, random_state
+from helpers.data_tools import NumberedImages, random_state
 
 from drolt_pl.data.longtail import SplitRules, profile_counts
 from drolt_pl.data.split import Split, make_split

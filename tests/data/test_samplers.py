@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_tools import random_state
+from helpers.data_tools import random_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.losses_reference import gathered_steps, reference_loss, reference_robust, unequal_batches
+from helpers.ranks import on_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from losses_reference import gathered_steps, reference_loss, reference_robust, unequal_batches
-from ranks import on_ranks
 from torch import Tensor
 
 from drolt_pl.losses import DROLTLoss, robust_loss

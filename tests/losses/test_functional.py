@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.losses_reference import distance_of, reference_robust, worst_nll
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from losses_reference import distance_of, reference_robust, worst_nll
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from running import train_composed
+from helpers.running import train_composed
 
 from drolt_pl.backbones import CifarResNet, SmallConvNet
-from drolt_pl.layers import LayerTaps, pooled
+from drolt_pl.backbones.layers import LayerTaps, pooled
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
 
 COUNTS, WIDTHS = [9, 4, 1], (5, 8)

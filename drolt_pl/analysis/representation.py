@@ -1,0 +1,84 @@
+"""What the layers of a trained network tell apart (the paper's Figure 3), and its features in the plane (Figure 5)."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from drolt_pl.backbones.layers import LayerTaps
+from drolt_pl.centroids import blockwise_statistics
+from drolt_pl.metrics import ShotAccuracy, ncm_predict
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+
+
+@torch.no_grad()
+def layer_accuracies(
+    backbone: nn.Module,
+    layers: Sequence[str],
+    *,
+    train: Batches,
+    test: Batches,
+    class_counts: Sequence[int],
+    image_shape: Sequence[int],
+    device: torch.device,
+    many: int = 100,
+    few: int = 20,
+) -> dict[str, dict[str, float | None]]:
+    """Test accuracy of the nearest class mean at each layer, whose maps are pooled over positions.
+
+    Args:
+        backbone: The network; put into eval mode.
+        layers: Names of its parts, as in `named_modules()`.
+        train: (images, targets) that the class means are taken over.
+        test: (images, targets) to classify.
+        class_counts: Training images per class, (C,).
+        image_shape: (channels, height, width).
+        device: Where it runs.
+        many: Classes with more training images are "many".
+        few: Classes with fewer are "few".
+
+    Returns:
+        By layer: ``acc, acc_micro, many, medium, few``; None where there is nothing to average over.
+
+    Raises:
+        ValueError: a layer that the backbone has not.
+    """
+    taps = LayerTaps(backbone.eval(), layers, image_shape)
+    backbone.to(device)
+
+    def pooled(images: Tensor) -> Tensor:
+        backbone(images)
+        return taps.features()
+
+    found = blockwise_statistics(pooled, train, num_classes=len(class_counts), widths=taps.widths, device=device)
+    metrics = [ShotAccuracy(class_counts, many=many, few=few).to(device) for _ in layers]
+    for images, targets in test:
+        blocks = torch.split(pooled(images.to(device)), list(taps.widths), dim=1)
+        for features, statistics, metric in zip(blocks, found, metrics, strict=True):
+            metric.update(ncm_predict(features, statistics.centroids, statistics.counts), targets.to(device))
+    values = ({name: value.item() for name, value in metric.compute().items() if not value.ndim} for metric in metrics)
+    return {
+        layer: {name: None if value != value else value for name, value in measured.items()}
+        for layer, measured in zip(layers, values, strict=True)
+    }
+
+
+def spread_classes(class_counts: Sequence[int], number: int) -> list[int]:
+    """Indices of `number` classes from the most frequent to the rarest, evenly spaced by rank."""
+    by_count = sorted(range(len(class_counts)), key=lambda index: -class_counts[index])
+    ranks = np.linspace(0, len(by_count) - 1, min(number, len(by_count))).round().astype(int)
+    return [by_count[rank] for rank in ranks]
+
+
+def plane(features: Tensor, *, seed: int = 0) -> Tensor:
+    """t-SNE of features (N, D) into the plane, (N, 2), by scikit-learn from their principal components.
+
+    Distances between far groups mean nothing in it (van der Maaten & Hinton 2008); neighbourhoods do.
+    """
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    embedded = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(features.cpu().float().numpy())
+    return torch.from_numpy(np.asarray(embedded, dtype=np.float32))

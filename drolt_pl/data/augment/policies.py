@@ -1,0 +1,129 @@
+"""Learned and random augmentation policies on batches, each sample with its own draws."""
+
+import torch
+from torch import Tensor
+from torchvision import transforms
+
+from drolt_pl.data.augment.operations import OPERATIONS, apply_operations
+
+SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
+IDENTITY = OPERATIONS.index("Identity")
+POLICIES = tuple(policy.value for policy in transforms.AutoAugmentPolicy)
+
+
+def magnitude_table(num_bins: int, height: int, width: int) -> Tensor:
+    """Magnitude of each operation at each level, (operations, num_bins), float64; 0 for those that have none.
+
+    Torchvision's levels for AutoAugment (10 bins) and RandAugment (31).
+    """
+    levels = {
+        "ShearX": torch.linspace(0.0, 0.3, num_bins),
+        "ShearY": torch.linspace(0.0, 0.3, num_bins),
+        "TranslateX": torch.linspace(0.0, 150.0 / 331.0 * width, num_bins),
+        "TranslateY": torch.linspace(0.0, 150.0 / 331.0 * height, num_bins),
+        "Rotate": torch.linspace(0.0, 30.0, num_bins),
+        "Brightness": torch.linspace(0.0, 0.9, num_bins),
+        "Color": torch.linspace(0.0, 0.9, num_bins),
+        "Contrast": torch.linspace(0.0, 0.9, num_bins),
+        "Sharpness": torch.linspace(0.0, 0.9, num_bins),
+        "Posterize": 8 - (torch.arange(num_bins) / ((num_bins - 1) / 4)).round(),
+        "Solarize": torch.linspace(255.0, 0.0, num_bins),
+    }
+    return torch.stack([levels.get(name, torch.zeros(num_bins)) for name in OPERATIONS]).double()
+
+
+class AutoAugment:
+    """One of 25 learned pairs of operations for each image, each operation with its own chance (Cubuk et al. 2019).
+
+    Policies, chances and levels are torchvision's; its draws are made for each sample, where torchvision's transform
+    draws once for all that it is given.
+
+    Args:
+        policy: `cifar10`, `imagenet` or `svhn`: what it was learned on.
+        fill: Value of pixels that come from outside the image.
+    """
+
+    def __init__(self, *, policy: str = "cifar10", fill: int = 0) -> None:
+        if policy not in POLICIES:
+            raise ValueError(f"policy must be one of {POLICIES}, got {policy!r}")
+        self.fill = fill
+        pairs = transforms.AutoAugment(transforms.AutoAugmentPolicy(policy)).policies
+        self.operations = torch.tensor([[OPERATIONS.index(name) for name, _, _ in pair] for pair in pairs])
+        self.chances = torch.tensor([[chance for _, chance, _ in pair] for pair in pairs])
+        self.levels = torch.tensor([[level or 0 for _, _, level in pair] for pair in pairs])
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        num_images, _, height, width = images.shape
+        chosen = torch.randint(len(self.operations), (num_images,), generator=generator)
+        applied = torch.rand(num_images, 2, generator=generator) <= self.chances[chosen]
+        operations = torch.where(applied, self.operations[chosen], IDENTITY)
+        magnitudes = magnitude_table(10, height, width)[operations, self.levels[chosen]]
+        magnitudes = _signed(magnitudes, operations, generator)
+        for step in range(2):
+            images = apply_operations(images, operations[:, step], magnitudes[:, step], fill=self.fill)
+        return images
+
+
+class RandAugment:
+    """Operations drawn uniformly, all at one level (Cubuk et al. 2020); torchvision's operations and levels.
+
+    Args:
+        num_ops: Operations applied to an image, one after the other.
+        magnitude: Level, in [0, num_magnitude_bins).
+        num_magnitude_bins: Levels there are.
+        fill: Value of pixels that come from outside the image.
+    """
+
+    def __init__(self, *, num_ops: int = 2, magnitude: int = 9, num_magnitude_bins: int = 31, fill: int = 0) -> None:
+        if num_ops < 0:
+            raise ValueError(f"num_ops must be >= 0, got {num_ops!r}")
+        if not 0 <= magnitude < num_magnitude_bins:
+            raise ValueError(f"magnitude must be in [0, {num_magnitude_bins}), got {magnitude!r}")
+        self.num_ops, self.magnitude, self.num_magnitude_bins, self.fill = num_ops, magnitude, num_magnitude_bins, fill
+        self.operations = torch.tensor([code for code, name in enumerate(OPERATIONS) if name != "Invert"])
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        num_images, _, height, width = images.shape
+        drawn = torch.randint(len(self.operations), (num_images, self.num_ops), generator=generator)
+        operations = self.operations[drawn]
+        magnitudes = magnitude_table(self.num_magnitude_bins, height, width)[operations, self.magnitude]
+        magnitudes = _signed(magnitudes, operations, generator)
+        for step in range(self.num_ops):
+            images = apply_operations(images, operations[:, step], magnitudes[:, step], fill=self.fill)
+        return images
+
+
+class ColorJitter:
+    """Brightness, contrast and saturation of each image times a random factor, in random order, as torchvision's.
+
+    Args:
+        brightness, contrast, saturation: x >= 0: factors come uniformly from [max(0, 1 - x), 1 + x]; 0 leaves it out.
+    """
+
+    def __init__(self, *, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4) -> None:
+        strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        for field, strength in strengths.items():
+            if strength < 0:
+                raise ValueError(f"{field} must be >= 0, got {strength!r}")
+        names = ("Brightness", "Contrast", "Color")
+        used = [(name, strength) for name, strength in zip(names, strengths.values(), strict=True) if strength > 0]
+        self.operations = torch.tensor([OPERATIONS.index(name) for name, _ in used], dtype=torch.int64)
+        self.strengths = torch.tensor([strength for _, strength in used], dtype=torch.float64)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        shape = len(images), len(self.operations)
+        order = torch.rand(shape, generator=generator).argsort(1)
+        low, high = (-self.strengths).clamp(min=-1), self.strengths
+        magnitudes = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+        for step in range(shape[1]):
+            turn = order[:, step]
+            strengths = magnitudes.gather(1, turn[:, None])[:, 0]
+            images = apply_operations(images, self.operations[turn], strengths)
+        return images
+
+
+def _signed(magnitudes: Tensor, operations: Tensor, generator: torch.Generator) -> Tensor:
+    """Magnitudes with a random sign where the operation has two directions."""
+    signed = torch.tensor([name in SIGNED for name in OPERATIONS])[operations]
+    negative = torch.randint(2, operations.shape, generator=generator) == 0
+    return torch.where(signed & negative, -magnitudes, magnitudes)

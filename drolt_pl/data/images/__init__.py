@@ -1,0 +1,1 @@
+"""Pixels: decoded, held in memory, loaded in batches."""

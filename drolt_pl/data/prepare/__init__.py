@@ -1,0 +1,1 @@
+"""Checks, indices, lists and downloads of image files."""

@@ -1,0 +1,235 @@
+"""Making the index of a published large set from the user's own lists and images, after checking both."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from drolt_pl.data.prepare.index import PART_NAMES, ImageIndex, make_index, read_meta
+from drolt_pl.data.prepare.inspection import inspect_files
+from drolt_pl.data.prepare.lists import Entries, read_annotations, read_lists
+
+SHOWN = 20  # entries of each kind that a report spells out
+MANY, FEW = 100, 20  # shot groups: more than, fewer than
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a published set consists of.
+
+    Attributes:
+        files: List file of each part.
+        read: Reads them.
+        certain: Published facts that must hold, by the names of `facts_of`.
+        reported: Facts that we could not verify: a mismatch is only said.
+    """
+
+    files: dict[str, str]
+    read: Callable[[dict[str, Path]], tuple[dict[str, Entries], list[str]]]
+    certain: dict[str, int] = field(default_factory=dict)
+    reported: dict[str, int] = field(default_factory=dict)
+
+
+RECIPES = {
+    "imagenet_lt": Recipe(
+        files={part: f"ImageNet_LT_{part}.txt" for part in PART_NAMES},
+        read=read_lists,
+        certain={
+            "classes": 1_000,
+            "training images": 115_846,
+            "training images of the largest class": 1_280,
+            "training images of the smallest class": 5,
+            "many-shot classes": 385,
+            "medium-shot classes": 479,
+            "few-shot classes": 136,
+            "validation images": 20_000,
+            "validation images of the smallest class": 20,
+            "test images": 50_000,
+        },
+    ),
+    "places_lt": Recipe(
+        files={part: f"Places_LT_{part}.txt" for part in PART_NAMES},
+        read=read_lists,
+        reported={
+            "classes": 365,
+            "training images": 62_500,
+            "training images of the largest class": 4_980,
+            "training images of the smallest class": 5,
+            "validation images": 7_300,
+            "test images": 36_500,
+        },
+    ),
+    "inaturalist2018": Recipe(
+        files={"train": "train2018.json", "test": "val2018.json"},  # what they call validation tests
+        read=read_annotations,
+        certain={"classes": 8_142, "training images": 437_513, "test images": 24_426},
+        reported={
+            "training images of the largest class": 1_000,
+            "training images of the smallest class": 2,
+            "many-shot classes": 842,
+            "medium-shot classes": 3_701,
+            "few-shot classes": 3_599,
+        },
+    ),
+}
+
+
+def listed(what: str, entries: list[str]) -> list[str]:
+    """Lines with their number and the first of them."""
+    more = [f"  ... and {len(entries) - SHOWN:,} more"] if len(entries) > SHOWN else []
+    return [f"{what}: {len(entries):,}", *(f"  {entry}" for entry in entries[:SHOWN]), *more]
+
+
+@dataclass(frozen=True)
+class Defects:
+    """What keeps a data set from being used: entries by kind of defect."""
+
+    kinds: dict[str, list[str]]
+
+    def __bool__(self) -> bool:
+        return any(self.kinds.values())
+
+    @property
+    def total(self) -> int:
+        """Entries of all kinds."""
+        return sum(len(entries) for entries in self.kinds.values())
+
+    def report(self) -> str:
+        """Each kind with its total and its first entries."""
+        return "\n".join(line for kind, entries in self.kinds.items() for line in listed(kind, entries))
+
+
+def up_to_date(path: Path, name: str, lists: Path, images: Path) -> bool:
+    """Whether the index at `path` was made of these lists for these images."""
+    if not path.exists():
+        return False
+    try:
+        meta = read_meta(path)
+    except ValueError:  # damaged, or of another format: to be made anew
+        return False
+    return (meta["name"], meta["root"], meta["sources"]) == (name, str(images.resolve()), _hashes(_files(name, lists)))
+
+
+def build_index(name: str, lists: Path, images: Path) -> ImageIndex:
+    """Read the list files of a data set; opens no image.
+
+    Args:
+        name: Key of `RECIPES`.
+        lists: Folder of the list files.
+        images: Folder that their paths are relative to.
+
+    Raises:
+        FileNotFoundError: a list file is missing.
+        ValueError: a list file is not what it should be.
+    """
+    files = _files(name, lists)
+    parts, class_names = RECIPES[name].read(files)
+    return make_index(parts, class_names, name=name, root=images.resolve(), sources=_hashes(files))
+
+
+def facts_of(index: ImageIndex) -> dict[str, int]:
+    """What is published of a data set, as it is in the index."""
+    counts = {
+        part: np.bincount(index.targets[index.official == place], minlength=len(index.class_names))
+        for place, part in enumerate(PART_NAMES)
+    }
+    train = counts["train"]
+    return {
+        "classes": len(train),
+        "training images": int(train.sum()),
+        "training images of the largest class": int(train.max()),
+        "training images of the smallest class": int(train.min()),
+        "many-shot classes": int((train > MANY).sum()),
+        "medium-shot classes": int(((train >= FEW) & (train <= MANY)).sum()),
+        "few-shot classes": int((train < FEW).sum()),
+        "validation images": int(counts["val"].sum()),
+        "validation images of the smallest class": int(counts["val"].min()),
+        "test images": int(counts["test"].sum()),
+    }
+
+
+def mismatches(facts: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
+    """A line for each fact that differs from the published one."""
+    return [
+        f"{what}: {facts[what]:,} instead of {value:,}" for what, value in published.items() if facts[what] != value
+    ]
+
+
+def find_defects(
+    index: ImageIndex,
+    *,
+    threads: int,
+    certain: Mapping[str, int] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Defects:
+    """Check the counts, and that every image is there, can be decoded, and is named once.
+
+    Args:
+        index: As `build_index` made it.
+        threads: Threads that decode.
+        certain: Facts that must hold; by default those published of the data set.
+        progress: Told how many more images are done.
+    """
+    published = RECIPES[index.name].certain if certain is None else certain
+    inspection = inspect_files(Path(index.root), index.names, threads=threads, progress=progress)
+    return Defects(
+        {
+            "counts that differ from the published ones": mismatches(facts_of(index), published),
+            "missing files": _named(index, inspection.missing),
+            "files that cannot be decoded": [
+                f"{line}: {why}"
+                for line, why in zip(_named(index, inspection.unreadable), inspection.unreadable.values(), strict=True)
+            ],
+            **_repeated(index),
+        }
+    )
+
+
+def _repeated(index: ImageIndex) -> dict[str, list[str]]:
+    """Paths named more than once, within one list and over several."""
+    order = np.argsort(index.names, kind="stable")
+    names = index.names[order]
+    again = np.flatnonzero(names[1:] == names[:-1])  # positions in the order whose successor is the same
+    within: list[int] = []
+    over: dict[bytes, set[int]] = {}
+    for position in again:
+        first, second = order[position], order[position + 1]
+        if index.official[first] == index.official[second]:
+            within.append(int(second))
+        else:
+            over.setdefault(bytes(names[position]), set()).update((int(first), int(second)))
+    return {
+        "entries repeated in one list": _named(index, sorted(within)),
+        "images in more than one list": [
+            f"{os.fsdecode(name)} ({', '.join(_parts(index, places))})" for name, places in sorted(over.items())
+        ],
+    }
+
+
+def _parts(index: ImageIndex, places: Iterable[int]) -> list[str]:
+    return [PART_NAMES[part] for part in sorted({int(index.official[place]) for place in places})]
+
+
+def _named(index: ImageIndex, places: Iterable[int]) -> list[str]:
+    return [f"{os.fsdecode(index.names[place])} ({PART_NAMES[index.official[place]]})" for place in places]
+
+
+def _files(name: str, lists: Path) -> dict[str, Path]:
+    files = {part: lists / file for part, file in RECIPES[name].files.items()}
+    for path in files.values():
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"lists: file {str(path)!r} does not exist; put it there, or fetch it with --url ADDRESS#sha256=HASH"
+            )
+    return files
+
+
+def _hashes(files: Mapping[str, Path]) -> dict[str, str]:
+    hashes = {}
+    for path in files.values():
+        with path.open("rb") as file:
+            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes

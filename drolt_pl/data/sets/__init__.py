@@ -1,0 +1,1 @@
+"""Where the images of each data set are."""

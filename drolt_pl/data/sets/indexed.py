@@ -1,0 +1,71 @@
+"""ImageNet-LT, Places-LT and iNaturalist 2018 from the index that `drolt data prepare` writes."""
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from drolt_pl.data.images.sources import Catalogue
+from drolt_pl.data.prepare.index import PART_NAMES, load_index, read_meta
+from drolt_pl.data.sets.folder import ImageFileDataModule
+
+
+class IndexedImages(ImageFileDataModule):
+    """Images named by an index.
+
+    Args:
+        index: The file.
+        root: Folder that its paths are relative to; None is the folder that was checked when it was written.
+        kwargs: Those of `ImageFileDataModule`.
+    """
+
+    index_name: ClassVar[str]  # of the data set, as the index says it
+
+    def __init__(
+        self, *, index: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, **kwargs: Any
+    ) -> None:
+        self.index = Path(index).expanduser()
+        if not self.index.is_file():
+            raise FileNotFoundError(
+                f"index: file {str(index)!r} does not exist; write it with "
+                f"`drolt data prepare {self.index_name} --lists DIR --images DIR --out {index}`"
+            )
+        meta = read_meta(self.index)
+        if meta["name"] != self.index_name:
+            raise ValueError(f"index: file {str(index)!r} is of {meta['name']}; give that of {self.index_name}")
+        super().__init__(root=meta["root"] if root is None else root, **kwargs)
+
+    def catalogue(self) -> Catalogue:
+        index = load_index(self.index)
+        return Catalogue(
+            names=index.names,
+            targets=index.targets,
+            official=np.array(PART_NAMES)[index.official],
+            class_names=index.class_names.tolist(),
+            source=self._source(index.names),
+        )
+
+
+class ImageNetLT(IndexedImages):
+    """ImageNet-LT (Liu et al. 2019): 115,846 training images of 1,000 classes, 1,280 to 5 a class.
+
+    20 images a class validate, ILSVRC's 50,000 validation images test. Arguments as for `IndexedImages`.
+    """
+
+    index_name = "imagenet_lt"
+
+
+class PlacesLT(IndexedImages):
+    """Places-LT (Liu et al. 2019): 62,500 training images of 365 classes; arguments as for `IndexedImages`."""
+
+    index_name = "places_lt"
+
+
+class INaturalist2018(IndexedImages):
+    """iNaturalist 2018: 437,513 training images of 8,142 species, and what they call validation as test set.
+
+    Arguments as for `IndexedImages`.
+    """
+
+    index_name = "inaturalist2018"

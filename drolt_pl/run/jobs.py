@@ -1,0 +1,181 @@
+"""A job of a sweep: `python train.py OVERRIDES` in a process tree of its own, which ends with whoever started it."""
+
+import json
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import yaml
+
+from drolt_pl.report.sweep_jobs import FAILURE
+from drolt_pl.results import load_results, write_atomically
+
+IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
+SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of what it starts
+# What Hydra, on any rank, and this module put into a run's folder before it trains.
+LEFTOVERS = re.compile(rf"\.hydra|train(_.*)?\.log|{re.escape(FAILURE)}")
+LAST_LINES = 20
+GRACE = 10.0  # seconds between asking a job to end and ending it
+# May differ when a job goes on: what `resume` may change, and where a trained stage is taken from.
+MAY_DIFFER = ("trainer.", "logger.", "logger=", "init_from=")
+# What a job must not inherit: a launcher's process may be a rank of its own, and `main` has set Hydra's variable.
+RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_NTASKS")
+NOT_INHERITED = (*RANK_VARIABLES, "HYDRA_FULL_ERROR")
+
+
+def run_job(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Path | None = None) -> float:
+    """Runs one job of a sweep, unless it has finished before; a job that was cut short goes on.
+
+    A job that fails leaves `failure.json` (overrides, exit code, last lines) in its folder.
+
+    Args:
+        script: train.py.
+        overrides: What the job sets.
+        run_dir: The job's folder, absolute.
+        cwd: Where relative paths in the overrides start.
+
+    Returns:
+        The validation objective in results.json; nan if the job failed, or validates nothing.
+
+    Raises:
+        ValueError: the folder holds a job with other overrides.
+    """
+    require_same(overrides, run_dir)
+    results = run_dir / "results.json"
+    if results.exists():
+        print(f"finished before: {run_dir}", flush=True)
+    else:
+        _run(script, overrides, run_dir, cwd)
+    objective = load_results(results).get("objective") if results.exists() else None
+    return math.nan if objective is None else float(objective)
+
+
+def is_begun(run_dir: Path) -> bool:
+    """Whether a folder holds more of a run than what Hydra writes before the run starts."""
+    return run_dir.is_dir() and not all(LEFTOVERS.fullmatch(path.name) for path in run_dir.iterdir())
+
+
+def saved_overrides(run_dir: Path) -> list[str] | None:
+    """The overrides that began the run of a folder; None where there is none."""
+    path = run_dir / ".hydra" / "overrides.yaml"
+    return [str(override) for override in yaml.safe_load(path.read_text())] if path.exists() else None
+
+
+def end_with_parent() -> None:
+    """In a job: ends its whole process group as soon as the process that started it is gone, however that ended."""
+    if os.environ.get(IS_JOB) != "1":
+        return
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def mark_sweep() -> None:
+    """Tells the jobs that launchers start in processes of their own which process they serve."""
+    os.environ[SWEEP] = f"{socket.gethostname()} {os.getpid()}"
+
+
+def require_same(overrides: Sequence[str], run_dir: Path) -> None:
+    before = saved_overrides(run_dir) if is_begun(run_dir) else None
+    if before is None:
+        return
+    ours, theirs = ({value for value in values if not value.startswith(MAY_DIFFER)} for values in (overrides, before))
+    if ours != theirs:
+        raise ValueError(
+            f"{run_dir} holds a job with other overrides ({', '.join(sorted(ours ^ theirs))} differ): start the sweep "
+            "as it was begun, or in a new hydra.sweep.dir"
+        )
+
+
+def _run(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Path | None) -> None:
+    if is_begun(run_dir):
+        changes = [override for override in overrides if override.startswith(("trainer.", "logger."))]
+        arguments = [f"resume='{run_dir}'", *changes]
+    else:
+        arguments = [*overrides, f"hydra.run.dir='{run_dir}'"]
+    inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+    job = subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        cwd=cwd,
+        env={**inherited, IS_JOB: "1"},
+        stdin=subprocess.PIPE,  # closes when this process ends
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert job.stdout is not None
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    reader = threading.Thread(target=_pass_on, args=(job.stdout, last), daemon=True)
+    reader.start()
+    ended = threading.Event()
+    threading.Thread(target=_end_with_sweep, args=(job, ended), daemon=True).start()
+    try:
+        code = job.wait()
+    except BaseException:
+        _signal_group(job, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            job.wait(GRACE)
+        raise
+    finally:
+        ended.set()
+        # Ranks and loader workers that outlived it.
+        _signal_group(job, signal.SIGKILL)
+        job.wait()
+        reader.join(GRACE)
+    failure = run_dir / FAILURE
+    failure.unlink(missing_ok=True)
+    if code == 0 and (run_dir / "results.json").exists():
+        return
+    record = {"overrides": list(overrides), "exit_code": code, "last_lines": list(last)}
+    write_atomically(failure, json.dumps(record, indent=2) + "\n")
+    print(f"job failed with exit code {code}, see {failure}: {' '.join(overrides)}", file=sys.stderr, flush=True)
+
+
+def _end_with_sweep(job: "subprocess.Popen[str]", ended: threading.Event) -> None:
+    """Ends job and process once the sweep on this machine is gone: launchers' processes would outlive it."""
+    host, _, sweep = os.environ.get(SWEEP, "").partition(" ")
+    if host != socket.gethostname() or int(sweep) == os.getpid():
+        return
+    while not ended.wait(1.0):
+        if _is_gone(int(sweep)):
+            _signal_group(job, signal.SIGKILL)
+            os._exit(1)
+
+
+def _is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return True
+    except FileNotFoundError:
+        return False  # no /proc: not Linux
+    return state == "Z"  # it has ended, and nobody has asked how
+
+
+def _pass_on(source: IO[str], last: deque[str]) -> None:
+    for line in source:
+        last.append(line.rstrip("\n"))
+        sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def _signal_group(job: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(job.pid, number)

@@ -1,0 +1,1 @@
+"""Many runs: which jobs there are, and who starts them."""

@@ -1,0 +1,82 @@
+"""Every data set's yaml builds its class with plain values."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.data_sets import write_miniature
+from helpers.data_tools import write_images
+from helpers.running import composed
+from hydra.utils import instantiate
+
+from drolt_pl.data import CropFlip, LongTailDataModule
+from drolt_pl.data.prepare.published import build_index
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Path:
+    """One folder that has what every data set looks for at birth."""
+    for part in ("train", "test"):
+        for class_name in ("ant", "bee"):
+            write_images(tmp_path / part / class_name, 2)
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    for name in ("cifar-10-batches-py", "cifar-100-python"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+SETTINGS = ("protocol=published", "seed=5", "dataset.split_seed=2")
+
+
+def built(*overrides: str) -> Any:
+    return instantiate(composed(*overrides).dataset, _convert_="all")
+
+
+@pytest.mark.parametrize("dataset", ["cifar10_lt", "cifar100_lt", "image_folder", "manifest"])
+def test_data_sets_of_files(roots: Path, dataset: str) -> None:
+    manifest = [f"dataset.manifest={roots / 'labels.csv'}"] if dataset == "manifest" else []
+    check(built(f"dataset={dataset}", f"dataset.root={roots}", *manifest, *SETTINGS))
+
+
+@pytest.mark.parametrize("dataset", ["imagenet_lt", "places_lt", "inaturalist2018"])
+def test_prepared_data_sets(tmp_path: Path, dataset: str) -> None:
+    index = build_index(dataset, *write_miniature(dataset, tmp_path))
+    index.save(tmp_path / "index.npz")
+    module = built(f"dataset={dataset}", f"dataset.index={tmp_path / 'index.npz'}", *SETTINGS)
+    check(module)
+    module.setup()
+    assert module.class_counts == [8, 5, 2]
+
+
+def check(module: Any) -> None:
+    assert isinstance(module, LongTailDataModule)
+    assert (module.rules.protocol, module.seed, module.rules.split_seed) == ("published", 5, 2)
+    assert isinstance(module.augment, CropFlip)
+    assert (module.augment.padding, module.augment.flip) == (module.crop_padding, module.flip)
+    assert type(module.mean) is list
+    assert len(module.mean) == len(module.std) == 3
+
+
+@pytest.mark.parametrize("augment", ["basic", "autoaugment", "randaugment", "color_jitter"])
+def test_augmentations(augment: str) -> None:
+    module = built_and_set_up("dataset=digits_lt", f"augment={augment}")
+    images, _ = next(iter(module.train_dataloader()))
+    assert images.shape[1:] == (1, 8, 8)
+    plain, _ = next(iter(built_and_set_up("dataset=digits_lt", "augment=none").train_dataloader()))
+    assert not torch.equal(images, plain)
+
+
+def built_and_set_up(*overrides: str) -> Any:
+    module = built(*overrides)
+    module.setup()
+    return module
+
+
+def test_digits_and_no_augmentation() -> None:
+    module = built("dataset=digits_lt", "augment=none")
+    assert module.augment is None
+    module.setup()
+    assert module.class_counts == [104, 67, 43, 28, 18, 11, 7, 4, 3, 2]
+    augmented = built("dataset=digits_lt", "dataset.crop_padding=2").augment
+    assert (augmented.padding, augmented.flip) == (2, False)

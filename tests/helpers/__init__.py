@@ -1,0 +1,1 @@
+"""What the tests share: runs, reference formulas, small data sets, servers and process groups."""

@@ -1,0 +1,266 @@
+import csv
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers.report_samples import comparison, keep, made_up
+from rich.console import Console
+from typer.testing import CliRunner
+
+from drolt_pl.cli.app import app
+from drolt_pl.report import (
+    keep_run,
+    load_results,
+    render_results,
+    show,
+    stage_table,
+    write_per_class,
+    write_results,
+)
+
+# results.json
+
+
+def test_results_round_trip_as_plain_json(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.json"
+    write_results(path, made_up(extra=torch.tensor([1.0, math.nan]), more=np.float32(0.5), bad=math.inf, many=(1, 2)))
+    loaded = load_results(path)
+    assert loaded["extra"] == [1.0, None]  # an unknown key is kept
+    assert (loaded["more"], loaded["bad"], loaded["many"]) == (0.5, None, [1, 2])
+    assert list(loaded) == sorted(loaded)
+    assert list(loaded["stages"]) == ["zero", "rebalance"]  # in time, not in the alphabet
+    assert "NaN" not in path.read_text()
+    assert [file.name for file in path.parent.iterdir()] == ["results.json"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, made_up(seed=1))
+    with pytest.raises(TypeError):
+        write_results(path, made_up(seed=2, bad=object()))
+    assert load_results(path)["seed"] == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"results.json cannot be read: No such file or directory$"),
+        ("{", r"results.json is not JSON: "),
+        ("[]", r"results.json must have schema 1, got None$"),
+        ('{"schema": 2}', r"results.json must have schema 1, got 2$"),
+        ('{"schema": 1, "dataset": "x", "test": {}}', r"results.json lacks method, protocol, seed$"),
+    ],
+)
+def test_what_is_no_results_file_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "results.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_results(tmp_path / "results.json")
+
+
+def test_results_of_another_schema_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^schema must be 1, got 2$"):
+        write_results(tmp_path / "results.json", made_up(schema=2))
+
+
+# per_class.csv and the table at the end
+
+
+def test_per_class_has_a_row_per_class(tmp_path: Path) -> None:
+    write_per_class(tmp_path / "per_class.csv", made_up(), ["cat", "dog, small", "fox", "owl"])
+    with (tmp_path / "per_class.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["class", "name", "train_images", "group", "acc", "acc_ncm", "eps"],
+        ["0", "cat", "500", "many", "1.0", "0.9", "0.1"],
+        ["1", "dog, small", "120", "many", "0.5", "0.4", "0.2"],
+        ["2", "fox", "50", "medium", "0.5", "0.3", "0.3"],
+        ["3", "owl", "5", "few", "", "0.0", "0.4"],
+    ]
+
+
+def test_per_class_uses_the_runs_groups_and_does_without_the_rest(tmp_path: Path) -> None:
+    results = made_up(eps=None, test={"acc": 0.5}, groups={"many": 200, "few": 60})
+    write_per_class(tmp_path / "per_class.csv", results)
+    lines = (tmp_path / "per_class.csv").read_text().splitlines()
+    assert lines[1:] == ["0,0,500,many,,,", "1,1,120,medium,,,", "2,2,50,few,,,", "3,3,5,few,,,"]
+
+
+def printed(results: dict[str, Any]) -> list[str]:
+    console = Console(width=120, record=True, file=io.StringIO())
+    show(results, "outputs/run", console)
+    return console.export_text().splitlines()
+
+
+def test_stage_table_has_a_row_per_stage_and_the_reported_model() -> None:
+    table = stage_table(made_up())
+    columns = {str(column.header): list(column.cells) for column in table.columns}
+    assert columns == {
+        "Model": ["zero", "rebalance", "reported: rebalance, epoch 41, best val/acc"],
+        "All": ["25.0", "50.0", "50.0"],
+        "Many": ["75.0"] * 3,
+        "Medium": ["50.0"] * 3,
+        "Few": ["-"] * 3,
+        "Nearest centroid": ["40.0"] * 3,
+    }
+
+
+def test_the_end_of_a_run_is_printed_with_its_folder() -> None:
+    lines = printed(made_up(selection={"metric": None, "stage": "rebalance", "epoch": 59}))
+    assert lines[-1] == "run folder: outputs/run"
+    assert any("reported: rebalance, epoch 59, last" in line for line in lines)
+    assert not any("optimistic" in line for line in lines)
+
+
+def test_selection_on_the_test_set_is_said_aloud() -> None:
+    assert any("chosen on the test set" in line for line in printed(made_up(protocol="test_selected")))
+
+
+# keeping runs
+
+
+def run_folder(path: Path, results: dict[str, Any], **files: str) -> Path:
+    results = {key: value for key, value in results.items() if key != "setting"}
+    write_results(path / "results.json", results)
+    write_per_class(path / "per_class.csv", results)
+    (path / "metrics.csv").write_text("epoch,stage_name,train/loss\n0,joint,0.123456789\n1,inf,\n")
+    (path / "split.json").write_text(json.dumps({"sha256": "f00", "train": list(range(9999)), "n": {"a": [1], "b": 2}}))
+    (path / ".hydra").mkdir()
+    (path / ".hydra" / "overrides.yaml").write_text("- dataset=image_folder\n")
+    dataset = {"root": "/home/me/photos", "profile": "exp", "imbalance_ratio": 50}
+    (path / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"dataset": dataset, "x": "${dataset.root}"}))
+    choices = {"backbone": "resnet32", "schedule": "cifar", "dataset": "image_folder"}
+    (path / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}}))
+    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "last.ckpt").write_bytes(b"x" * 300_000)
+    return path
+
+
+def test_compared_classifiers_are_kept(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", made_up())
+    (run / "classifiers_joint.json").write_text(comparison(0.25))
+    keep_run(run, tmp_path / "kept")
+    assert (tmp_path / "kept" / "classifiers_joint.json").read_text() == comparison(0.25)
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_kept_run_is_small_and_complete(tmp_path: Path) -> None:
+    assert keep_run(run_folder(tmp_path / "run", made_up()), tmp_path / "kept") == []
+    kept = tmp_path / "kept"
+    names = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
+    assert names == {
+        "results.json",
+        "per_class.csv",
+        "metrics.csv",
+        "split.json",
+        ".hydra/overrides.yaml",
+        ".hydra/config.yaml",
+    }
+    assert size(kept) < 200_000
+    assert json.loads((kept / "split.json").read_text()) == {"sha256": "f00", "n": {"b": 2}}
+    assert (kept / "metrics.csv").read_text() == "epoch,stage_name,train/loss\n0,joint,0.123457\n1,inf,\n"
+    results = load_results(kept / "results.json")
+    assert results["setting"] == {
+        "folder": "photos",
+        "profile": "exp",
+        "imbalance_ratio": 50,
+        "backbone": "resnet32",
+        "schedule": "cifar",
+    }
+    assert {key: value for key, value in results.items() if key != "setting"} == load_results(
+        tmp_path / "run" / "results.json"
+    )
+    assert "## toy_lt (photos): exp, ratio 50, protocol holdout, backbone resnet32" in render_results(tmp_path / "kept")
+
+
+def test_a_run_with_very_many_classes_stays_small(tmp_path: Path) -> None:
+    num_classes = 8142
+    results = made_up(class_counts=list(range(num_classes, 0, -1)), eps=[1 / 3] * num_classes)
+    results["test"] |= {"per_class": [1 / 3] * num_classes, "per_class_ncm": [2 / 3] * num_classes}
+    left_out = keep_run(run_folder(tmp_path / "run", results), tmp_path / "kept")
+    assert left_out == ["per-class values of results.json", "per_class.csv"]
+    assert size(tmp_path / "kept") < 200_000
+    assert load_results(tmp_path / "kept" / "results.json")["test"]["acc"] == 0.5
+
+
+def test_only_finished_runs_are_kept_and_none_is_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^run_dir .* holds no results.json: the run has not finished"):
+        keep_run(tmp_path, tmp_path / "kept")
+    run = run_folder(tmp_path / "run", made_up())
+    keep_run(run, tmp_path / "kept")
+    with pytest.raises(ValueError, match=r"^dest .* holds a kept run already: choose another name$"):
+        keep_run(run, tmp_path / "kept")
+
+
+# the command
+
+
+def drolt(*arguments: Any) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_command_keeps_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        run_folder(tmp_path / f"run{seed}", made_up(seed))
+    assert drolt("keep", "run0") == (0, "kept results/toy_lt/dro_lt/seed0\n", "")
+    assert drolt("keep", "run1", "--as", "digits/other") == (0, "kept results/digits/other\n", "")
+    Path("README.md").write_text("<!-- digits:begin -->\n<!-- digits:end -->\n")
+    files = ["results", "--readme", "README.md"]
+
+    assert drolt(*files, "--check") == (
+        1,
+        "",
+        "error: RESULTS.md is not up to date: run `drolt results` without --check\n",
+    )
+    assert not Path("RESULTS.md").exists()
+    assert drolt(*files) == (0, "wrote RESULTS.md\nwrote README.md\n", "")
+    assert drolt(*files, "--check") == (0, "", "")
+    assert drolt(*files) == (0, "", "")
+
+    Path("README.md").write_text(Path("README.md").read_text().replace("50.0", "99.9"))
+    assert drolt(*files, "--check")[0] == 1
+    assert drolt("results", "--check")[0] == 0
+    assert render_results("results") == Path("RESULTS.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["results", "--root", "nowhere"], "error: root nowhere holds no results.json: put runs there by"),
+        (["results", "--root", "kept", "--readme", "none.md"], "error: none.md: No such file or directory"),
+        (["keep", "nowhere"], "error: nowhere/results.json cannot be read: No such file"),
+        (["keep", "nowhere", "--as", "x"], "error: run_dir nowhere holds no results.json"),
+        (["keep", "nowhere", "--as", "../x"], "error: --as must name a folder under results, got '../x'"),
+        (["keep", "nowhere", "--as", "/x"], "error: --as must name a folder under results, got '/x'"),
+    ],
+)
+def test_command_fails_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keep(tmp_path / "kept", a=made_up())
+    code, out, error = drolt(*arguments)
+    assert (code, out) == (1, "")
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+
+
+def test_command_starts_without_torch() -> None:
+    code = "import sys, drolt_pl.cli.app, drolt_pl.report; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

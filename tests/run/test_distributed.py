@@ -1,0 +1,262 @@
+"""Several ranks: the same as one, whoever starts them; they share a folder, and are stopped where they differ."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from helpers.rank_functions import compared_on_rank
+from helpers.ranks import on_ranks
+from helpers.running import EPOCHS, HOME, SHORT, command, composed, tensors, train_here
+
+from drolt_pl.learning.callbacks import SameOnAllRanks
+from drolt_pl.run.assemble import assemble
+from drolt_pl.run.launch import UserError, build
+from drolt_pl.run.ranks import Meeting, find_meeting
+
+DDP = ("trainer.devices=2", "trainer.strategy=ddp")
+STEPS = "+callbacks.steps={_target_: helpers.watching.Steps}"
+TESTS = str(HOME / "tests")
+
+
+def run(run_dir: Path, *overrides: str) -> list[Any]:
+    """Trains by the command line; what each rank's `watching.Steps` has written."""
+    done = command(*overrides, *([] if (run_dir / ".hydra").exists() else [f"hydra.run.dir={run_dir}"]),
+                   PYTHONPATH=TESTS)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [torch.load(path) for path in sorted(run_dir.glob("steps_*.pt"))]
+
+
+def test_with_gather_two_ranks_step_as_one_process_does(tmp_path: Path) -> None:
+    overrides = (
+        *("trainer=cpu", "loss.gather=true", "augment=none", "dataset.flip=false", STEPS),
+        "backbone={_target_: helpers.watching.PlainNet}",
+        *("~schedule.stages.ce_warmup", "~schedule.stages.rebalance", "schedule.stages.joint.epochs=3"),
+        "schedule.stages.joint.epoch_size=288",  # of the 287 images two ranks would leave one out
+    )
+    (one,) = run(tmp_path / "one", *overrides)
+    ranks = run(tmp_path / "two", *overrides, *DDP)
+    assert len(one["losses"]) == len(ranks[0]["losses"]) == 20
+    losses = torch.tensor([rank["losses"] for rank in ranks]).mean(0)
+    torch.testing.assert_close(losses, torch.tensor(one["losses"]), rtol=1e-5, atol=1e-5)
+    for rank in ranks:
+        for step, (ours, theirs) in enumerate(zip(rank["gradients"], one["gradients"], strict=True)):
+            torch.testing.assert_close(
+                ours, theirs, rtol=1e-5, atol=1e-5, msg=lambda text, step=step: f"{step}: {text}"
+            )
+
+
+@pytest.mark.slow
+def test_one_two_and_three_ranks_measure_the_same(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    (one,) = run(run_dir, *SHORT, "dataset.batch_size=48", STEPS)
+    results = json.loads((run_dir / "results.json").read_text())
+    for world in (2, 3):
+        # A finished run is only evaluated again.
+        ranks = run(run_dir, f"resume={run_dir}", f"trainer.devices={world}", "trainer.strategy=ddp")
+        assert len(ranks) == world
+        for rank in ranks:
+            torch.testing.assert_close(rank["centroids"], one["centroids"], rtol=1e-6, atol=1e-6)
+        again = json.loads((run_dir / "results.json").read_text())
+        for part in ("stages", "test", "test_pool", "val"):
+            assert again[part] == results[part], f"{world} ranks: {part}"
+
+
+# ---- what is compared at the start ----
+
+
+def test_a_rank_with_another_configuration_or_other_data_stops_the_run() -> None:
+    low = {"optimizer": {"lr": 0.1}, "seed": 0}
+    high = {"optimizer": {"lr": 0.2}, "seed": 0}
+    cases = [
+        [(low, "a"), ({**low, "logger": {"wandb": {}}}, "a")],
+        [(low, "a"), (high, "a")],
+        [(low, "a" * 64), (low, "b" * 64)],
+    ]
+    sentences = (
+        None,
+        "optimizer.lr is 0.1 on rank 0 and 0.2 on rank 1: start all processes of a run with the same command",
+        "dataset: rank 1 found other images than rank 0 (split bbbbbbbb and aaaaaaaa): give every machine the same "
+        "data",
+    )
+    assert on_ranks(2, compared_on_rank, cases) == [list(sentences)] * 2
+
+
+def test_lightnings_own_slicing_is_off() -> None:
+    config = composed("trainer=cpu", *DDP)
+    trainer = assemble(config, Path("unused"), HOME / "conf")[2]
+    assert trainer._accelerator_connector.use_distributed_sampler is False
+    callback = next(callback for callback in trainer.callbacks if isinstance(callback, SameOnAllRanks))
+    theirs = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
+    with pytest.raises(ValueError, match="use_distributed_sampler must be False"):
+        callback.setup(theirs, pl.LightningModule(), "fit")
+
+
+# ---- batch and learning rates ----
+
+
+def test_rates_follow_the_batch_where_asked(tmp_path: Path) -> None:
+    plain = train_here(tmp_path / "plain", "dataset.batch_size=64")
+    assert plain["batch"] == {"global": 64, "per_rank": 64, "ranks": 1, "lr_scale": 1.0}
+    scaled = train_here(tmp_path / "scaled", "dataset.batch_size=64", "optimizer.base_batch=32")
+    assert scaled["batch"]["lr_scale"] == 2.0
+    rates = [_column(tmp_path / name / "metrics.csv", "lr/backbone") for name in ("plain", "scaled")]
+    assert rates[1] == pytest.approx([2 * rate for rate in rates[0]])
+    assert _column(tmp_path / "plain" / "metrics.csv", "batch/per_rank") == [64.0] * EPOCHS
+
+
+def test_a_base_batch_that_is_no_batch_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^optimizer\.base_batch must be a whole number > 0, or null, got 0$"):
+        build(composed("optimizer.base_batch=0"), "optimizer")
+
+
+def _column(path: Path, name: str) -> list[float]:
+    head, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    return [float(row[head.index(name)]) for row in rows]
+
+
+# ---- processes that something else starts ----
+
+
+def test_a_meeting_is_found_where_others_start_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    master = {"MASTER_ADDR": "host", "MASTER_PORT": "29400"}
+    assert find_meeting({}) is None
+    assert find_meeting({**master, "NODE_RANK": "1", "LOCAL_RANK": "1"}) is None, "started by this run itself"
+    assert find_meeting({**master, "NODE_RANK": "1"}) == Meeting(1, 0, 1, "host", 29401, False, None)
+    torchrun = {**master, "TORCHELASTIC_RUN_ID": "x", "RANK": "3", "LOCAL_RANK": "1", "GROUP_RANK": "1",
+                "WORLD_SIZE": "4"}  # fmt: skip
+    found = find_meeting({**torchrun, "TORCHELASTIC_USE_AGENT_STORE": "True"})
+    assert found == Meeting(3, 1, 1, "host", 29400, True, 4)
+    slurm = {
+        **{"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"},
+        **{"SLURM_NODEID": "1", "SLURM_NODELIST": "gpu[07-08]", "SLURM_JOB_ID": "1234", "SLURM_JOB_NAME": "train"},
+    }
+    for name, value in slurm.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    assert find_meeting(os.environ) == Meeting(3, 1, 1, "gpu07", 6234, False, 4)
+    os.environ.pop("MASTER_ADDR", None)  # set by Lightning's reading
+    assert find_meeting({**slurm, "SLURM_JOB_NAME": "interactive"}) is None
+
+
+def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": TESTS, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(*processes: subprocess.Popen[str], code: int = 0) -> str:
+    """The output of processes that run at the same time."""
+    outs = [process.communicate(timeout=400)[0] for process in processes]
+    assert [process.returncode for process in processes] == [code] * len(processes), "\n".join(outs)
+    return "".join(outs)
+
+
+def free_port() -> str:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return str(bound.getsockname()[1])
+
+
+def torchrun(cwd: Path, node: int, nodes: int, port: str, *overrides: str) -> subprocess.Popen[str]:
+    where = ("--nnodes", str(nodes), "--node-rank", str(node), "--master-addr", "127.0.0.1", "--master-port", port)
+    return start(cwd, "-m", "torch.distributed.run", *where, "--nproc-per-node", "2", str(HOME / "train.py"), *SHORT,
+                 *DDP, f"trainer.num_nodes={nodes}", *overrides)  # fmt: skip
+
+
+def the_run(cwd: Path) -> Path:
+    """The only run below the default folder."""
+    (day,) = (cwd / "outputs").iterdir()
+    (run_dir,) = day.iterdir()
+    return run_dir
+
+
+@pytest.mark.slow
+def test_two_by_two_torchrun_shares_rank_zeros_folder_and_resumes(tmp_path: Path) -> None:
+    port = free_port()
+    out = finished(*(torchrun(tmp_path, node, 2, port) for node in range(2)))
+    assert "4 ranks: dataset.batch_size=32 is 8 images a rank and step" in out
+    run_dir = the_run(tmp_path)
+    results = json.loads((run_dir / "results.json").read_text())
+    assert results["batch"]["ranks"] == 4
+    assert list(results["stages"]) == ["ce_warmup", "joint", "rebalance"]
+    assert results["overrides"] == [*SHORT, *DDP, "trainer.num_nodes=2"]
+    (run_dir / "results.json").unlink()
+    (run_dir / "checkpoints" / "ce_warmup.ckpt").rename(run_dir / "checkpoints" / "last.ckpt")
+    where = ("--standalone", "--nproc-per-node", "4", str(HOME / "train.py"))
+    finished(start(tmp_path, "-m", "torch.distributed.run", *where, f"resume={run_dir}", "trainer.num_nodes=1",
+                   "trainer.devices=4"))  # fmt: skip
+    again = json.loads((run_dir / "results.json").read_text())
+    assert again["stages"]["joint"] == results["stages"]["joint"]
+    assert the_run(tmp_path) == run_dir
+
+
+@pytest.mark.slow
+def test_torchrun_with_a_wrong_number_of_devices_ends_in_a_sentence(tmp_path: Path) -> None:
+    out = finished(torchrun(tmp_path, 0, 1, free_port(), "trainer.devices=3"), code=1)
+    assert out.count("error: trainer.devices=3 and trainer.num_nodes=1 make 3 processes, but 2 were started") == 2
+    single = finished(torchrun(tmp_path, 0, 1, free_port(), "trainer.devices=1", "trainer.strategy=auto"), code=1)
+    assert "error: trainer.devices=1 and trainer.num_nodes=1 make 1 processes, but 2 were started" in single
+
+
+def slurm(cwd: Path, rank: int, *overrides: str) -> subprocess.Popen[str]:
+    """A task as srun starts it: two of them on one node."""
+    variables = {
+        **{"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+        **{"SLURM_NODEID": "0", "SLURM_NNODES": "1", "SLURM_NODELIST": "127.0.0.1", "SLURM_JOB_NAME": "train"},
+        "SLURM_JOB_ID": str(os.getpid() % 9999),
+    }
+    return start(cwd, str(HOME / "train.py"), *SHORT, *DDP, *overrides, **variables)
+
+
+@pytest.mark.slow
+def test_slurm_tasks_share_rank_zeros_folder(tmp_path: Path) -> None:
+    finished(*(slurm(tmp_path, rank) for rank in range(2)))
+    assert json.loads((the_run(tmp_path) / "results.json").read_text())["batch"]["ranks"] == 2
+    # A folder that holds a run is refused once, by rank 0.
+    run_dir = the_run(tmp_path)
+    out = finished(*(slurm(tmp_path, rank, f"hydra.run.dir={run_dir}") for rank in range(2)), code=1)
+    assert out.count("error:") == 1
+    assert "holds a run already" in out
+
+
+@pytest.mark.slow
+def test_nodes_started_with_different_commands_are_stopped(tmp_path: Path) -> None:
+    port = free_port()
+    out = finished(*(torchrun(tmp_path, node, 2, port, f"optimizer.lr=0.{node + 1}") for node in range(2)), code=1)
+    assert "error: optimizer.lr is 0.1 on rank 0 and 0.2 on rank 2: start all processes of a run with" in out
+
+
+@pytest.mark.slow
+def test_two_ranks_resumed_at_every_epoch_equal_uninterrupted(tmp_path: Path) -> None:
+    whole, snapshots = tmp_path / "whole", tmp_path / "snapshots"
+    snapshot = f"+callbacks.snapshots={{_target_: helpers.watching.Snapshots, run_dir: {whole}, folder: {snapshots}}}"
+    frozen = "+callbacks.frozen={_target_: helpers.watching.BitIdentical}"
+    changes = ("loss.eps_mode=learned", "schedule.stages.rebalance.start_from=best",
+               "schedule.stages.rebalance.classifier=reset")  # fmt: skip
+    run(whole, *SHORT, *DDP, *changes, snapshot, frozen)
+    results = json.loads((whole / "results.json").read_text())
+    final = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)
+    for epoch in range(1, EPOCHS):
+        run_dir = snapshots / str(epoch)
+        run(run_dir, f"resume={run_dir}")
+        state = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+        for part in ("state_dict", "optimizer_states"):
+            ours, theirs = tensors(state[part]), tensors(final[part])
+            differing = [key for key in theirs if not torch.equal(ours[key], theirs[key])]
+            assert not differing, f"resumed at {epoch}: {part}{differing}"
+        assert (run_dir / "frozen_0").read_text() == (run_dir / "frozen_1").read_text() == "identical"
+        again = json.loads((run_dir / "results.json").read_text())
+        for key in ("stages", "test", "val", "eps", "images_seen", "selection", "objective"):
+            assert again[key] == results[key], f"resumed at {epoch}: {key}"

@@ -1,0 +1,162 @@
+"""What a user gets wrong ends in one sentence with the key and the remedy, a non-zero exit, and no folder."""
+
+import contextlib
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.images import write_image_tree
+from helpers.running import HOME, command
+from hydra.core.global_hydra import GlobalHydra
+
+import train
+from drolt_pl.run.launch import main
+
+
+def folder_with_an_empty_class(tmp_path: Path) -> str:
+    root = write_image_tree(tmp_path / "images", classes=3, train=6, test=2, size=8)
+    (root / "train" / "class_3").mkdir()
+    return str(root)
+
+
+CASES = {
+    "wrong key": (["trainer.stategy=ddp"], ["trainer.stategy", "did you mean strategy", "devices"]),
+    "wrong top-level key": (["sed=1"], ["sed", "did you mean seed"]),
+    "wrong choice": (["dataset=imagnet_lt"], ["dataset must be one of", "did you mean imagenet_lt"]),
+    "wrong loss value": (["loss.eps_mode=lerned"], ["loss.eps_mode", "learned", "'lerned'"]),
+    "wrong ratio": (["dataset.imbalance_ratio=0"], ["dataset.imbalance_ratio", ">= 1", "0"]),
+    "wrong stage value": (["schedule.stages.joint.objective=x"], ["schedule.stages.joint.objective", "dro_lt", "'x'"]),
+    "wrong classifier": (["schedule.stages.rebalance.classifier=x"], ["rebalance.classifier", "lws", "'x'"]),
+    "wrong compile mode": (["compile=true"], ["compile", "default", "True"]),
+    "wrong mixing": (["schedule.stages.joint.mixing=mixip"], ["stages.joint.mixing", "mixup", "'mixip'"]),
+    "mixed centroids": (
+        ["schedule.stages.joint.mixing=mixup", "centroids=batch"],
+        ["stages.joint.mixing=mixup", "centroids=epoch"],
+    ),
+    "arguments of a kept classifier": (
+        ["schedule.stages.joint.classifier_args={scale:3}"],
+        ["stages.joint.classifier_args", "keep"],
+    ),
+    "nothing to rescale": (
+        ["classifier=cosine", "schedule.stages.rebalance.classifier=lws"],
+        ["stages.rebalance.classifier", "CosineClassifier"],
+    ),
+    "wrong criterion value": (["criterion.beta=1"], ["criterion.beta", "[0, 1)", "1"]),
+    "wrong layer": (["loss.layers=[layer2]"], ["loss.layers", "layers.5", "layer2"]),
+    "a criterion of another classifier": (
+        ["criterion=ldam"],
+        ["criterion", "choose a classifier that has scale"],
+    ),
+    "wrong argument of a stage's classifier": (
+        ["schedule.stages.rebalance.classifier=tau_norm", "schedule.stages.rebalance.classifier_args={tau:-1}"],
+        ["stages.rebalance.classifier_args.tau", ">= 0", "-1"],
+    ),
+    "unknown argument of a stage's classifier": (
+        ["schedule.stages.rebalance.classifier=ncm", "schedule.stages.rebalance.classifier_args={distnce:l2}"],
+        ["stages.rebalance.classifier_args", "distnce"],
+    ),
+    "nothing to choose tau on": (
+        ["method=tau_norm", "protocol=published"],
+        ["stages.rebalance.classifier_args={tau: ...}", "published"],
+    ),
+    "wrong order": (["schedule.order=[pretrain]"], ["schedule.order", "ce_warmup", "pretrain"]),
+    "max_epochs": (["trainer.max_epochs=3"], ["trainer.max_epochs", "schedule.stages"]),
+    "wrong protocol": (["protocol=paper"], ["protocol", "holdout", "published", "'paper'"]),
+    "no folder": (["dataset=image_folder", "dataset.root=nowhere"], ["dataset.root", "nowhere", "does not exist"]),
+    "not a run": (["resume=nowhere"], ["resume=nowhere", "not a run"]),
+    "best without validation": (
+        ["protocol=published", "schedule.stages.joint.start_from=best"],
+        ["start_from=best", "published"],
+    ),
+    "wrong precision": (["trainer.precision=17"], ["trainer", "17"]),
+    "a precision of the weights": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "bf16-mixed"]),
+    "wrong sampling": (["schedule.stages.rebalance.sampling=x"], ["rebalance.sampling", "class_balanced", "'x'"]),
+    "wrong monitor": (["schedule.stages.joint.monitor=val/ac"], ["stages.joint.monitor", "val/acc_ncm", "'val/ac'"]),
+    "a monitor without centroids": (
+        ["schedule.stages.ce_warmup.monitor=val/acc_ncm"],
+        ["stages.ce_warmup.monitor", "val/acc", "'val/acc_ncm'"],
+    ),
+    "no draws": (["schedule.stages.joint.epoch_size=0"], ["schedule.stages.joint.epoch_size", ">= 1", "0"]),
+    "a batch that ranks cannot share": (
+        ["trainer=cpu", "trainer.devices=3"],
+        ["dataset.batch_size=32", "divisible", "3 processes"],
+    ),
+}
+
+
+def check(arguments: list[str], fragments: list[str], tmp_path: Path) -> None:
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    check_sentence(done.stderr, fragments, tmp_path)
+
+
+def check_sentence(stderr: str, fragments: list[str], tmp_path: Path) -> None:
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("error: ")
+    for fragment in fragments:
+        assert fragment in lines[0]
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("case", ["wrong key", "wrong loss value"])
+def test_one_sentence_of_the_command(case: str, tmp_path: Path) -> None:
+    check(*CASES[case], tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_sentence(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command does it, in this process: importing torch anew for every case would take a minute."""
+    arguments, fragments = CASES[case]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    GlobalHydra.instance().clear()
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            code: object = main(train.task, HOME / "conf")
+        except SystemExit as stop:  # the interpreter prints its text and exits with 1
+            code = 1
+            print(stop, file=sys.stderr)
+    assert code == 1
+    check_sentence(said.getvalue(), fragments, tmp_path)
+
+
+def test_a_class_without_images(tmp_path: Path) -> None:
+    root = folder_with_an_empty_class(tmp_path)
+    check(["dataset=image_folder", f"dataset.root={root}"], ["dataset.root", "class_3", "no images"], tmp_path)
+
+
+def test_compiling_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    check(["compile=default"], ["compile=default", "no-such-compiler", "compile=null"], tmp_path)
+
+
+@pytest.mark.slow
+def test_full_error_shows_the_traceback(tmp_path: Path) -> None:
+    done = command("loss.eps_mode=lerned", cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_a_second_run_never_writes_into_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.json").write_text("{}")
+    check([f"hydra.run.dir={tmp_path / 'run'}"], ["hydra.run.dir", "resume="], tmp_path)
+    assert (tmp_path / "run" / "results.json").read_text() == "{}"
+    assert not (tmp_path / "run" / ".hydra").exists()
+
+
+def test_resume_refuses_other_changes(tmp_path: Path) -> None:
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
+    check([f"resume={tmp_path / 'run'}", "loss.eps=3"], ["loss.eps=3", "trainer."], tmp_path)
+
+
+def test_help_lists_the_groups() -> None:
+    done = command("--help", cwd=HOME)
+    assert done.returncode == 0
+    assert "dataset: " in done.stdout

@@ -1,0 +1,178 @@
+"""A run resumed at any epoch equals the uninterrupted one, bit for bit; a run can start after another's stage."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from helpers.images import write_image_tree
+from helpers.running import EPOCHS, SHORT, command, tensors, train_here
+
+
+def digits(tmp_path: Path) -> tuple[str, ...]:
+    return ("dataset.batch_size=64",)
+
+
+def files(tmp_path: Path) -> tuple[str, ...]:
+    write_image_tree(tmp_path / "images", classes=4, train=30, test=6, size=16)
+    return (
+        "dataset=image_folder",
+        f"dataset.root={tmp_path / 'images'}",
+        "dataset.imbalance_ratio=5",
+        "dataset.image_size=8",
+        "dataset.val_per_class=4",
+        "dataset.batch_size=32",
+        "dataset.loader=workers",
+        "dataset.num_workers=2",
+        "backbone=convnet_small",
+    )
+
+
+def mixed(tmp_path: Path) -> tuple[str, ...]:
+    return (
+        "dataset.batch_size=64",
+        "criterion=focal",
+        "criterion.beta=0.9999",
+        "criterion.start=0.5",  # in force in the second epoch of each stage
+        "schedule.stages.ce_warmup.mixing=cutmix",
+        "schedule.stages.ce_warmup.views=2",
+        "schedule.stages.joint.mixing=mixup",
+        "schedule.stages.rebalance.shift_bn=true",
+    )
+
+
+@pytest.mark.parametrize("data", [digits, pytest.param(files, marks=pytest.mark.slow), mixed])
+def test_resumed_at_every_epoch_equals_uninterrupted(data: Any, tmp_path: Path) -> None:
+    # Dropout draws from the global generator; learned radii and start_from=best put state into every corner.
+    overrides = (
+        *data(tmp_path),
+        "loss.eps_mode=learned",
+        "schedule.stages.rebalance.start_from=best",
+        "schedule.stages.rebalance.classifier=reset",
+    )
+    whole, snapshots = tmp_path / "whole", tmp_path / "snapshots"
+    snapshot = f"+callbacks.snapshots={{_target_: helpers.watching.Snapshots, run_dir: {whole}, folder: {snapshots}}}"
+    results = train_here(whole, *overrides, snapshot)
+    final = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)
+    rows = (whole / "metrics.csv").read_text().splitlines()
+    for epoch in range(1, EPOCHS):
+        run_dir = snapshots / str(epoch)
+        resumed = train_here(run_dir, *overrides, f"resume={run_dir}")
+        state = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+        for part in ("state_dict", "optimizer_states"):
+            ours, theirs = tensors(state[part]), tensors(final[part])
+            assert ours.keys() == theirs.keys()
+            differing = [key for key in ours if not torch.equal(ours[key], theirs[key])]
+            assert not differing, f"resumed at {epoch}: {part}{differing}"
+        for key in ("stages", "test", "val", "eps", "images_seen", "selection", "objective"):
+            assert resumed[key] == results[key], f"resumed at {epoch}: {key}"
+        drop = {i for i, name in enumerate(rows[0].split(",")) if name.startswith("time/")}
+        resumed_rows = (run_dir / "metrics.csv").read_text().splitlines()
+        cut = [[cell for i, cell in enumerate(row.split(",")) if i not in drop] for row in rows]
+        assert [[cell for i, cell in enumerate(row.split(",")) if i not in drop] for row in resumed_rows] == cut
+
+
+def test_a_finished_run_is_only_evaluated_again(tmp_path: Path) -> None:
+    first = train_here(tmp_path / "run")
+    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    again = train_here(tmp_path / "run", f"resume={tmp_path / 'run'}")
+    assert again["test"] == first["test"]
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_a_run_killed_after_its_last_epoch_names_its_result(tmp_path: Path) -> None:
+    first = train_here(tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    (tmp_path / "run" / "checkpoints" / "best.ckpt").unlink()
+    assert train_here(tmp_path / "run", f"resume={tmp_path / 'run'}")["test"] == first["test"]
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+
+
+def test_a_stage_is_written_before_the_checkpoint_that_goes_on_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, the resumed run repeats the stage's last epoch: no stage is ever without its file."""
+    written: list[str] = []
+    save = pl.Trainer.save_checkpoint
+    monkeypatch.setattr(
+        pl.Trainer,
+        "save_checkpoint",
+        lambda trainer, path, **kw: (written.append(path.name), save(trainer, path, **kw)),
+    )
+    train_here(tmp_path)
+    epochs = " ".join(written).split("last.ckpt")
+    assert [epoch.split()[-1:] for epoch in epochs[1::2][:3]] == [
+        ["ce_warmup.ckpt"],
+        ["joint.ckpt"],
+        ["rebalance.ckpt"],
+    ]
+
+
+def test_a_run_that_something_stopped_early_is_not_measured(tmp_path: Path) -> None:
+    from drolt_pl.run.launch import UserError
+
+    with pytest.raises(UserError, match=r"ended in epoch \d of 6.*resume="):
+        train_here(tmp_path, "+trainer.max_steps=5")
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_resume_as_a_command(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert command(*SHORT, "loss.eps=2", f"hydra.run.dir={run}").returncode == 0
+    whole = json.loads((run / "results.json").read_text())
+    config = (run / ".hydra" / "config.yaml").read_bytes()
+    # As if it had been stopped when the second stage began.
+    (run / "results.json").unlink()
+    shutil.copyfile(run / "checkpoints" / "ce_warmup.ckpt", run / "checkpoints" / "last.ckpt")
+    done = command(f"resume={run}", "trainer.log_every_n_steps=7")
+    assert done.returncode == 0, done.stderr
+    again = json.loads((run / "results.json").read_text())
+    for key in ("stages", "test", "eps", "images_seen", "overrides", "command"):
+        assert again[key] == whole[key]
+    assert (run / ".hydra" / "config.yaml").read_bytes() == config
+    assert (run / ".hydra" / "resume_0").is_dir()
+
+
+def test_init_from_skips_the_stages_that_another_run_trained(tmp_path: Path) -> None:
+    source = train_here(tmp_path / "source")
+    warm = train_here(tmp_path / "warm", f"init_from={tmp_path / 'source'}:ce_warmup")
+    # The same stages from the same border with the same seeds: the same run.
+    assert warm["stages"] == source["stages"]
+    assert warm["test"] == source["test"]
+    assert warm["images_seen"] == source["images_seen"]
+    # Radii and schedule may differ from the source's.
+    learned = train_here(
+        tmp_path / "learned",
+        f"init_from={tmp_path / 'source'}",
+        "loss.eps_mode=learned",
+        "schedule.stages.ce_warmup.epochs=7",
+        "schedule.stages.rebalance.classifier=lws",
+    )
+    assert learned["stages"]["ce_warmup"] == source["stages"]["ce_warmup"]
+    assert learned["stages"]["joint"] != source["stages"]["joint"]
+
+
+def test_init_from_another_split_is_refused(tmp_path: Path) -> None:
+    from drolt_pl.run.launch import UserError
+
+    train_here(tmp_path / "source")
+    with pytest.raises(UserError, match="another split"):
+        train_here(tmp_path / "warm", f"init_from={tmp_path / 'source'}", "dataset.split_seed=1")
+    with pytest.raises(UserError, match="does not exist"):
+        train_here(tmp_path / "warm", f"init_from={tmp_path / 'nowhere'}")
+    with pytest.raises(UserError, match="before the last"):
+        train_here(tmp_path / "warm", f"init_from={tmp_path / 'source'}:rebalance")
+
+
+def test_resume_refuses_changed_data(tmp_path: Path) -> None:
+    from drolt_pl.run.launch import UserError
+
+    run = tmp_path / "run"
+    train_here(run)
+    split = json.loads((run / "split.json").read_text())
+    (run / "split.json").write_text(json.dumps({**split, "sha256": "0" * 64}))
+    with pytest.raises(UserError, match="changed"):
+        train_here(run, f"resume={run}")
