@@ -13,7 +13,7 @@ from helpers.running import HOME
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from train import train
+from drolt_pl.run.train import train
 
 README = (HOME / "README.md").read_text()
 

@@ -85,7 +85,7 @@ def classifiers(
     What has to be chosen, such as tau, is chosen on the validation images; without them it is left out.
     """
     from drolt_pl.cli.classifiers import compare_run, show
-    from drolt_pl.run.launch import UserError
+    from drolt_pl.run.build import UserError
 
     with one_sentence():
         try:
@@ -107,7 +107,7 @@ def features(
 ) -> None:
     """Accuracy of the nearest class mean at every layer, and test features by t-SNE: the paper's Figures 3 and 5."""
     from drolt_pl.cli.features import describe_run, show
-    from drolt_pl.run.launch import UserError
+    from drolt_pl.run.build import UserError
 
     with one_sentence():
         try:

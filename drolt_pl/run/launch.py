@@ -12,13 +12,13 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from drolt_pl.run import ranks
+from drolt_pl.run.build import UserError, sentence
 from drolt_pl.run.jobs import end_with_parent, is_begun, run_job
 
 MULTIRUN = {"-m", "--multirun"}
@@ -26,36 +26,6 @@ RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.")
 # What an error of composition says of a package that is not installed, and the extra that brings it.
 EXTRAS = {"Error locating target 'optuna.": "optuna", "Could not find 'hydra/launcher/submitit_": "slurm"}
 SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
-
-
-class UserError(Exception):
-    """Something the caller can mend; its text is one sentence that names the key, the value and the remedy."""
-
-
-def build(config: DictConfig, key: str, **known: Any) -> Any:
-    """Instantiates a node of the configuration; what its constructor refuses becomes a `UserError` with its key."""
-    node = OmegaConf.select(config, key)
-    try:
-        return instantiate(node, **known, _convert_="all")
-    except InterpolationKeyError as error:
-        wanted = re.search(r"'([^']+)\.([^'.]+)'", str(error))
-        hint = f": choose a {wanted.group(1)} that has {wanted.group(2)}" if wanted else ""
-        raise UserError(f"{key} refers to another choice: {_sentence(error)}{hint}") from error
-    except InstantiationException as error:
-        # Hydra names the target in its own sentence; the cause has ours.
-        raise UserError(f"{key}.{_sentence(error.__cause__ or error)}") from error
-
-
-def checked(key: str, call: Callable[[], Any]) -> Any:
-    """Calls a step of the set-up; what it refuses becomes a `UserError` under `key`."""
-    try:
-        return call()
-    except (ValueError, OSError) as error:
-        raise UserError(f"{key}.{_sentence(error)}".lstrip(".")) from error
-
-
-def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def main(task: Callable[[], Any], conf: Path) -> int:
@@ -110,7 +80,7 @@ def _default_run_dir(argv: Sequence[str], conf: Path) -> str:
 
 def explain(error: BaseException, conf: Path) -> str:
     """One sentence about an error of composition: the key, and what is allowed."""
-    text = _sentence(error)
+    text = sentence(error)
     if isinstance(error, UserError):
         return text
     if isinstance(error, OverrideParseException):
@@ -124,7 +94,7 @@ def explain(error: BaseException, conf: Path) -> str:
         allowed = options.split(" Config search path")[0].split()
         return f"{group} must be one of {', '.join(allowed)}, got {choice!r}{_suggest(choice, allowed)}"
     key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
-    cause = _sentence(error.__cause__) if error.__cause__ else text
+    cause = sentence(error.__cause__) if error.__cause__ else text
     if key and ("is not in struct" in cause or "No match in the defaults list" in text):
         parent, _, last = key.group(1).rpartition(".")
         allowed = _keys(conf, parent)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from drolt_pl.run.launch import build
+from drolt_pl.run.build import build
 
 
 class OpenedRun(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from drolt_pl.run.launch import UserError
+from drolt_pl.run.build import UserError
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job
 from drolt_pl.sweeps.sweeper import JobListSweeper

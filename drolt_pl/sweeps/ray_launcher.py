@@ -10,8 +10,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from drolt_pl.run.build import UserError
 from drolt_pl.run.jobs import run_job
-from drolt_pl.run.launch import UserError
 
 
 class RayLauncher(Launcher):

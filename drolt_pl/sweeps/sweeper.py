@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from drolt_pl.report.sweep_jobs import FAILURE, JOBS
 from drolt_pl.results import write_atomically
 from drolt_pl.run import ranks
+from drolt_pl.run.build import UserError
 from drolt_pl.run.jobs import mark_sweep, require_same
-from drolt_pl.run.launch import UserError
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job
 

@@ -245,7 +245,7 @@ def test_held_out_features_of_all_ranks() -> None:
 
 
 def test_published_needs_the_number_and_takes_it(tmp_path: Path) -> None:
-    from drolt_pl.run.launch import UserError
+    from drolt_pl.run.build import UserError
 
     short = ("trainer=cpu", "method=tau_norm", "schedule.stages.ce_warmup.epochs=1")
     results = train_composed(tmp_path / "holdout", *short)

@@ -37,7 +37,7 @@ def train_here(run_dir: Path, *overrides: str) -> dict[str, Any]:
 
 def train_composed(run_dir: Path, *overrides: str) -> dict[str, Any]:
     """Trains what the overrides say in this process and returns the run's results."""
-    from train import train
+    from drolt_pl.run.train import train
 
     run_dir.mkdir(parents=True, exist_ok=True)
     train(composed(*overrides), run_dir)

@@ -17,7 +17,7 @@ from helpers.running import EPOCHS, HOME, SHORT, command, composed, tensors, tra
 
 from drolt_pl.learning.callbacks import SameOnAllRanks
 from drolt_pl.run.assemble import assemble
-from drolt_pl.run.launch import UserError, build
+from drolt_pl.run.build import UserError, build
 from drolt_pl.run.ranks import Meeting, find_meeting
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")

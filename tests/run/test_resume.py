@@ -112,7 +112,7 @@ def test_a_stage_is_written_before_the_checkpoint_that_goes_on_after_it(
 
 
 def test_a_run_that_something_stopped_early_is_not_measured(tmp_path: Path) -> None:
-    from drolt_pl.run.launch import UserError
+    from drolt_pl.run.build import UserError
 
     with pytest.raises(UserError, match=r"ended in epoch \d of 6.*resume="):
         train_here(tmp_path, "+trainer.max_steps=5")
@@ -156,7 +156,7 @@ def test_init_from_skips_the_stages_that_another_run_trained(tmp_path: Path) -> 
 
 
 def test_init_from_another_split_is_refused(tmp_path: Path) -> None:
-    from drolt_pl.run.launch import UserError
+    from drolt_pl.run.build import UserError
 
     train_here(tmp_path / "source")
     with pytest.raises(UserError, match="another split"):
@@ -168,7 +168,7 @@ def test_init_from_another_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_resume_refuses_changed_data(tmp_path: Path) -> None:
-    from drolt_pl.run.launch import UserError
+    from drolt_pl.run.build import UserError
 
     run = tmp_path / "run"
     train_here(run)
