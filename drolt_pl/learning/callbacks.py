@@ -172,10 +172,11 @@ class FitClassifier(pl.Callback):
             return
         images = data_of(trainer).val_dataloader() or None
         held_out = None
-        if images is not None:
-            with evaluating(module), trainer.precision_plugin.forward_context():
-                held_out = HeldOut(*dataset_features(module.features, images, device=module.device))
-        module.classifier.fit(held_out, module.centroids, module.centroid_counts)
+        with torch.inference_mode(False):  # a test's mode, in which no classifier could take gradient steps
+            if images is not None:
+                with evaluating(module), trainer.precision_plugin.forward_context():
+                    held_out = HeldOut(*dataset_features(module.features, images, device=module.device))
+            module.classifier.fit(held_out, module.centroids, module.centroid_counts)
         module.stages.to_fit = False
 
 

@@ -83,6 +83,13 @@ class Stages:
             raise SettingError(f"schedule.stages.{name}.classifier", f"does not fit: {error}") from error
 
 
+class ByName(nn.ModuleDict):
+    """Modules by name, also by one that `nn.Module` has as a method: a stage may be called `train`."""
+
+    def __setitem__(self, key: str, module: nn.Module) -> None:
+        self._modules[key] = module
+
+
 def freeze(stage: Stage, backbone: nn.Module, classifier: nn.Module) -> None:
     """Puts the parts that a stage does not train into eval mode, with moving BatchNorm statistics for `shift_bn`."""
     training = backbone.training

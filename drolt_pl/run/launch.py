@@ -17,9 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from drolt_pl.run import ranks
+from drolt_pl.run import ranks, schema
 from drolt_pl.run.build import UserError, sentence
-from drolt_pl.run import schema
 from drolt_pl.run.jobs import end_with_parent, is_begun, run_job
 
 MULTIRUN = {"-m", "--multirun"}

@@ -6,6 +6,8 @@ The fields of a stage and their defaults are those of `learning.schedule`: there
 import dataclasses
 import types
 import typing
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -34,7 +36,7 @@ def schedule_schema() -> type[Any]:
     }
     scratch = dataclasses.make_dataclass(
         "Scratch",
-        [("lr", Any, None), ("curve", curve, dataclasses.field(default_factory=curve))],
+        [("lr", Any, None), ("curve", curve, _made_by(curve))],
     )
     rebalance = dataclasses.make_dataclass(
         "Rebalance", [("lr", Any, None), ("sampling", Any, "class_balanced"), ("classifier", str, "keep")]
@@ -44,10 +46,10 @@ def schedule_schema() -> type[Any]:
         "Schedule",
         [
             ("order", typing.Optional[list[str]], None),  # noqa: UP045 - OmegaConf reads this form alone
-            ("budget", budget_type, dataclasses.field(default_factory=budget_type)),
-            ("scratch", scratch, dataclasses.field(default_factory=scratch)),
-            ("rebalance", rebalance, dataclasses.field(default_factory=rebalance)),
-            ("stages", dict[str, stage], dataclasses.field(default_factory=dict)),  # type: ignore[valid-type]
+            ("budget", budget_type, _made_by(budget_type)),
+            ("scratch", scratch, _made_by(scratch)),
+            ("rebalance", rebalance, _made_by(rebalance)),
+            ("stages", dict[str, stage], _made_by(dict)),  # type: ignore[valid-type]
         ],
     )
 
@@ -60,11 +62,10 @@ def _mirror(cls: type[Any], leave_out: typing.Collection[str] = (), **nested: ty
         if field.name in leave_out:
             continue
         if field.name in nested:
-            fields.append((field.name, nested[field.name], dataclasses.field(default_factory=nested[field.name])))
+            fields.append((field.name, nested[field.name], _made_by(nested[field.name])))
         elif isinstance(field.default, tuple):
-            values = list(field.default)
-            kind = list[type(values[0])]  # type: ignore[misc]
-            fields.append((field.name, kind, dataclasses.field(default_factory=lambda values=values: list(values))))
+            make = partial(list, field.default)
+            fields.append((field.name, list[str] if isinstance(field.default[0], str) else list[float], _made_by(make)))
         else:
             default = 0 if field.default is dataclasses.MISSING else field.default
             fields.append((field.name, _readable(hints[field.name]), default))
@@ -76,3 +77,7 @@ def _readable(hint: Any) -> Any:
     parts = set(typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)) - {types.NoneType}
     # OmegaConf 2.3 fails on a union of two primitives in a dictionary of stages.
     return hint if len(parts) == 1 and parts <= PRIMITIVES else Any
+
+
+def _made_by(make: Callable[[], Any]) -> Any:
+    return dataclasses.field(default_factory=make)
