@@ -1,7 +1,7 @@
 """Callbacks of training. Their order is that of a stage's start: it is entered, then its centroids, then its fit."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -19,7 +19,7 @@ from drolt_pl.centroids import (
 )
 from drolt_pl.classifiers import HeldOut
 from drolt_pl.learning.module import DROLTModule
-from drolt_pl.learning.protocols import Batches, Embeds, HasCentroids, TakesStatistics, Tracks, data_of
+from drolt_pl.learning.protocols import Batches, ChoosesEpochs, Embeds, HasCentroids, TakesStatistics, Tracks, data_of
 
 
 class EnterStage(pl.Callback):
@@ -58,9 +58,9 @@ class RefreshCentroids(pl.Callback):
     share; sums are reduced in float64. Random states and train/eval flags are left as they were found. The weights at
     an epoch's start are those of the validation before it, so one pass serves both.
 
-    It works with any LightningModule that is a `HasCentroids`: it has `embed(images) -> (B, D)` and buffers
-    `centroids` (C, D) and `centroid_counts` (C,), which are computed for every epoch. A module that also is a
-    `TakesStatistics` says which epochs need them, and takes variances and dimension as well.
+    It works with any LightningModule that has `embed(images) -> (B, D)` and buffers `centroids` (C, D) and
+    `centroid_counts` (C,). Optional are buffers `total_variance` (C,) and `effective_dim` (0-d), and
+    `needs_centroids(epoch) -> bool` (default: every epoch needs them). A `TakesStatistics` takes the statistics itself.
 
     Args:
         dataloader: Batches (images, targets) of this rank's share of the training set; by default
@@ -132,26 +132,30 @@ class RefreshCentroids(pl.Callback):
     def _owner(self, pl_module: pl.LightningModule) -> TakesStatistics:
         if isinstance(pl_module, TakesStatistics):
             return pl_module
-        self._plain = self._plain or _Plain(_with_centroids(pl_module))
+        self._plain = self._plain or _Plain(_with_centroids(pl_module), dict(pl_module.named_buffers(recurse=False)))
         return self._plain
 
 
 class _Plain:
-    """A module with the two buffers alone, as one that takes statistics: it needs them in every epoch."""
+    """A module with buffers alone, as one that takes statistics."""
 
-    def __init__(self, module: HasCentroids) -> None:
-        self.module, self.centroids_are_current = module, False
+    def __init__(self, module: HasCentroids, buffers: Mapping[str, Tensor]) -> None:
+        self.module, self.buffers, self.centroids_are_current = module, buffers, False
 
     @property
     def feature_widths(self) -> Sequence[int]:
         return [self.module.centroids.shape[1]]
 
     def needs_centroids(self, epoch: int, /) -> bool:
-        return True
+        return self.module.needs_centroids(epoch) if isinstance(self.module, ChoosesEpochs) else True
 
     def set_statistics(self, statistics: Sequence[ClassStatistics], /) -> None:
-        self.module.centroids.copy_(statistics[0].centroids)
-        self.module.centroid_counts.copy_(statistics[0].counts)
+        found = statistics[0]
+        self.module.centroids.copy_(found.centroids)
+        self.module.centroid_counts.copy_(found.counts)
+        for name, value in (("total_variance", found.total_variance), ("effective_dim", found.effective_dim)):
+            if name in self.buffers:
+                self.buffers[name].copy_(value)
         self.centroids_are_current = True
 
 

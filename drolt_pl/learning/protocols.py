@@ -32,8 +32,16 @@ class HasCentroids(Embeds, Protocol):
 
 
 @runtime_checkable
-class TakesStatistics(Protocol):
-    """A module that says when it needs centroids, and takes the statistics itself.
+class ChoosesEpochs(Protocol):
+    """A module that says when it needs centroids."""
+
+    def needs_centroids(self, epoch: int, /) -> bool:
+        """Whether an epoch needs them."""
+
+
+@runtime_checkable
+class TakesStatistics(ChoosesEpochs, Protocol):
+    """A module that also takes the statistics itself.
 
     Attributes:
         centroids_are_current: Whether the centroids are those of the weights in force.
@@ -44,9 +52,6 @@ class TakesStatistics(Protocol):
 
     @property
     def feature_widths(self) -> Sequence[int]: ...
-
-    def needs_centroids(self, epoch: int, /) -> bool:
-        """Whether an epoch needs them."""
 
     def set_statistics(self, statistics: Sequence[ClassStatistics], /) -> None:
         """Takes over the statistics of every kind of features."""

@@ -14,6 +14,8 @@ from drolt_pl.errors import SettingError
 
 
 class UserError(SettingError):
+    """A whole sentence; goes when its last users name a key."""
+
     def __init__(self, text: str) -> None:
         super().__init__("", text)
 

@@ -64,7 +64,7 @@ def _mirror(cls: type[Any], leave_out: typing.Collection[str] = (), **nested: ty
         if field.name in nested:
             fields.append((field.name, nested[field.name], _made_by(nested[field.name])))
         elif isinstance(field.default, tuple):
-            make = partial(list, field.default)
+            make: Callable[[], Any] = partial(list, field.default)
             fields.append((field.name, list[str] if isinstance(field.default[0], str) else list[float], _made_by(make)))
         else:
             default = 0 if field.default is dataclasses.MISSING else field.default

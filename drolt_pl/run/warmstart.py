@@ -35,18 +35,20 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
         SettingError: no such run or stage, another split, or weights that do not fit.
     """
     names = [stage.name for stage in module.schedule.stages]
-    folder, stage = split_source(init_from, names[0])
+    folder, theirs = split_source(init_from, names[0])
+    path = folder / "checkpoints" / f"{theirs}.ckpt"
+    # A method of one stage calls it `train`, one of several `ce_warmup`: a foreign name stands for our first stage.
+    stage = theirs if theirs in names or not path.exists() else names[0]
     if stage not in names[:-1]:
         raise SettingError("init_from", f"must name a stage before the last of the schedule {names}", stage)
-    path = folder / "checkpoints" / f"{stage}.ckpt"
     if not path.exists():
-        remedy = f"name the folder of a run that has trained stage {stage}"
+        remedy = f"name the folder of a run that has trained stage {theirs}"
         raise SettingError("init_from", f"names {path}, which does not exist", remedy=remedy)
-    theirs = json.loads((folder / "split.json").read_text())["sha256"]
-    if theirs != split_sha256:
+    other_split = json.loads((folder / "split.json").read_text())["sha256"]
+    if other_split != split_sha256:
         raise SettingError(
             f"init_from={init_from}",
-            f"was trained on another split of the data ({theirs[:12]}, here {split_sha256[:12]})",
+            f"was trained on another split of the data ({other_split[:12]}, here {split_sha256[:12]})",
             remedy="use its dataset, protocol and dataset.split_seed",
         )
     rest = module.schedule.stages[names.index(stage) + 1 :]
@@ -56,10 +58,14 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
         raise SettingError("init_from", "starts from a stage's last epoch", remedy=remedy)
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     owners = {module.schedule.classifier_of(name) for name in names[: names.index(after)]}
+    renamed = {
+        f"classifiers.{module.schedule.classifier_of(stage)}.": f"classifiers.{checkpoint['drolt_pl']['classifier']}."
+    }
     kept = ("backbone.", "centroid", "total_variance", "effective_dim", *(f"classifiers.{owner}." for owner in owners))
     state = module.state_dict()
     for key in [key for key in state if key.startswith(kept)]:
-        source = checkpoint["state_dict"].get(key)
+        prefix = next((ours for ours in renamed if key.startswith(ours)), "")
+        source = checkpoint["state_dict"].get(renamed.get(prefix, "") + key.removeprefix(prefix))
         if source is None and ".neck." in key:
             continue  # it starts as the identity
         if source is None or source.shape != state[key].shape:
