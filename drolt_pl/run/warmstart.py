@@ -58,9 +58,8 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
         raise SettingError("init_from", "starts from a stage's last epoch", remedy=remedy)
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     owners = {module.schedule.classifier_of(name) for name in names[: names.index(after)]}
-    renamed = {
-        f"classifiers.{module.schedule.classifier_of(stage)}.": f"classifiers.{checkpoint['drolt_pl']['classifier']}."
-    }
+    own, foreign = module.schedule.classifier_of(stage), checkpoint["drolt_pl"]["classifier"]
+    renamed = {f"classifiers.{own}.": f"classifiers.{foreign}."}
     kept = ("backbone.", "centroid", "total_variance", "effective_dim", *(f"classifiers.{owner}." for owner in owners))
     state = module.state_dict()
     for key in [key for key in state if key.startswith(kept)]:
