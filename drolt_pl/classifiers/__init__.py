@@ -10,7 +10,7 @@ from drolt_pl.classifiers.fitted import (
     NearestMeanClassifier,
     TauNormClassifier,
 )
-from drolt_pl.classifiers.linear import CosineClassifier, LinearClassifier, LWSClassifier
+from drolt_pl.classifiers.linear import CosineClassifier, LinearClassifier, LWSClassifier, ScaledLinearClassifier
 from drolt_pl.classifiers.oltr import OLTRClassifier
 from drolt_pl.classifiers.smdragon import SmDragonClassifier
 
@@ -23,6 +23,7 @@ __all__ = [
     "LogitAdjustedClassifier",
     "NearestMeanClassifier",
     "OLTRClassifier",
+    "ScaledLinearClassifier",
     "SmDragonClassifier",
     "TauNormClassifier",
 ]

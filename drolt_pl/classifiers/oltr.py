@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.classifiers.fitted import HeldOut
-from drolt_pl.classifiers.linear import _draw_uniform
+from drolt_pl.classifiers.linear import draw_uniform
 
 REACH = 10.0  # the authors' code
 
@@ -56,7 +56,7 @@ class OLTRClassifier(nn.Module):
         The memory is set by `fit`.
         """
         for parameter in (self.weight, *self.hallucinator.parameters(), *self.selector.parameters()):
-            _draw_uniform(parameter, generator, num_features=self.weight.shape[1])
+            draw_uniform(parameter, generator, bound=self.weight.shape[1] ** -0.5)
         if isinstance(previous, nn.Linear) and previous.weight.shape == self.hallucinator.weight.shape:
             self.hallucinator.load_state_dict(previous.state_dict())
 
