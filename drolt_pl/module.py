@@ -163,13 +163,7 @@ class DROLTModule(StagedModule):
     # ---- training ----
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.stage_optimizer.build(
-            {
-                "backbone": self.backbone.parameters(),
-                "classifier": [*self.classifiers.parameters(), *self.objectives.parameters()],
-                "eps": self.loss.parameters(),
-            }
-        )
+        return self.stage_optimizer.build({**self.parameter_groups(), "eps": list(self.loss.parameters())})
 
     def on_train_epoch_start(self) -> None:
         self.prepare_epoch(self.current_epoch)

@@ -135,6 +135,20 @@ class StagedModule(EvaluatedModule):
         heads = [self._classifier_of(stage), self.objectives[stage.objective]]
         return stage.trains("backbone") or any(True for head in heads for _ in head.parameters())
 
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by optimizer group; objectives may ask for the backbone's rates for some of their classifier's."""
+        beside = {
+            id(parameter): parameter
+            for stage in self.schedule.stages
+            if stage.epochs
+            for parameter in self.objectives[stage.objective].with_backbone(self._classifier_of(stage))  # type: ignore[operator]
+        }
+        heads = [*self.classifiers.parameters(), *self.objectives.parameters()]
+        return {
+            "backbone": [*self.backbone.parameters(), *beside.values()],
+            "classifier": [parameter for parameter in heads if id(parameter) not in beside],
+        }
+
     def plan(self, epoch: int) -> Stage:
         """What the epoch draws: its stage's sampling, or the least there is where nothing learns."""
         stage = self.schedule.stage_at(epoch)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from drolt_pl.classifiers import LinearClassifier, OLTRClassifier
 from drolt_pl.losses import CrossEntropy, DROLTLoss, LogitAdjusted, balanced_contrastive, supervised_contrastive
 from drolt_pl.objectives import OLTR, BalancedContrastive, Batch, Classification, Robust, Rotation, SupCon
-from drolt_pl.objectives.oltr import memory_loss
+from drolt_pl.objectives.oltr import memory_loss, memory_pull
 
 COUNTS = [20, 8, 3, 1]
 C, D = len(COUNTS), 6
@@ -202,12 +202,55 @@ def test_the_memory_loss_is_its_formula(margin: float) -> None:
     assert float(memory_loss(features, targets, memory, margin=margin)) == pytest.approx(expected)
 
 
-def test_oltr_trains_its_memory_by_its_own_loss() -> None:
-    model, data = TinyModel(), batch()
-    model.classifier = OLTRClassifier(D, C).double()
+def test_the_memory_is_pulled_by_the_gradient_over_one_more_than_its_samples() -> None:
+    generator = torch.Generator().manual_seed(2)
+    features, memory = (torch.randn(size, D, generator=generator, dtype=torch.float64) for size in (7, C))
+    targets = torch.tensor([0, 0, 1, 3, 3, 0, 1])
+    expected = torch.zeros_like(memory)
+    for c in range(C):
+        own = features[targets == c]
+        expected[c] = sum(memory[c] - z for z in own) / (7 * (1 + len(own))) if len(own) else 0.0
+    torch.testing.assert_close(memory_pull(features, targets, memory), expected)
+    # Over 1 + b_c of the first term's own gradient, at a margin that leaves the second one out.
+    memory.requires_grad_()
+    attract = 0.5 * (features - memory[targets]).square().sum(1).mean()
+    (whole,) = torch.autograd.grad(attract, memory)
+    torch.testing.assert_close(expected, whole / (1 + targets.bincount(minlength=C))[:, None])
+    assert not torch.autograd.grad(memory_loss(features, targets, memory, margin=-1e9), memory)[0].any()
+
+
+def oltr_model() -> TinyModel:
+    model = TinyModel()
+    model.classifier = OLTRClassifier(D, C).double()  # type: ignore[assignment]
     model.classifier.begin(None, generator=torch.Generator().manual_seed(0))
-    model.classifier.fit(None, model.centroids, torch.tensor(COUNTS))
+    model.classifier.fit(None, model.centroids, torch.tensor(COUNTS))  # type: ignore[attr-defined]
+    return model
+
+
+def test_oltr_trains_its_memory_by_its_own_loss() -> None:
+    model, data = oltr_model(), batch()
     terms = OLTR(criterion=CrossEntropy(COUNTS), weight=0.01)(model, data)
     torch.testing.assert_close(terms["loss"], terms["loss_ce"] + 0.01 * terms["loss_memory"])
     assert all(gradients(model, terms["loss"]).values())
     assert not gradients(model, OLTR(criterion=CrossEntropy(COUNTS))(model, data)["loss_ce"])["classifier.memory"]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.01, 1.0])
+def test_the_weight_of_the_memory_loss_is_the_features_alone(weight: float) -> None:
+    """The pull is what their backward pass returns, whatever the weight; the repelling term has it."""
+    model, data = oltr_model(), batch()
+    gradients(model, OLTR(criterion=CrossEntropy(COUNTS), weight=weight, margin=1e4)(model, data)["loss"])
+    features = model.backbone(data.images).detach()
+    memory = model.classifier.memory.detach().requires_grad_()  # type: ignore[union-attr]
+    distances = (features[:, None] - memory).square().sum(2)
+    others = distances.masked_fill(nn.functional.one_hot(data.targets, C).bool(), 0.0).sum() / distances.numel()
+    (repel,) = torch.autograd.grad(weight * 0.01 * (1e4 - others), memory)
+    expected = memory_pull(features, data.targets, memory) + repel
+    torch.testing.assert_close(model.classifier.memory.grad, expected)  # type: ignore[union-attr]
+
+
+def test_the_memory_learns_at_the_rates_of_the_backbone() -> None:
+    model = oltr_model()
+    beside = list(OLTR(criterion=CrossEntropy(COUNTS)).with_backbone(model.classifier))
+    assert [id(parameter) for parameter in beside] == [id(model.classifier.memory)]  # type: ignore[union-attr]
+    assert not list(Classification(criterion=CrossEntropy(COUNTS)).with_backbone(model.classifier))

@@ -1,6 +1,7 @@
 """What a stage minimises: a model and a batch in, the terms of a loss out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -56,6 +57,10 @@ class Objective(nn.Module, ABC):
     def begin_epoch(self, progress: float) -> None:
         """Called at every epoch's start with the share of the stage that lies before it."""
         self.criterion.begin_epoch(progress)
+
+    def with_backbone(self, classifier: Any) -> Iterable[nn.Parameter]:
+        """Parameters of the stage's classifier that learn at the backbone's rates; none, as a rule."""
+        return []
 
     @abstractmethod
     def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
