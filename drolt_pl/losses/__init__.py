@@ -5,12 +5,12 @@ from drolt_pl.losses.criteria import (
     LDAM,
     Criterion,
     CrossEntropy,
-    Focal,
     FrequencyWeighted,
     LabelAwareSmoothing,
     LogitAdjusted,
 )
 from drolt_pl.losses.dro_lt import DROLTLoss
+from drolt_pl.losses.focal import Focal, SigmoidFocal, WeightedFocal
 from drolt_pl.losses.functional import robust_loss
 from drolt_pl.losses.layered import LayeredDROLTLoss
 
@@ -24,6 +24,8 @@ __all__ = [
     "LabelAwareSmoothing",
     "LayeredDROLTLoss",
     "LogitAdjusted",
+    "SigmoidFocal",
+    "WeightedFocal",
     "balanced_contrastive",
     "robust_loss",
     "supervised_contrastive",
