@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from running import HOME, composed, train_composed
 
-from drolt_pl.schedule import Schedule
+from drolt_pl.schedule import Curve, Schedule
 
 METHODS = sorted(path.stem for path in (HOME / "conf" / "method").glob("*.yaml"))
 SETTINGS = {
@@ -78,11 +78,46 @@ def test_second_stages_have_the_rates_of_their_sources() -> None:
     for setting in SETTINGS.values():
         mislas = stages(*setting, "method=mislas")["rebalance"]
         assert (mislas["lr"], mislas["classifier"]) == (0.02, "keep")
+        assert (mislas["sampling"], mislas["samples_per_class"]) == ("class_aware", 4)
         assert stages(*setting, "method=oltr")["joint"]["lr"] == {"backbone": 0.01, "classifier": 0.1}
         bcl = composed(*setting, "method=bcl").classifier
         assert (bcl["_target_"].rsplit(".", 1)[1], bcl.scale) == ("CosineClassifier", 30.0)
 
 
+@pytest.mark.parametrize(
+    ("method", "factors"),
+    [("mislas", [1, 0.1, 0.01]), ("mixup_drw", [1, 0.1, 0.01]), ("ldam_drw", [1, 0.01, 0.0001])],
+)
+def test_the_steps_of_stage_one(method: str, factors: list[float]) -> None:
+    """LDAM-DRW falls to 1/100 and 1/10,000; at those, weights that come into force at 0.8 move no linear classifier."""
+    curve = Curve(**stages("dataset=cifar100_lt", f"method={method}")["ce_warmup"]["curve"])
+    assert [curve(epoch, 200) for epoch in (100, 170, 190)] == pytest.approx(factors)
+
+
+def test_mislas_is_that_of_its_code() -> None:
+    config = composed("method=mislas")
+    assert config.mixing.mixup.share_per == "batch"
+    assert config.objectives.smoothed.criterion.spread == "all"
+    assert composed("method=mixup_drw").mixing.mixup.share_per == "sample"
+
+
+def test_class_balance_follows_the_row_that_is_compared_with() -> None:
+    """BagofTricks: 0.9 on CIFAR-100-LT, 0.9999 on CIFAR-10-LT; Cao et al.'s rows of Table 1: 0.9999 on both."""
+    for method in ("reweight", "cb_focal"):
+        betas = {name: composed(f"dataset={name}_lt", f"method={method}").criterion.beta for name in NAMED_SETS}
+        assert betas == {"cifar100": 0.9, "cifar10": 0.9999, "digits": 0.9999}
+        assert composed("experiment=paper/table1", f"method={method}").criterion.beta == 0.9999
+    assert composed("dataset=cifar100_lt", "method=ldam_drw").criterion.beta == 0.9999
+
+
+def test_both_class_balanced_focal_losses_have_a_name() -> None:
+    cui = composed("method=cb_focal")
+    assert (cui.criterion._target_, cui.classifier.init) == ("drolt_pl.losses.SigmoidFocal", "rare_sigmoid")
+    cao = composed("method=cb_focal", "criterion=weighted_focal", "classifier.init=torch", "class_balance.beta=0.999")
+    assert (cao.criterion._target_, cao.criterion.beta) == ("drolt_pl.losses.WeightedFocal", 0.999)
+
+
+NAMED_SETS = ("cifar100", "cifar10", "digits")
 PARTS = ("backbone", "classifiers", "objectives")
 
 
@@ -93,6 +128,27 @@ def test_mislas_shifts_the_statistics_and_no_weight(tmp_path: Path) -> None:
     moved = {key for key in before if key.startswith("backbone") and not torch.equal(before[key], after[key])}
     assert {key.rsplit(".", 1)[1] for key in moved} == {"running_mean", "running_var", "num_batches_tracked"}
     assert not torch.equal(before["classifiers.ce_warmup.weight"], after["classifiers.ce_warmup.weight"])
+
+
+def test_mislas_with_factors_learns_both(tmp_path: Path) -> None:
+    train_composed(tmp_path, *one_epoch_a_stage("method=mislas", "schedule.stages.rebalance.classifier=scaled"))
+    before = torch.load(tmp_path / "checkpoints" / "ce_warmup.ckpt", weights_only=True)["state_dict"]
+    after = torch.load(tmp_path / "checkpoints" / "rebalance.ckpt", weights_only=True)["state_dict"]
+    assert not torch.equal(after["classifiers.rebalance.row_weight"], before["classifiers.ce_warmup.weight"])
+    assert bool((after["classifiers.rebalance.class_scale"] != 1).any())
+    assert torch.equal(after["classifiers.ce_warmup.weight"], before["classifiers.ce_warmup.weight"])
+
+
+def test_the_memory_of_oltr_learns_with_the_backbone(tmp_path: Path) -> None:
+    """In the optimizer's first group, at the rate of the features, and moved by the stage."""
+    train_composed(tmp_path, *one_epoch_a_stage("method=oltr"))
+    kept = torch.load(tmp_path / "checkpoints" / "joint.ckpt", weights_only=True)
+    groups = {group["name"]: group for group in kept["optimizer_states"][0]["param_groups"]}
+    assert (groups["backbone"]["lr"], groups["classifier"]["lr"]) == (0.01, 0.1)
+    in_backbone = sum(1 for key in kept["state_dict"] if key.startswith("backbone.") and "running" not in key)
+    in_backbone -= sum(1 for key in kept["state_dict"] if key.startswith("backbone.") and "num_batches" in key)
+    assert len(groups["backbone"]["params"]) == in_backbone + 1
+    assert not torch.equal(kept["state_dict"]["classifiers.joint.memory"], kept["state_dict"]["centroids"])
 
 
 def test_ldam_takes_the_classifiers_scale() -> None:
