@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.centroids import broadcast_buffers, dataset_features, evaluating
-from drolt_pl.classifiers import HeldOut
+from drolt_pl.centroids import broadcast_buffers, dataset_features, dataset_statistics, evaluating
+from drolt_pl.classifiers import FittedClassifier, HeldOut
 from drolt_pl.evaluation import EvaluatedModule
 from drolt_pl.objectives import Objective
 from drolt_pl.schedule import Schedule, Stage
@@ -128,7 +128,19 @@ class StagedModule(EvaluatedModule):
         if held_out is not None:
             with evaluating(self), self.trainer.precision_plugin.forward_context():
                 held_out = HeldOut(*dataset_features(self.features, held_out, device=self.device))
-        self.classifier.fit(held_out, self.centroids, self.centroid_counts)  # type: ignore[operator]
+        classifier, (num_classes, num_features) = self.classifier, self.centroids.shape
+        classifier.fit(held_out, self.centroids, self.centroid_counts)  # type: ignore[operator]
+        if isinstance(classifier, FittedClassifier) and classifier.measures:
+            loader = self.trainer.datamodule.centroid_dataloader()  # type: ignore[attr-defined]
+            with evaluating(self), self.trainer.precision_plugin.forward_context():
+                statistics = dataset_statistics(
+                    lambda images: classifier.measured(self.features(images)),
+                    loader,
+                    num_classes=num_classes,
+                    num_features=num_features,
+                    device=self.device,
+                )
+            classifier.set_means(statistics.centroids)
 
     def learns(self, stage: Stage) -> bool:
         """Whether a stage takes gradient steps; one with a classifier that is only fitted takes none."""
