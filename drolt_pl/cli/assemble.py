@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
     from pytorch_lightning.strategies import DDPStrategy
 
     from drolt_pl.callbacks import SameOnAllRanks
+    from drolt_pl.data.transforms import for_views
     from drolt_pl.module import DROLTModule
     from drolt_pl.outcome import batch_sentence
     from drolt_pl.recording import MetricsFile, StageCheckpoint, StageProgressBar
@@ -59,6 +61,8 @@ def assemble(config: DictConfig, run_dir: Path, conf: Path) -> tuple[Any, Any, A
     ranks.once_a_node("data", lambda: checked("dataset", datamodule.prepare_data))
     checked("dataset", lambda: datamodule.setup("fit"))
     datamodule.mixings = _mixings(config, schedule)
+    for stage in (stage for stage in schedule.stages if stage.epochs):
+        checked(f"schedule.stages.{stage.name}", partial(for_views, datamodule.augment, stage.views))
     if config.protocol == "test_selected":
         print(f"warning: {TEST_SELECTED}", flush=True)
 
