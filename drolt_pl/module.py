@@ -195,7 +195,10 @@ class DROLTModule(StagedModule):
         if not self.learns(self.stage):
             # Lightning and DDP want a loss: this one moves nothing, since the backbone's rates are 0.
             return 0.0 * next(self.backbone.parameters()).sum()
-        terms: dict[str, Tensor] = self.objectives[self.stage.objective](self, Batch(*batch))
+        images, targets, *mixed = batch
+        partners, shares = mixed or (None, None)
+        drawn = Batch(images, targets, partners, shares, views=self.stage.views)
+        terms: dict[str, Tensor] = self.objectives[self.stage.objective](self, drawn)
         self._add_up(terms, len(batch[1]))
         self._check_finite(terms, batch_idx)
         return terms["loss"]

@@ -194,6 +194,43 @@ def test_two_views_go_forward_without_seeing_more_images(tmp_path: Path) -> None
     assert two["images_seen"] == plain["images_seen"] // 2 * 2
 
 
+BCL = ("method=bcl", "augment=bcl")
+
+
+def test_bcl_as_its_source_has_three_views(tmp_path: Path) -> None:
+    three = "schedule.stages.ce_warmup.views=3"
+    results = train_composed(tmp_path, *one_epoch_a_stage(*BCL, three))
+    assert results["images_seen"] == sum(results["class_counts"]) // 3 * 3
+    with (tmp_path / "metrics.csv").open() as file:
+        assert {"train/loss_ce", "train/loss_contrastive", "train/acc"} <= next(csv.DictReader(file)).keys()
+
+
+def test_a_list_of_augmentations_names_the_views_that_it_needs(tmp_path: Path) -> None:
+    from drolt_pl.cli.launch import UserError
+
+    with pytest.raises(
+        UserError, match=r"^schedule.stages.ce_warmup.views must be 3, as many as augment lists, or 1, got"
+    ):
+        train_composed(tmp_path, *one_epoch_a_stage(*BCL))
+
+
+def test_supcon_as_its_source_augments(tmp_path: Path) -> None:
+    kept = ("augment=supcon", "objectives.supcon.base_temperature=0.07")
+    results = train_composed(tmp_path, *one_epoch_a_stage("method=supcon", *kept))
+    assert results["test"]["acc"] > 0
+
+
+def test_batchnorm_may_follow_the_second_stage(tmp_path: Path) -> None:
+    """Kang et al.'s code trains its classifiers with the backbone in train mode."""
+    train_composed(tmp_path, *one_epoch_a_stage("method=crt", "schedule.stages.rebalance.shift_bn=true"))
+    before, after = (
+        torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+        for name in ("ce_warmup", "rebalance")
+    )
+    moved = {key for key in before if key.startswith("backbone") and not torch.equal(before[key], after[key])}
+    assert {key.rsplit(".", 1)[1] for key in moved} == {"running_mean", "running_var", "num_batches_tracked"}
+
+
 def test_stages_of_the_readme_schedule() -> None:
     """The budget of every schedule is what its three stages sum to."""
     for name in ("cifar", "cifar_short", "digits", "large_scale", "tin100_short"):

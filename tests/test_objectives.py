@@ -162,6 +162,50 @@ def test_bcl_is_the_criterion_and_a_share_of_the_contrast() -> None:
     assert all(p.grad is not None for p in objective.parameters())
 
 
+def test_bcl_classifies_the_first_of_three_views_and_contrasts_the_others() -> None:
+    model, data = TinyModel(), batch(12)
+    data = data._replace(targets=data.targets[:4].repeat(3), views=3)
+    objective = BalancedContrastive(criterion=LogitAdjusted(COUNTS), num_features=D, weight=0.35, num_hidden=32)
+    objective.double()
+    assert [layer.out_features for layer in objective.projection if isinstance(layer, nn.Linear)] == [32, 128]
+    terms = objective(model, data)
+    features = model.backbone(data.images)
+    ce = LogitAdjusted(COUNTS)(model.classifier(features[:4]), data.targets[:4])
+    torch.testing.assert_close(terms["loss_ce"], ce)
+    # Their head's BatchNorm sees all three.
+    embeddings, prototypes = objective.projection(features), objective.prototypes(model.classifier.weight)
+    contrast = balanced_contrastive(embeddings[4:], data.targets[4:], prototypes, temperature=0.1)
+    torch.testing.assert_close(terms["loss_contrastive"], contrast)
+    assert terms["acc"] == (model.classifier(features[:4]).argmax(1) == data.targets[:4]).float().mean()
+
+
+def test_two_views_are_both_classified_and_contrasted() -> None:
+    model, data = TinyModel(), batch(8, mixed=True)
+    objective = BalancedContrastive(criterion=LogitAdjusted(COUNTS), num_features=D).double()
+    one, two = objective(model, data), objective(model, data._replace(views=2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    ce = LogitAdjusted(COUNTS)(model.classifier(model.backbone(data.images)), *data[1:4])
+    torch.testing.assert_close(two["loss_ce"], ce)
+
+
+def test_a_part_of_a_batch_keeps_what_was_mixed_in() -> None:
+    data = batch(6, mixed=True)._replace(views=3)
+    part = data.part(slice(2, 4))
+    assert part.views == 1
+    for whole, some in zip(data[:4], part[:4], strict=True):
+        assert torch.equal(whole[2:4], some)  # type: ignore[index,arg-type]
+    assert batch(6).part(slice(2)).partners is None
+
+
+def test_supcons_code_multiplies_by_the_temperature_over_its_base() -> None:
+    model, data = TinyModel(), batch()
+    objective = SupCon(criterion=CrossEntropy(COUNTS), num_features=D, temperature=0.1, base_temperature=0.07).double()
+    terms = objective(model, data)
+    torch.testing.assert_close(terms["loss"], terms["loss_supcon"] / 0.7)
+    with pytest.raises(ValueError, match=r"^base_temperature must be null or > 0, got 0$"):
+        SupCon(criterion=CrossEntropy(COUNTS), num_features=D, base_temperature=0)
+
+
 def test_rotation_turns_each_image_by_its_place() -> None:
     """A backbone that reads the corners tells the turns apart; labels play no part."""
 

@@ -10,12 +10,21 @@ from drolt_pl.losses import Criterion, DROLTLoss, LayeredDROLTLoss
 
 
 class Batch(NamedTuple):
-    """What the training loader gives: images (B, C, H, W), targets (B,), and for mixed images who was mixed in."""
+    """What the training loader gives: images (B, C, H, W), targets (B,), and for mixed images who was mixed in.
+
+    With several views, the first of each image stands before the second of each.
+    """
 
     images: Tensor
     targets: Tensor
     partners: Tensor | None = None  # targets of the images mixed in, (B,)
     shares: Tensor | None = None  # what each image kept of itself, (B,)
+    views: int = 1  # of each image
+
+    def part(self, rows: slice) -> "Batch":
+        """These rows as a batch of one view."""
+        partners, shares = (None if value is None else value[rows] for value in (self.partners, self.shares))
+        return Batch(self.images[rows], self.targets[rows], partners, shares)
 
 
 class Model(Protocol):

@@ -8,10 +8,11 @@ from drolt_pl.losses import balanced_contrastive, supervised_contrastive
 from drolt_pl.objectives.base import Batch, Model, Objective
 
 
-def projection(num_features: int, num_outputs: int, *, norm: bool = False) -> nn.Sequential:
-    """The head of Khosla et al. 2020: D -> D -> E with one ReLU; BCL's code has a BatchNorm before it."""
-    layers = [nn.Linear(num_features, num_features), *[nn.BatchNorm1d(num_features)] * norm, nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(num_features, num_outputs))
+def projection(num_features: int, num_outputs: int, *, hidden: int | None = None, norm: bool = False) -> nn.Sequential:
+    """The head of Khosla et al. 2020: D -> hidden (D) -> E with one ReLU; BCL's code has a BatchNorm before it."""
+    width = num_features if hidden is None else hidden
+    layers = [nn.Linear(num_features, width), *[nn.BatchNorm1d(width)] * norm, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(width, num_outputs))
 
 
 class SupCon(Objective):
@@ -20,31 +21,49 @@ class SupCon(Objective):
     Args:
         num_features: D.
         temperature: T; 0.1 for CIFAR, 0.07 for ImageNet.
+        base_temperature: The loss is multiplied by T over it, in their code 0.07: at T = 0.1, steps of 1.43 times the
+            rate. Null leaves the loss as their paper has it.
         num_outputs: Width of the projection.
         options: See `Objective`.
+
+    Raises:
+        ValueError: a base temperature that is not positive.
     """
 
-    def __init__(self, *, num_features: int, temperature: float = 0.1, num_outputs: int = 128, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        num_features: int,
+        temperature: float = 0.1,
+        base_temperature: float | None = None,
+        num_outputs: int = 128,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
+        if base_temperature is not None and not base_temperature > 0:
+            raise ValueError(f"base_temperature must be null or > 0, got {base_temperature!r}")
         self.temperature = temperature
+        self.factor = 1.0 if base_temperature is None else temperature / base_temperature
         self.projection = projection(num_features, num_outputs)
 
     def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         embeddings = self.projection(model.training_features(batch.images))
         loss = supervised_contrastive(embeddings, batch.targets, temperature=self.temperature)
-        return {"loss_supcon": loss, "loss": loss}
+        return {"loss_supcon": loss, "loss": self.factor * loss}
 
 
 class BalancedContrastive(Objective):
     """The criterion, logit-adjusted as a rule, plus a balanced contrastive loss (BCL, Zhu et al. 2022).
 
-    The classes' prototypes are projections of the classifier's rows.
+    The classes' prototypes are projections of the classifier's rows. Of three views the first is classified and the
+    other two are contrasted, as in their code; otherwise every view is both.
 
     Args:
         num_features: D.
         weight: Of the contrastive loss.
         temperature: T.
         num_outputs: Width of the projections.
+        num_hidden: Width of their inner layer; null for D. 512 in the code of ProCo, which has BCL for CIFAR.
         options: See `Objective`.
     """
 
@@ -55,19 +74,25 @@ class BalancedContrastive(Objective):
         weight: float = 0.35,
         temperature: float = 0.1,
         num_outputs: int = 128,
+        num_hidden: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.weight, self.temperature = weight, temperature
-        self.projection = projection(num_features, num_outputs, norm=True)
-        self.prototypes = projection(num_features, num_outputs, norm=True)
+        self.projection = projection(num_features, num_outputs, hidden=num_hidden, norm=True)
+        self.prototypes = projection(num_features, num_outputs, hidden=num_hidden, norm=True)
 
     def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         features = model.training_features(batch.images)
-        terms = self.classify(model, batch, features)
+        embeddings = self.projection(features)  # of all views: its BatchNorm sees what the backbone's sees
+        classified = contrasted = slice(None)
+        if batch.views == 3:
+            first = len(batch.targets) // 3
+            classified, contrasted = slice(first), slice(first, None)
+        terms = self.classify(model, batch.part(classified), features[classified])
         contrast = balanced_contrastive(
-            self.projection(features),
-            batch.targets,
+            embeddings[contrasted],
+            batch.targets[contrasted],
             self.prototypes(model.classifier.weight),
             temperature=self.temperature,
         )
