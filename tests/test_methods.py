@@ -1,6 +1,7 @@
 """Every method composes with every kind of data set, sees as many images as the others, and trains."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,23 @@ def test_batchnorm_may_follow_the_second_stage(tmp_path: Path) -> None:
     )
     moved = {key for key in before if key.startswith("backbone") and not torch.equal(before[key], after[key])}
     assert {key.rsplit(".", 1)[1] for key in moved} == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def _offered() -> list[str]:
+    """Overrides that stand on lines of their own in docs/methods.md and in the heads of methods."""
+    lines = [line.removeprefix("    ") for line in (HOME / "docs" / "methods.md").read_text().splitlines()]
+    for path in [*(HOME / "conf" / "method").glob("*.yaml"), *(HOME / "conf" / "augment").glob("*.yaml")]:
+        prefix = f"method={path.stem} " if path.parent.name == "method" else ""
+        for line in path.read_text().splitlines():
+            words = line.removeprefix("#   ")
+            if words != line:
+                lines.append(words if words.startswith("method=") else prefix + words)
+    return sorted({line for line in lines if re.fullmatch(r"method=\S+( \S+=\S+)+", line)})
+
+
+@pytest.mark.parametrize("line", _offered())
+def test_what_the_pages_offer_composes(line: str) -> None:
+    OmegaConf.to_container(composed(*line.split()).schedule, resolve=True)
 
 
 def test_stages_of_the_readme_schedule() -> None:
