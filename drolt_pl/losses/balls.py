@@ -97,14 +97,20 @@ class UncertaintyBalls(nn.Module):
         self._require_statistics("eps_mode 'coverage'")
         return self.coverage_radii.to(dtype)
 
-    def log_probability(self, radii: Tensor) -> Tensor:
+    def log_probability(self, radii: Tensor, held_out_counts: Tensor | None = None) -> Tensor:
         """Log-probability that the true centroid lies in a ball of these radii, (C,) float64.
+
+        With `held_out_counts` m_c >= 1, (C,), that the mean of so many other samples lies in it: its own error makes
+        the variance of their distance larger by 1 + n_c / m_c.
 
         Raises:
             RuntimeError: before :meth:`set_statistics`.
         """
         self._require_statistics("eps_prior")
-        return log_ball_probability(radii, *self._statistics())
+        counts, variance, *rest = self._statistics()
+        if held_out_counts is not None:
+            variance = variance * (1 + counts / held_out_counts)
+        return log_ball_probability(radii, counts, variance, *rest)
 
     def set_statistics(self, total_variance: Tensor, effective_dim: float | Tensor) -> None:
         """Takes the statistics of the centroid pass, which coverage radii and the prior need.

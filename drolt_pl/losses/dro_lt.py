@@ -171,6 +171,24 @@ class DROLTLoss(nn.Module):
         features, centroids, eps, class_counts = self._measured(features, centroids)
         return self.likelihood.own_mass(features, targets, centroids, eps, class_counts).mean()
 
+    @torch.no_grad()
+    def held_out_coverage(self, distances: Tensor, held_out_counts: Tensor) -> dict[str, Tensor]:
+        """Whether means of held-out samples lie in the balls; empty where the loss does not measure Euclidean distance.
+
+        Args:
+            distances: Of each class's centroid to the mean of its held-out samples, (C,).
+            held_out_counts: Their numbers, (C,).
+
+        Returns:
+            By class, (C,): ``coverage_held_out``, 1 in the ball and 0 outside, and ``coverage_held_out_expected``, the
+            probability of that if training samples were like any other.
+        """
+        if self.distance != "euclidean":
+            return {}
+        eps = self.radii()
+        expected = self.balls.log_probability(eps, held_out_counts.clamp(min=1)).exp()
+        return {"coverage_held_out": (distances <= eps).float(), "coverage_held_out_expected": expected.float()}
+
     @staticmethod
     def total(terms: Mapping[str, Tensor]) -> Tensor:
         """Sum of the parts that :meth:`terms` returned, but for the measurements among them, 0-d."""
