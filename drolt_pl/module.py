@@ -100,7 +100,7 @@ class DROLTModule(StagedModule):
             self.register_buffer("layer_centroids", torch.zeros(num_classes, sum(taps.widths)))
         self.measure_with(class_counts, many=many, few=few, distance=loss.distance)
         self.images_seen = 0
-        self._sums: dict[str, Any] = {}
+        self._sums: dict[str, tuple[Tensor | float, int]] = {}
         # Equal on all ranks by construction: DDP need not send them again at every step.
         equal = ("centroids", "centroid_counts", "total_variance", "effective_dim", "layer_centroids")
         self._ddp_params_and_buffers_to_ignore = [name for name in equal if hasattr(self, name)]
@@ -204,13 +204,15 @@ class DROLTModule(StagedModule):
         return terms["loss"]
 
     def _add_up(self, terms: Mapping[str, Tensor], size: int) -> None:
-        """Logs the epoch's mean of every term with its last batch: `log` in every step takes a millisecond of it."""
-        self._sums["size"] = self._sums.get("size", 0) + size
+        """Logs the epoch's mean of every term with its last batch: `log` in every step takes a millisecond of it.
+
+        A term that some steps lack is the mean over those that have it.
+        """
         for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, 0) + size * value.detach()
+            total, seen = self._sums.get(name, (0.0, 0))
+            self._sums[name] = total + size * value.detach(), seen + size
         if self.trainer.is_last_batch:
-            total = self._sums.pop("size")
-            means = {f"train/{name}": value / total for name, value in self._sums.items()}
+            means = {f"train/{name}": total / seen for name, (total, seen) in self._sums.items()}
             self.log_dict(means, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
             self._sums = {}
 

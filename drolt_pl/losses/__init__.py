@@ -1,5 +1,6 @@
 """Losses for long-tailed recognition: criteria of the classifier and the robust loss of the features."""
 
+from drolt_pl.losses.classwise import classwise_loss
 from drolt_pl.losses.contrastive import balanced_contrastive, supervised_contrastive
 from drolt_pl.losses.criteria import (
     LDAM,
@@ -27,6 +28,7 @@ __all__ = [
     "SigmoidFocal",
     "WeightedFocal",
     "balanced_contrastive",
+    "classwise_loss",
     "robust_loss",
     "supervised_contrastive",
 ]

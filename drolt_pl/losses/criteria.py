@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.losses.functional import check, check_choice, check_targets
+from drolt_pl.losses.checks import check, check_choice, check_targets
 
 SPREADS = ("others", "all")
 
