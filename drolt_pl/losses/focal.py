@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drolt_pl.losses.criteria import Criterion
-from drolt_pl.losses.functional import check
+from drolt_pl.losses.checks import check
 
 
 def focal_of(losses: Tensor, gamma: float) -> Tensor:
