@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from drolt_pl.classifiers import (
+    Classifier,
     CosineClassifier,
     LinearClassifier,
     LWSClassifier,
@@ -108,7 +109,7 @@ def test_cosine_is_the_scaled_cosine_and_ignores_lengths() -> None:
 
 
 def test_cosine_refuses_a_scale_that_is_not_positive() -> None:
-    with pytest.raises(ValueError, match=r"^scale must be above 0, got 0.0$"):
+    with pytest.raises(ValueError, match=r"^scale must be > 0, got 0.0$"):
         CosineClassifier(D, C, scale=0.0)
 
 
@@ -165,7 +166,7 @@ def test_scaled_needs_a_linear_classifier_and_a_rate() -> None:
         ScaledLinearClassifier(D, C).begin(CosineClassifier(D, C), generator=seeded(0))
     with pytest.raises(TypeError, match=r"^previous must be a linear classifier.* got ScaledLinearClassifier$"):
         LWSClassifier(D, C).begin(ScaledLinearClassifier(D, C), generator=seeded(0))
-    with pytest.raises(ValueError, match=r"^factor_rate must be above 0, got 0$"):
+    with pytest.raises(ValueError, match=r"^factor_rate must be > 0, got 0$"):
         ScaledLinearClassifier(D, C, factor_rate=0)
 
 
@@ -177,9 +178,9 @@ def test_lws_state_is_in_the_checkpoint() -> None:
     assert torch.equal(loaded(features), classifier(features))
 
 
-@pytest.mark.parametrize("previous", [None, CosineClassifier(D, C), nn.Linear(D, C, bias=False), LWSClassifier(D, C)])
-def test_lws_needs_a_weight_and_a_bias(previous: nn.Module | None) -> None:
-    message = f"^previous must be a linear classifier with weight and bias .* got {type(previous).__name__}$"
+@pytest.mark.parametrize("previous", [None, CosineClassifier(D, C), LWSClassifier(D, C)])
+def test_lws_needs_a_weight_and_a_bias(previous: Classifier | None) -> None:
+    message = f"^previous must be a linear classifier, trained before this one, got {type(previous).__name__}$"
     with pytest.raises(TypeError, match=message):
         LWSClassifier(D, C).begin(previous, generator=seeded(0))
 

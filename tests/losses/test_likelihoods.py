@@ -188,7 +188,7 @@ def test_a_run_measures_auto_once_and_resumes_with_it(tmp_path: Path) -> None:
         name: torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
         for name in ("ce_warmup", "joint", "best")
     }
-    key = "loss.balls.measured_eps"
+    key = "objectives.dro_lt.loss.balls.measured_eps"
     assert bool(saved["ce_warmup"][key].isnan())  # passes went by, and nothing asked for radii
     assert float(saved["joint"][key]) > 0
     assert torch.equal(saved["best"][key], saved["joint"][key])

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from drolt_pl.losses import CrossEntropy, DROLTLoss, LayeredDROLTLoss
 from drolt_pl.objectives import Batch, Robust
 from drolt_pl.objectives.balance import gradient_balance
-from drolt_pl.objectives.classification import MEASURED_EVERY
+from drolt_pl.objectives.robust import MEASURED_EVERY
 
 COUNTS = [20, 8, 3, 1]
 MEASURES = {"own_mass", "grad_ratio", "grad_cosine"}
@@ -27,13 +27,27 @@ class Model(nn.Module):
 
     def training_features(self, images: Tensor) -> Tensor:
         with torch.set_grad_enabled(not self.frozen):
-            return self.backbone(images)
+            self.last = self.backbone(images)
+        return self.last
 
-    def loss_features(self, features: Tensor) -> Tensor:
-        return torch.cat([features, 2 * features], 1) if self.layers else features
+    def robust(self) -> Robust:
+        """The objective with this model's loss, centroids and layers."""
+        taps = Taps(self) if self.layers else None
+        objective = Robust(criterion=CrossEntropy(COUNTS), loss=self.loss, taps=taps)  # type: ignore[arg-type]
+        objective.centroids = self.centroids
+        return objective
 
-    def step_centroids(self, features: Tensor, targets: Tensor) -> Tensor:
-        return self.centroids
+
+class Taps:
+    """Two layers: the features, and twice the features."""
+
+    widths = (6, 6)
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def features(self) -> Tensor:
+        return torch.cat([self.model.last, 2 * self.model.last], 1)
 
 
 def batch() -> Batch:
@@ -54,7 +68,8 @@ def test_the_balance_of_two_losses_by_hand() -> None:
 
 
 def test_measurements_come_every_fiftieth_step_of_an_epoch() -> None:
-    model, objective = Model(), Robust(criterion=CrossEntropy(COUNTS))
+    model = Model()
+    objective = model.robust()
     found = [step for step in range(2 * MEASURED_EVERY + 1) if "own_mass" in objective(model, batch())]
     assert found == [0, MEASURED_EVERY, 2 * MEASURED_EVERY]
     objective.begin_epoch(0.5)
@@ -62,7 +77,8 @@ def test_measurements_come_every_fiftieth_step_of_an_epoch() -> None:
 
 
 def test_measurements_are_those_of_the_losses_and_change_no_gradient() -> None:
-    model, objective, data = Model(), Robust(criterion=CrossEntropy(COUNTS)), batch()
+    model, data = Model(), batch()
+    objective = model.robust()
     steps = []
     for _ in range(2):  # with, then without
         terms = objective(model, data)
@@ -84,7 +100,7 @@ def test_measurements_are_those_of_the_losses_and_change_no_gradient() -> None:
 
 def test_there_is_no_balance_where_the_losses_share_no_features_that_learn() -> None:
     for model in (Model(frozen=True), Model(layers=True)):
-        terms = Robust(criterion=CrossEntropy(COUNTS))(model, batch())
+        terms = model.robust()(model, batch())
         assert MEASURES & set(terms) == {"own_mass"}
         if model.layers:
             parts = zip(model.loss.losses, model.centroids.split(6, 1), (1, 2), strict=True)
@@ -113,8 +129,9 @@ def test_held_out_means_lie_in_the_ball_as_often_as_expected() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_measuring_waits_for_nothing() -> None:
-    model, objective = Model().cuda(), Robust(criterion=CrossEntropy(COUNTS)).cuda()
+    model = Model().cuda()
     model.centroids = model.centroids.cuda()
+    objective = model.robust().cuda()
     data = Batch(*(tensor.cuda() for tensor in batch()[:2]))
     objective(model, data)["loss"].backward()  # allocates
     objective.begin_epoch(0.0)
