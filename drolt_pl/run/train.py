@@ -1,6 +1,7 @@
 """One run from its configuration to its results: trained, tested, written down."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,9 +23,21 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
 
     from drolt_pl.data.images.sources import ImageError
     from drolt_pl.learning.callbacks import RanksDifferError
+    from drolt_pl.learning.diagnostics import Diagnostics
     from drolt_pl.learning.module import NonFiniteLossError
-    from drolt_pl.report import show, write_per_class, write_results
-    from drolt_pl.results import SCHEMA, write_atomically
+    from drolt_pl.records import write_atomically
+    from drolt_pl.report import show
+    from drolt_pl.results import (
+        SCHEMA,
+        Accuracies,
+        Batch,
+        Groups,
+        Results,
+        Selection,
+        StageResults,
+        Timing,
+        write_per_class,
+    )
     from drolt_pl.run.outcome import batch_shares, circumstances, measure
     from drolt_pl.run.recording import StageCheckpoint
     from drolt_pl.run.warmstart import warm_checkpoint
@@ -76,43 +89,62 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         measured = measure(trainer, module, datamodule, checkpoints, selects=selects)
     except ImageError as error:
         raise UserError(str(error)) from error
-    results = {
-        "schema": SCHEMA,
-        "name": config.name,
-        "dataset": record["dataset"],
-        "method": config.method_name,
-        "protocol": config.protocol,
-        "seed": config.seed,
-        "split_seed": record["split_seed"],
-        "split_sha256": record["sha256"],
-        "class_counts": datamodule.class_counts,
-        "groups": {"many": config.groups.many, "few": config.groups.few},
-        "num_parameters": sum(p.numel() for part in (module.backbone, module.classifier) for p in part.parameters()),
-        "images_seen": module.images_seen,
-        "batch": batch_shares(datamodule, module, trainer),
-        "chosen": getattr(module.classifier, "chosen", {}),
-        "selection": {
-            "metric": last.monitor if selects else None,
-            "stage": last.name,
-            "epoch": best.get("epoch") if selects else module.schedule.epochs - 1,
-            "n_candidates": best.get("candidates", 0) if selects else 1,
+
+    def accuracies(plain: dict[str, Any] | None) -> Accuracies | None:
+        return None if plain is None else Accuracies.of(plain)
+
+    shares = batch_shares(datamodule, module, trainer)
+    test = accuracies(measured["test"])
+    assert test is not None
+    results = Results(
+        schema_=SCHEMA,
+        name=config.name,
+        dataset=record["dataset"],
+        method=config.method_name,
+        protocol=config.protocol,
+        seed=config.seed,
+        split_seed=record["split_seed"],
+        split_sha256=record["sha256"],
+        class_counts=datamodule.class_counts,
+        groups=Groups(many=config.groups.many, few=config.groups.few),
+        num_parameters=sum(p.numel() for part in (module.backbone, module.classifier) for p in part.parameters()),
+        images_seen=module.images_seen,
+        batch=Batch(
+            global_=shares["global"],
+            per_rank=shares["per_rank"],
+            ranks=shares["ranks"],
+            lr_scale=shares["lr_scale"],
+        ),
+        chosen=getattr(module.classifier, "chosen", {}),
+        selection=Selection(
+            metric=last.monitor if selects else None,
+            stage=last.name,
+            epoch=best.get("epoch") if selects else module.schedule.epochs - 1,
+            n_candidates=best.get("candidates", 0) if selects else 1,
+        ),
+        objective=best.get("score"),
+        stages={
+            name: StageResults(**{part: accuracies(found) for part, found in sets.items()})
+            for name, sets in measured["stages"].items()
         },
-        "objective": best.get("score"),
-        **measured,
-        "eps": module.loss.radii().tolist() if measures else None,
-        "eps_updates": module.loss.updates.tolist() if config.loss.eps_mode == "learned" else None,
-        "warning": TEST_SELECTED if config.protocol == "test_selected" else None,
-        "timing": timing,
-        "overrides": _overrides(run_dir),
+        test=test,
+        test_pool=accuracies(measured["test_pool"]),
+        val=accuracies(measured["val"]),
+        skipped_files=measured["skipped_files"],
+        eps=module.loss.radii().tolist() if measures else None,
+        eps_updates=module.loss.updates.tolist() if config.loss.eps_mode == "learned" else None,
+        warning=TEST_SELECTED if config.protocol == "test_selected" else None,
+        timing=Timing(**timing),
+        overrides=_overrides(run_dir),
         **circumstances(["python", "train.py", *_overrides(run_dir)], module.device, HOME),
-    }
+    )
     if trainer.is_global_zero:
-        write_results(run_dir / "results.json", results)
+        results.write(run_dir / "results.json")
         write_per_class(run_dir / "per_class.csv", results, datamodule.class_names)
         show(results, run_dir)
-    log_end(trainer, results, datamodule.class_names)
-    objective: float | None = results["objective"]
-    return objective
+    diagnostics = next((callback for callback in trainer.callbacks if isinstance(callback, Diagnostics)), None)
+    log_end(trainer, results, datamodule.class_names, None if diagnostics is None else diagnostics.confusion)
+    return results.objective
 
 
 def _last_checkpoint(config: DictConfig, run_dir: Path, split_sha256: str) -> Path | None:
