@@ -1,44 +1,70 @@
-"""A finished run, opened again by the commands that look at its backbone."""
+"""Opens a finished run again, to look at its backbone."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from drolt_pl.run.build import build
+from drolt_pl.data.base import LongTailDataModule
+from drolt_pl.errors import SettingError
+from drolt_pl.folders import CONFIG
+from drolt_pl.model import load_model
+from drolt_pl.results import Groups
+from drolt_pl.run.build import UserError, build, checked
 
 
-class OpenedRun(NamedTuple):
-    """Configuration, data module (set up), and one stage's backbone and classifier in eval mode."""
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run after one of its stages.
 
-    config: Any
-    datamodule: Any
-    backbone: Any
-    classifier: Any
+    Attributes:
+        datamodule: The data, set up.
+        backbone: The backbone after the stage, in eval mode.
+        classifier: The classifier of the stage, in eval mode.
+    """
+
+    method: str
+    protocol: str
+    seed: int
+    groups: Groups
+    datamodule: LongTailDataModule
+    backbone: nn.Module
+    classifier: nn.Module
 
 
 def open_run(run_dir: Path, stage: str) -> OpenedRun:
-    """Opens a run's folder at the last epoch of a stage.
+    """Opens the folder of a run at the last epoch of a stage.
 
     Raises:
-        ValueError: not a run, or a stage that it has not trained, or images other than it was trained on.
+        SettingError: the folder is not a run's, the run did not train the stage, or its images have changed since.
     """
-    from drolt_pl.model import load_model
-
-    if not (run_dir / ".hydra" / "config.yaml").exists():
-        raise ValueError(f"{run_dir} is not a run's folder: it has no .hydra/config.yaml")
+    if not (run_dir / CONFIG).exists():
+        raise SettingError(str(run_dir), f"is not a run's folder: it has no {CONFIG}")
     checkpoint = run_dir / "checkpoints" / f"{stage}.ckpt"
     if not checkpoint.exists():
         trained = sorted(path.stem for path in checkpoint.parent.glob("*.ckpt"))
-        raise ValueError(f"--stage must be one that {run_dir} has trained, of {trained}, got {stage!r}")
-    config: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
-    datamodule = build(config, "dataset")
-    datamodule.setup()
+        raise SettingError("--stage", f"must be one that {run_dir} has trained, of {trained}", stage)
+    config = OmegaConf.load(run_dir / CONFIG)
+    assert isinstance(config, DictConfig)
+    try:
+        datamodule: LongTailDataModule = build(config, "dataset")
+        checked("dataset", datamodule.setup)
+    except UserError as error:
+        raise SettingError("", str(error)) from error
     split = run_dir / "split.json"
     if split.exists() and json.loads(split.read_text())["sha256"] != datamodule.split_record()["sha256"]:
-        raise ValueError(
-            f"{run_dir} was trained on another split of its data set, which has changed since: restore the images"
+        raise SettingError(
+            str(run_dir), "was trained on another split of its data set, which has changed since: restore the images"
         )
     backbone, classifier = load_model(checkpoint)
-    return OpenedRun(config, datamodule, backbone, classifier)
+    return OpenedRun(
+        method=config.method_name,
+        protocol=config.protocol,
+        seed=config.seed,
+        groups=Groups(many=config.groups.many, few=config.groups.few),
+        datamodule=datamodule,
+        backbone=backbone,
+        classifier=classifier,
+    )

@@ -8,16 +8,22 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.running import folder_of_a_run
+from helpers.running import HOME, folder_of_a_run
+from hydra.utils import get_class
+from omegaconf import OmegaConf
 from torch import nn
 from typer.testing import CliRunner
 
 from drolt_pl import load_model
-from drolt_pl.analysis.classifiers import CANDIDATES, CachedFeatures, Recipe, compare, train
-from drolt_pl.classifiers import CosineClassifier, LinearClassifier
+from drolt_pl.analysis.classifiers import CachedFeatures, Recipe, compare, train
+from drolt_pl.classifiers import CosineClassifier, LinearClassifier, OLTRClassifier
 from drolt_pl.cli.app import app
+from drolt_pl.comparison import Compared
 from drolt_pl.losses import CrossEntropy
+from drolt_pl.results import Groups
+from drolt_pl.run.compare import candidates
 
+CANDIDATES = candidates(HOME / "conf")
 OVERRIDES = ("trainer=cpu", "method=ce", "schedule.stages.ce_warmup.epochs=10")
 
 
@@ -87,16 +93,26 @@ def linear() -> LinearClassifier:
     return classifier
 
 
+def compared(features: CachedFeatures, previous: nn.Module, epochs: int) -> dict[str, Compared]:
+    return compare(CANDIDATES, features, previous, [200, 20, 2], groups=Groups(), recipe=Recipe(epochs=epochs))
+
+
+def test_every_classifier_that_needs_no_training_of_its_backbone_is_compared() -> None:
+    compared = {type(candidate.build(5, 3)) for candidate in CANDIDATES.values()}
+    offered = {get_class(OmegaConf.load(path)["_target_"]) for path in (HOME / "conf" / "classifier").glob("*.yaml")}
+    assert offered - compared == {OLTRClassifier}, "OLTR trains its memory with the backbone"
+
+
 def test_without_validation_nothing_is_chosen() -> None:
-    found = compare(cached(val=False), linear(), [200, 20, 2], recipe=Recipe(epochs=2))
-    left_out = {name for name, row in found.items() if row["test"] is None}
+    found = compared(cached(val=False), linear(), epochs=2)
+    left_out = {name for name, row in found.items() if row.test is None}
     assert left_out == {"tau-norm", "LA post-hoc", "smDRAGON"}
-    assert "tau must be given" in found["tau-norm"]["why"]
+    assert "tau must be given" in str(found["tau-norm"].why)
 
 
 def test_what_needs_a_linear_classifier_says_so() -> None:
-    found = compare(cached(), CosineClassifier(5, 3), [200, 20, 2], recipe=Recipe(epochs=1))
-    assert {name for name, row in found.items() if row["why"]} == {"LWS", "tau-norm", "LA post-hoc", "smDRAGON"}
+    found = compared(cached(), CosineClassifier(5, 3), epochs=1)
+    assert {name for name, row in found.items() if row.why} == {"LWS", "tau-norm", "LA post-hoc", "smDRAGON"}
 
 
 def test_training_takes_the_views_in_turn_and_learns() -> None:

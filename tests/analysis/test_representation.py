@@ -51,10 +51,10 @@ def test_layer_accuracies_are_those_of_the_definition() -> None:
             means = torch.stack([of_train[train[1] == label].mean(0) for label in range(3)])
             correct = torch.cdist(of_test, means).argmin(1) == test[1]
             by_class = [correct[test[1] == label].double().mean().item() for label in range(3)]
-            measured = (found[layer]["many"], found[layer]["medium"], found[layer]["few"])
+            measured = (found[layer].many, found[layer].medium, found[layer].few)
             assert measured == pytest.approx(by_class)
-            assert found[layer]["acc"] == pytest.approx(sum(by_class) / 3)
-    assert found["layer2"]["acc"] != found["conv1"]["acc"]
+            assert found[layer].acc == pytest.approx(sum(by_class) / 3)
+    assert found["layer2"].acc != found["conv1"].acc
 
 
 def test_shown_classes_run_from_the_most_frequent_to_the_rarest() -> None:
