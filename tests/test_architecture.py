@@ -23,16 +23,19 @@ ALLOWED: dict[str, set[str]] = {
     "comparison": {"records", "results"},
     "losses": {"losses"},
     "backbones": {"backbones", "errors"},
-    "classifiers": {"classifiers"},
-    "objectives": {"objectives", "losses"},
+    "classifiers": {"classifiers", "errors"},
+    "objectives": {"objectives", "losses", "backbones", "classifiers", "centroids", "errors"},
     "data": {"data"},
     "model": set(),
-    "learning": {"learning", "objectives", "losses", "backbones", "classifiers", "centroids", "metrics"},
+    "lightning_internals": {"errors"},
+    "learning": {"learning", "objectives", "losses", "backbones", "classifiers", "centroids", "metrics"}
+    | {"errors", "groups", "lightning_internals"},
     "tracking": {"tracking", *FILES_OF_RUNS},
     "report": {"report", *FILES_OF_RUNS},
     "analysis": {"analysis", "learning", "data", "losses", "backbones", "classifiers", "centroids", "metrics"}
     | FILES_OF_RUNS,
-    "run": {"run", "learning", "data", "model", "losses", "backbones", "centroids", "analysis", "report", "tracking"}
+    "run": {"run", "analysis", "report", "tracking", "learning", "data", "model", "objectives", "losses", "backbones"}
+    | {"classifiers", "centroids", "lightning_internals"}
     | FILES_OF_RUNS,
     "sweeps": {"sweeps", "run", "report", *FILES_OF_RUNS},
     "cli": {"cli", "run", "report", "tracking", "data", *FILES_OF_RUNS},

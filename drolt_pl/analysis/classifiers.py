@@ -8,17 +8,18 @@ from torch import Tensor, nn
 
 from drolt_pl.analysis.accuracies import accuracies
 from drolt_pl.centroids import ClassStatistics, class_statistics, dataset_features
-from drolt_pl.classifiers import FittedClassifier, HeldOut
+from drolt_pl.classifiers import Classifier, HeldOut
 from drolt_pl.comparison import Compared
 from drolt_pl.data.plan import Sampling
 from drolt_pl.data.samplers import stage_sampler
+from drolt_pl.errors import SettingError
+from drolt_pl.learning.protocols import Batches
 from drolt_pl.learning.schedule import Curve
 from drolt_pl.losses import Criterion, CrossEntropy
 from drolt_pl.metrics import ShotAccuracy
 from drolt_pl.results import Accuracies, Groups
 
 Features = tuple[Tensor, Tensor]  # (N, D) and targets (N,)
-Batches = Iterable[tuple[Tensor, Tensor]]  # images and targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Candidate:
         criterion: class_counts -> the loss; read where the classifier is trained.
     """
 
-    build: Callable[[int, int], nn.Module]
+    build: Callable[[int, int], Classifier]
     sampling: str = "instance"
     criterion: Callable[[Sequence[int]], Criterion] = CrossEntropy
 
@@ -84,7 +85,7 @@ def cache_features(
 def compare(
     candidates: Mapping[str, Candidate],
     cached: CachedFeatures,
-    previous: nn.Module,
+    previous: Classifier,
     class_counts: Sequence[int],
     *,
     groups: Groups,
@@ -111,28 +112,28 @@ def compare(
         if why is not None:
             result[label] = Compared(val=None, test=None, chosen={}, why=why)
             continue
-        if not isinstance(classifier, FittedClassifier):
+        if not classifier.fitted:
             criterion = candidate.criterion(class_counts).to(cached.test[0].device)
             train(classifier, cached.views, criterion, sampling=candidate.sampling, recipe=recipe)
         result[label] = Compared(
             val=None if cached.val is None else _measure(classifier, cached.val, class_counts, groups),
             test=_measure(classifier, cached.test, class_counts, groups),
-            chosen=classifier.chosen if isinstance(classifier, FittedClassifier) else {},
+            chosen=classifier.chosen,
             why=None,
         )
     return result
 
 
 def _begin(
-    classifier: nn.Module, previous: nn.Module, cached: CachedFeatures, statistics: ClassStatistics, seed: int
+    classifier: Classifier, previous: Classifier, cached: CachedFeatures, statistics: ClassStatistics, seed: int
 ) -> str | None:
     """Starts a classifier as a stage would; returns the reason if the run lacks something that the classifier needs."""
     held_out = None if cached.val is None else HeldOut(*cached.val)
     try:
-        classifier.begin(previous, generator=torch.Generator().manual_seed(seed))  # type: ignore[operator]
-        if isinstance(classifier, FittedClassifier):
+        classifier.begin(previous, generator=torch.Generator().manual_seed(seed))
+        if classifier.needs_fit:
             classifier.fit(held_out, statistics.centroids, statistics.counts)
-    except (TypeError, ValueError) as error:
+    except (TypeError, SettingError) as error:
         return str(error)
     return None
 

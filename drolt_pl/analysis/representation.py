@@ -1,6 +1,6 @@
 """Measures how well each layer of a network separates classes (Figure 3 of the paper), and maps features to a plane."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,10 +10,9 @@ from drolt_pl.analysis.accuracies import accuracies
 from drolt_pl.backbones.layers import LayerTaps
 from drolt_pl.centroids import blockwise_statistics
 from drolt_pl.groups import FEW, MANY
+from drolt_pl.learning.protocols import Batches
 from drolt_pl.metrics import ShotAccuracy, ncm_predict
 from drolt_pl.results import Accuracies
-
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()

@@ -1,51 +1,25 @@
 """Classifiers without gradient steps: they are fitted when their stage starts, or given their one number."""
 
-from abc import ABC, abstractmethod
-from typing import NamedTuple
+from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
+from drolt_pl.errors import SettingError, require, require_choice
 
 GRID = tuple(step / 10 for step in range(21))  # 0 to 2: what Kang et al.'s code scans, and Menon et al.'s range
 
 
-class HeldOut(NamedTuple):
-    """Features (M, D) and targets (M,) of images that no weight was trained on."""
-
-    features: Tensor
-    targets: Tensor
-
-
-class FittedClassifier(nn.Module, ABC):
+class FittedClassifier(Classifier):
     """Base of the classifiers that a stage fits and does not train: they have buffers and no parameters."""
 
-    @property
-    def wanting(self) -> str | None:
-        """The argument that has to be given where there are no held-out images; null if there is none."""
-        return None
-
-    @property
-    def chosen(self) -> dict[str, float]:
-        """What `fit` chose, by argument."""
-        return {}
+    fitted = True
+    needs_fit = True
 
     @abstractmethod
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
-        """Take over from the classifier that was trained before."""
-
-    @abstractmethod
-    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
-        """Fit to the features as they are now.
-
-        Args:
-            held_out: Validation images; null where the protocol has none.
-            centroids: Class means over the training set, (C, D).
-            counts: Images that each was taken over, (C,).
-
-        Raises:
-            ValueError: no held-out images, and an argument that would have to be chosen on them is not given.
-        """
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None: ...
 
 
 class _OneNumber(FittedClassifier):
@@ -63,8 +37,7 @@ class _OneNumber(FittedClassifier):
 
     def __init__(self, num_features: int, num_classes: int, tau: float | None = None) -> None:
         super().__init__()
-        if tau is not None and not tau >= 0:
-            raise ValueError(f"tau must be null or >= 0, got {tau!r}")
+        require("tau", tau, tau is None or tau >= 0, "must be null or >= 0")
         self.given = tau
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))
@@ -79,7 +52,7 @@ class _OneNumber(FittedClassifier):
         return {"tau": round(float(self.tau), 6)}
 
     @torch.no_grad()
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Copy ``previous``'s weight and bias; ``generator`` is not used.
 
         Raises:
@@ -89,12 +62,15 @@ class _OneNumber(FittedClassifier):
         self.weight.copy_(weight)
         self.bias.copy_(bias)
 
+    def linear_parts(self) -> tuple[Tensor, Tensor]:
+        return self.weight, self.bias
+
     @torch.no_grad()
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
         if self.given is not None:
             return
         if held_out is None:
-            raise ValueError("tau must be given where there are no held-out images to choose it on")
+            raise SettingError("tau", "must be given where there are no held-out images to choose it on")
         accuracies = []
         for tau in GRID:
             self.tau.fill_(tau)
@@ -152,12 +128,8 @@ class NearestMeanClassifier(FittedClassifier):
         self, num_features: int, num_classes: int, distance: str = "cosine", feature_norm: str = "none"
     ) -> None:
         super().__init__()
-        for name, value, allowed in (
-            ("distance", distance, ("euclidean", "cosine")),
-            ("feature_norm", feature_norm, ("none", "l2")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        require_choice("distance", distance, ("euclidean", "cosine"))
+        require_choice("feature_norm", feature_norm, ("none", "l2"))
         self.distance, self.feature_norm = distance, feature_norm
         self.register_buffer("means", torch.zeros(num_classes, num_features))
         self.register_buffer("origin", torch.zeros(num_features))
@@ -172,7 +144,7 @@ class NearestMeanClassifier(FittedClassifier):
         distances = torch.cdist(features, means.to(features.dtype), compute_mode="donot_use_mm_for_euclid_dist")
         return -distances.masked_fill(~self.present, torch.inf)
 
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Nothing is taken over."""
 
     @torch.no_grad()
@@ -180,15 +152,6 @@ class NearestMeanClassifier(FittedClassifier):
         self.means.copy_(centroids)
         self.present.copy_(counts > 0)
         self.origin.copy_(centroids[counts > 0].mean(0))
-
-
-def linear_parts(previous: nn.Module | None) -> tuple[Tensor, Tensor]:
-    """Weight (C, D) and bias (C,) of a linear classifier; TypeError for anything else."""
-    weight, bias = getattr(previous, "weight", None), getattr(previous, "bias", None)
-    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
-        name = type(previous).__name__
-        raise TypeError(f"previous must be a linear classifier, trained before this one, got {name}")
-    return weight, bias
 
 
 def macro_accuracy(logits: Tensor, targets: Tensor) -> float:

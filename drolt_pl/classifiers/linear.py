@@ -4,8 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drolt_pl.classifiers.base import Classifier, draw_uniform, linear_parts
+from drolt_pl.errors import require
 
-class LinearClassifier(nn.Linear):
+
+class LinearClassifier(Classifier, nn.Linear):
     """The ordinary linear layer, logits = W f + b.
 
     Args:
@@ -23,15 +26,24 @@ class LinearClassifier(nn.Linear):
     """
 
     def __init__(self, num_features: int, num_classes: int) -> None:
-        super().__init__(num_features, num_classes)
+        nn.Linear.__init__(self, num_features, num_classes)
 
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.Linear.forward(self, features)
+
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Draw new weights and biases by the law of `torch.nn.Linear`; ``previous`` is not used."""
-        _draw_uniform(self.weight, generator, num_features=self.weight.shape[1])
-        _draw_uniform(self.bias, generator, num_features=self.weight.shape[1])
+        draw_uniform(self.weight, generator, num_features=self.weight.shape[1])
+        draw_uniform(self.bias, generator, num_features=self.weight.shape[1])
+
+    def linear_parts(self) -> tuple[Tensor, Tensor]:
+        return self.weight, self.bias
+
+    def class_vectors(self) -> Tensor:
+        return self.weight
 
 
-class CosineClassifier(nn.Module):
+class CosineClassifier(Classifier):
     """Cosine of the angle between feature and class weight, times a fixed scale.
 
     The scale is fixed because a learned one answers to the same imbalance as the weights' norms, which this
@@ -47,13 +59,12 @@ class CosineClassifier(nn.Module):
         Features (B, D); logits (B, C) in [-scale, scale].
 
     Raises:
-        ValueError: a scale that is not positive.
+        SettingError: a scale that is not positive.
     """
 
     def __init__(self, num_features: int, num_classes: int, scale: float = 16.0) -> None:
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"scale must be above 0, got {scale}")
+        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         self.weight = nn.Parameter(torch.empty(num_classes, num_features))
         nn.init.uniform_(self.weight, -(num_features**-0.5), num_features**-0.5)
@@ -61,12 +72,15 @@ class CosineClassifier(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return self.scale * F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
 
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Draw new weights by the law of `torch.nn.Linear`; ``previous`` is not used."""
-        _draw_uniform(self.weight, generator, num_features=self.weight.shape[1])
+        draw_uniform(self.weight, generator, num_features=self.weight.shape[1])
+
+    def class_vectors(self) -> Tensor:
+        return self.weight
 
 
-class LWSClassifier(nn.Module):
+class LWSClassifier(Classifier):
     """Learnable weight scaling (Kang et al. 2020, Sec. 4.1): s_c = g_c (w_c f + b_c), of which only g is learned.
 
     w and b are buffers: copies of the previous classifier's, so no optimizer and no weight decay can move them.
@@ -92,19 +106,14 @@ class LWSClassifier(nn.Module):
         return self.class_scale * F.linear(features, self.frozen_weight, self.frozen_bias)
 
     @torch.no_grad()
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Copy ``previous``'s weight and bias and set every g_c to 1; ``generator`` is not used.
 
         Raises:
             TypeError: ``previous`` is not a classifier with a weight and a bias.
             ValueError: its weight is for other features or classes.
         """
-        weight, bias = getattr(previous, "weight", None), getattr(previous, "bias", None)
-        if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
-            raise TypeError(
-                "previous must be a linear classifier with weight and bias (lws rescales the one trained before it), "
-                f"got {type(previous).__name__}"
-            )
+        weight, bias = linear_parts(previous)
         if weight.shape != self.frozen_weight.shape:
             raise ValueError(
                 f"previous must have a weight of shape {tuple(self.frozen_weight.shape)}, got {tuple(weight.shape)}"
@@ -112,11 +121,3 @@ class LWSClassifier(nn.Module):
         self.frozen_weight.copy_(weight)
         self.frozen_bias.copy_(bias)
         self.class_scale.fill_(1.0)
-
-
-@torch.no_grad()
-def _draw_uniform(parameter: Tensor, generator: torch.Generator, *, num_features: int) -> None:
-    """Fill with U(-1/sqrt(D), 1/sqrt(D)), drawn where the generator lives: a GPU run starts as a CPU run does."""
-    bound = num_features**-0.5
-    values = torch.empty(parameter.shape, device=generator.device).uniform_(-bound, bound, generator=generator)
-    parameter.copy_(values)

@@ -10,7 +10,9 @@ from drolt_pl.cli.errors import one_sentence
 
 def classifiers(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    stage: Annotated[str, typer.Option(help="The stage whose backbone is taken.")] = "ce_warmup",
+    stage: Annotated[
+        str | None, typer.Option(help="The stage whose backbone is taken.", show_default="ce_warmup, or train")
+    ] = None,
     views: Annotated[int, typer.Option(min=1, help="Augmented views of the training set, held in memory.")] = 4,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the classifiers that are trained.")] = 10,
     lr: Annotated[float, typer.Option(min=0.0, help="Their learning rate at the start.")] = 0.1,

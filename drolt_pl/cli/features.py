@@ -10,7 +10,9 @@ from drolt_pl.cli.errors import one_sentence
 
 def features(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    stage: Annotated[str, typer.Option(help="The stage whose backbone is taken.")] = "ce_warmup",
+    stage: Annotated[
+        str | None, typer.Option(help="The stage whose backbone is taken.", show_default="ce_warmup, or train")
+    ] = None,
     layer: Annotated[list[str] | None, typer.Option(help="A part of the backbone; repeat it. [its blocks]")] = None,
     classes: Annotated[int, typer.Option(min=2, help="Classes that the figure shows.")] = 10,
 ) -> None:

@@ -86,6 +86,8 @@ class LongTailDataModule(pl.LightningDataModule):
         flip: bool = True,
         seed: int = 0,
         test_pool: bool = True,
+        plan: Callable[[int], StageSampling] = instance_plan,
+        mixings: Mapping[str, Mixing] | None = None,
     ) -> None:
         super().__init__()
         self.rules = SplitRules(
@@ -117,8 +119,7 @@ class LongTailDataModule(pl.LightningDataModule):
         self.loader, self.num_workers, self.on_corrupt = loader, num_workers, on_corrupt
         self.augment, self.crop_padding, self.flip = augment, crop_padding, flip
         self.seed, self.test_pool = seed, test_pool
-        self.plan: Callable[[int], StageSampling] = instance_plan
-        self.mixings: Mapping[str, Mixing] = {}
+        self.plan, self.mixings = plan, dict(mixings or {})
         self._catalogue: Catalogue | None = None
         self._store: ImageStore | None = None
 

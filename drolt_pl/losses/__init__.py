@@ -13,6 +13,7 @@ from drolt_pl.losses.criteria import (
 from drolt_pl.losses.dro_lt import DROLTLoss
 from drolt_pl.losses.functional import robust_loss
 from drolt_pl.losses.layered import LayeredDROLTLoss
+from drolt_pl.losses.measure import Measure
 
 __all__ = [
     "LDAM",
@@ -24,6 +25,7 @@ __all__ = [
     "LabelAwareSmoothing",
     "LayeredDROLTLoss",
     "LogitAdjusted",
+    "Measure",
     "balanced_contrastive",
     "robust_loss",
     "supervised_contrastive",

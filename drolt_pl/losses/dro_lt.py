@@ -19,7 +19,6 @@ from drolt_pl.losses.batch import (
     sample_weights,
     training_set_log_weights,
 )
-from drolt_pl.losses.distances import unit_vectors
 from drolt_pl.losses.functional import (
     BOUNDS,
     DISTANCES,
@@ -31,6 +30,7 @@ from drolt_pl.losses.functional import (
     robust_loss,
     second_branch_share,
 )
+from drolt_pl.losses.measure import Measure
 from drolt_pl.losses.radius import EpsMode, RadiusDim
 
 FeatureNorm = Literal["none", "l2"]
@@ -112,7 +112,8 @@ class DROLTLoss(nn.Module):
             check("eps_mode", eps_mode, eps_mode != "coverage", f"zero, shared, sqrt_n or learned {only}")
             check("eps_prior", eps_prior, eps_prior == 0, f"0 {only}")
         self.num_classes, self.num_features = num_classes, num_features
-        self.temperature, self.bound, self.distance, self.feature_norm = temperature, bound, distance, feature_norm
+        self.temperature, self.bound, self.distance = temperature, bound, distance
+        self.measure = Measure(distance, feature_norm)
         self.denominator, self.class_weight, self.gather = denominator, class_weight, gather
         self.ce_weight, self.eps_prior = ce_weight, eps_prior
         self._warned = False
@@ -205,9 +206,18 @@ class DROLTLoss(nn.Module):
         self.balls.set_statistics(total_variance, effective_dim)
 
     def normalise(self, features: Tensor) -> Tensor:
-        """Features (B, D) as the loss measures them: in at least float32, and unit vectors for feature_norm ``l2``."""
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
-        return unit_vectors(features) if self.feature_norm == "l2" else features
+        """Features (B, D) as the loss measures them, see :meth:`Measure.normalise`."""
+        return self.measure.normalise(features)
+
+    def parts(self) -> "list[DROLTLoss]":
+        """The loss itself: `LayeredDROLTLoss` has several."""
+        return [self]
+
+    def coverages(self) -> Tensor | None:
+        """Probability p_c(eps_c) that each ball holds the true centroid, (C,); null but for Euclidean distances."""
+        if self.distance != "euclidean":
+            return None
+        return self.balls.log_probability(self.radii().detach()).exp().float()
 
     def _warn_of_attraction(self, share: Tensor) -> None:
         # On an accelerator the value stays there: the caller logs it.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from drolt_pl.losses.dro_lt import DROLTLoss
+from drolt_pl.losses.measure import Measure
 
 
 class LayeredDROLTLoss(nn.Module):
@@ -24,15 +25,17 @@ class LayeredDROLTLoss(nn.Module):
         self.layers = nn.ModuleList(losses.values())
         self.widths = [loss.num_features for loss in losses.values()]
 
-    @property
-    def losses(self) -> list[DROLTLoss]:
+        self.losses = list(losses.values())
+        self.num_classes, self.num_features = self.losses[0].num_classes, sum(self.widths)
+
+    def parts(self) -> list[DROLTLoss]:
         """The layers' losses, in order."""
-        return [loss for loss in self.layers if isinstance(loss, DROLTLoss)]
+        return self.losses
 
     @property
-    def distance(self) -> str:
+    def measure(self) -> Measure:
         """As in `DROLTLoss`."""
-        return self.losses[0].distance
+        return self.losses[0].measure
 
     @property
     def updates(self) -> Tensor:
@@ -56,6 +59,10 @@ class LayeredDROLTLoss(nn.Module):
     def mix(self, ce: Tensor, value: Tensor) -> Tensor:
         """As in `DROLTLoss`."""
         return self.losses[0].mix(ce, value)
+
+    def coverages(self) -> Tensor | None:
+        """Null: radii of inner layers say nothing about the centroids of the last."""
+        return None
 
     def radii(self) -> Tensor:
         """Radius of each class's ball in each layer, (C, layers)."""

@@ -1,11 +1,9 @@
 """Contrastive objectives, for stages with several views of each image: SupCon and balanced contrastive learning."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from drolt_pl.losses import balanced_contrastive, supervised_contrastive
-from drolt_pl.objectives.base import Batch, Model, Objective
+from drolt_pl.losses import Criterion, balanced_contrastive, supervised_contrastive
+from drolt_pl.objectives.base import Batch, Learner, Objective
 
 
 def projection(num_features: int, num_outputs: int, *, norm: bool = False) -> nn.Sequential:
@@ -21,16 +19,24 @@ class SupCon(Objective):
         num_features: D.
         temperature: T; 0.1 for CIFAR, 0.07 for ImageNet.
         num_outputs: Width of the projection.
-        options: See `Objective`.
+        criterion, options: See `Objective`.
     """
 
-    def __init__(self, *, num_features: int, temperature: float = 0.1, num_outputs: int = 128, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        *,
+        criterion: Criterion,
+        num_features: int,
+        temperature: float = 0.1,
+        num_outputs: int = 128,
+        **options: object,
+    ) -> None:
+        super().__init__(criterion=criterion)
         self.temperature = temperature
         self.projection = projection(num_features, num_outputs)
 
-    def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        embeddings = self.projection(model.training_features(batch.images))
+    def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
+        embeddings = self.projection(learner.training_features(batch.images))
         loss = supervised_contrastive(embeddings, batch.targets, temperature=self.temperature)
         return {"loss_supcon": loss, "loss": loss}
 
@@ -45,30 +51,31 @@ class BalancedContrastive(Objective):
         weight: Of the contrastive loss.
         temperature: T.
         num_outputs: Width of the projections.
-        options: See `Objective`.
+        criterion, options: See `Objective`.
     """
 
     def __init__(
         self,
         *,
+        criterion: Criterion,
         num_features: int,
         weight: float = 0.35,
         temperature: float = 0.1,
         num_outputs: int = 128,
-        **options: Any,
+        **options: object,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(criterion=criterion)
         self.weight, self.temperature = weight, temperature
         self.projection = projection(num_features, num_outputs, norm=True)
         self.prototypes = projection(num_features, num_outputs, norm=True)
 
-    def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        features = model.training_features(batch.images)
-        terms = self.classify(model, batch, features)
+    def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
+        features = learner.training_features(batch.images)
+        terms = self.classify(learner, batch, features)
         contrast = balanced_contrastive(
             self.projection(features),
             batch.targets,
-            self.prototypes(model.classifier.weight),
+            self.prototypes(learner.classifier.class_vectors()),
             temperature=self.temperature,
         )
         return {**terms, "loss_contrastive": contrast, "loss": terms["loss_ce"] + self.weight * contrast}

@@ -1,10 +1,9 @@
 """The objective of OLTR: cross-entropy of its classifier, and a loss that keeps its memory at the class centroids."""
 
-from typing import Any
-
 from torch import Tensor
 
-from drolt_pl.objectives.base import Batch, Model, Objective
+from drolt_pl.losses import Criterion
+from drolt_pl.objectives.base import Batch, Learner, Objective
 
 
 def memory_loss(features: Tensor, targets: Tensor, memory: Tensor, *, margin: float = 10.0) -> Tensor:
@@ -28,15 +27,15 @@ class OLTR(Objective):
     Args:
         weight: Of the memory loss; theirs is 0.01.
         margin: See `memory_loss`.
-        options: See `Objective`.
+        criterion, options: See `Objective`.
     """
 
-    def __init__(self, *, weight: float = 0.01, margin: float = 10.0, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, criterion: Criterion, weight: float = 0.01, margin: float = 10.0, **options: object) -> None:
+        super().__init__(criterion=criterion)
         self.weight, self.margin = weight, margin
 
-    def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        features = model.training_features(batch.images)
-        terms = self.classify(model, batch, features)
-        memory = memory_loss(features, batch.targets, model.classifier.memory, margin=self.margin)
+    def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
+        features = learner.training_features(batch.images)
+        terms = self.classify(learner, batch, features)
+        memory = memory_loss(features, batch.targets, learner.classifier.class_vectors(), margin=self.margin)
         return {**terms, "loss_memory": memory, "loss": terms["loss_ce"] + self.weight * memory}

@@ -19,14 +19,14 @@ METRICS = ("acc", "many", "medium", "few")
 
 
 def compare_run(
-    run_dir: Path, conf: Path, *, stage: str, views: int, epochs: int, lr: float, weight_decay: float
+    run_dir: Path, conf: Path, *, stage: str | None, views: int, epochs: int, lr: float, weight_decay: float
 ) -> tuple[Path, Comparison]:
     """Compares classifiers on one stage's backbone, and writes `classifiers_<stage>.json` and `.csv` beside the run.
 
     Args:
         run_dir: The run's folder.
         conf: The folder of configurations.
-        stage: The stage whose last epoch is taken.
+        stage: The stage whose last epoch is taken; null for the first that trains a classifier.
         views: Augmented views of the training set whose features are held in memory.
         epochs: Of the classifiers that are trained.
         lr: Their rate at the start.
@@ -53,14 +53,14 @@ def compare_run(
     previous, listed = run.classifier.to(device), candidates(conf)
     found = Comparison(
         run=str(run_dir),
-        stage=stage,
+        stage=run.stage,
         representation=run.method,
         protocol=run.protocol,
         views=views,
         **asdict(recipe),
         classifiers=compare(listed, cached, previous, data.class_counts, recipe=recipe, groups=run.groups),
     )
-    path = run_dir / f"classifiers_{stage}.json"
+    path = run_dir / f"classifiers_{run.stage}.json"
     found.write(path)
     _write_csv(path.with_suffix(".csv"), found)
     return path, found

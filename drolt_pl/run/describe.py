@@ -27,12 +27,12 @@ class Description:
     layers: Mapping[str, Accuracies]
 
 
-def describe_run(run_dir: Path, *, stage: str, layers: Sequence[str], classes: int) -> tuple[Path, Description]:
+def describe_run(run_dir: Path, *, stage: str | None, layers: Sequence[str], classes: int) -> tuple[Path, Description]:
     """Measures the nearest class mean at every layer, and writes `features_<stage>.json` and `.png` beside the run.
 
     Args:
         run_dir: The run's folder.
-        stage: The stage whose last epoch is taken.
+        stage: The stage whose last epoch is taken; null for the first that trains a classifier.
         layers: Names of the backbone's parts; none: its blocks.
         classes: How many classes the figure shows, from the most frequent to the rarest.
 
@@ -55,8 +55,8 @@ def describe_run(run_dir: Path, *, stage: str, layers: Sequence[str], classes: i
         many=run.groups.many,
         few=run.groups.few,
     )
-    found = Description(stage, run.method, run.protocol, accuracies)
-    path = run_dir / f"features_{stage}.json"
+    found = Description(run.stage, run.method, run.protocol, accuracies)
+    path = run_dir / f"features_{run.stage}.json"
     content = {
         "stage": found.stage,
         "method": found.method,

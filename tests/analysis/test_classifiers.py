@@ -24,7 +24,7 @@ from drolt_pl.results import Groups
 from drolt_pl.run.compare import candidates
 
 CANDIDATES = candidates(HOME / "conf")
-OVERRIDES = ("trainer=cpu", "method=ce", "schedule.stages.ce_warmup.epochs=10")
+OVERRIDES = ("trainer=cpu", "method=ce", "schedule.stages.train.epochs=10")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_row_of_table_4(run: Path) -> None:
     before = {path: path.read_bytes() for path in (run / "checkpoints").iterdir()}
     done = invoked(str(run), "--views", "2", "--epochs", "5")
     assert done.exit_code == 0, done.output
-    result = json.loads((run / "classifiers_ce_warmup.json").read_text())
+    result = json.loads((run / "classifiers_train.json").read_text())
     assert list(result["classifiers"]) == list(CANDIDATES)
     for name, row in result["classifiers"].items():
         assert row["why"] is None, name
@@ -49,7 +49,7 @@ def test_the_row_of_table_4(run: Path) -> None:
     accuracies = {name: row["test"]["acc"] for name, row in result["classifiers"].items()}
     assert accuracies["cRT"] > accuracies["CE"], accuracies
     assert result["classifiers"]["tau-norm"]["chosen"].keys() == {"tau"}
-    with (run / "classifiers_ce_warmup.csv").open() as file:
+    with (run / "classifiers_train.csv").open() as file:
         rows = {row["classifier"]: row for row in csv.DictReader(file)}
     for name, row in rows.items():
         assert float(row["test_few"]) == result["classifiers"][name]["test"]["few"]
@@ -57,7 +57,7 @@ def test_the_row_of_table_4(run: Path) -> None:
     assert "cRT" in done.output
     # The same command gives the same numbers.
     invoked(str(run), "--views", "2", "--epochs", "5")
-    assert json.loads((run / "classifiers_ce_warmup.json").read_text()) == result
+    assert json.loads((run / "classifiers_train.json").read_text()) == result
 
 
 def test_wrong_runs_and_stages_are_named(run: Path, tmp_path: Path) -> None:
@@ -136,6 +136,6 @@ def test_training_takes_the_views_in_turn_and_learns() -> None:
 
 
 def test_a_backbone_as_the_run_left_it(run: Path) -> None:
-    backbone, classifier = load_model(run / "checkpoints" / "ce_warmup.ckpt")
+    backbone, classifier = load_model(run / "checkpoints" / "train.ckpt")
     assert isinstance(classifier, nn.Module)
     assert not backbone.training

@@ -13,7 +13,7 @@ from drolt_pl.analysis.representation import layer_accuracies, plane, spread_cla
 from drolt_pl.backbones import CifarResNet
 from drolt_pl.cli.app import app
 
-OVERRIDES = ("trainer=cpu", "method=ce", "backbone=resnet20", "schedule.stages.ce_warmup.epochs=1")
+OVERRIDES = ("trainer=cpu", "method=ce", "backbone=resnet20", "schedule.stages.train.epochs=1")
 CPU = torch.device("cpu")
 
 
@@ -77,12 +77,12 @@ def test_the_plane_keeps_clusters_apart_and_is_deterministic() -> None:
 def test_the_command_measures_every_stage_and_draws(run: Path) -> None:
     done = invoked(str(run), "--classes", "4")
     assert done.exit_code == 0, done.output
-    found = json.loads((run / "features_ce_warmup.json").read_text())
+    found = json.loads((run / "features_train.json").read_text())
     assert list(found["layers"]) == ["layer1", "layer2", "layer3"]
     # The last map, pooled, is what the classifier sees, so the run has measured it.
     results = json.loads((run / "results.json").read_text())
-    assert found["layers"]["layer3"]["acc"] == pytest.approx(results["stages"]["ce_warmup"]["test"]["acc_ncm"])
-    assert (run / "features_ce_warmup.png").read_bytes().startswith(b"\x89PNG")
+    assert found["layers"]["layer3"]["acc"] == pytest.approx(results["stages"]["train"]["test"]["acc_ncm"])
+    assert (run / "features_train.png").read_bytes().startswith(b"\x89PNG")
     assert "layer3" in done.output
 
 

@@ -245,13 +245,15 @@ def test_held_out_features_of_all_ranks() -> None:
 
 
 def test_published_needs_the_number_and_takes_it(tmp_path: Path) -> None:
-    from drolt_pl.run.build import UserError
+    from drolt_pl.errors import SettingError
 
-    short = ("trainer=cpu", "method=tau_norm", "schedule.stages.ce_warmup.epochs=1")
+    short = ("trainer=cpu", "method=tau_norm", "schedule.stages.train.epochs=1")
     results = train_composed(tmp_path / "holdout", *short)
     assert results["chosen"].keys() == {"tau"}
     assert results["selection"]["metric"] == "val/acc"
-    with pytest.raises(UserError, match=r"stages\.rebalance\.classifier_args=\{tau: \.\.\.\} must be given.*published"):
+    with pytest.raises(
+        SettingError, match=r"stages\.rebalance\.classifier_args=\{tau: \.\.\.\} must be given.*published"
+    ):
         train_composed(tmp_path / "refused", *short, "protocol=published")
     given = "schedule.stages.rebalance.classifier_args={tau:0.4}"
     assert train_composed(tmp_path / "published", *short, "protocol=published", given)["chosen"] == {"tau": 0.4}
@@ -259,14 +261,13 @@ def test_published_needs_the_number_and_takes_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_fit_one_classifier(tmp_path: Path) -> None:
-    """Two epochs without steps, after which DDP still finishes."""
+    """No epoch is run for the fit, and DDP still finishes."""
     done = command(
         "trainer=cpu",
         "trainer.devices=2",
         "trainer.strategy=ddp",
         "method=tau_norm",
-        "schedule.stages.ce_warmup.epochs=1",
-        "schedule.stages.rebalance.epochs=2",
+        "schedule.stages.train.epochs=1",
         f"hydra.run.dir={tmp_path / 'run'}",
     )
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,14 @@ import torch
 from torch import Tensor, nn
 
 from drolt_pl.classifiers import LinearClassifier, OLTRClassifier
-from drolt_pl.losses import CrossEntropy, DROLTLoss, LogitAdjusted, balanced_contrastive, supervised_contrastive
+from drolt_pl.losses import (
+    Criterion,
+    CrossEntropy,
+    DROLTLoss,
+    LogitAdjusted,
+    balanced_contrastive,
+    supervised_contrastive,
+)
 from drolt_pl.objectives import OLTR, BalancedContrastive, Batch, Classification, Robust, Rotation, SupCon
 from drolt_pl.objectives.oltr import memory_loss
 
@@ -22,20 +29,20 @@ class TinyModel(nn.Module):
         self.backbone = nn.Linear(5, D)
         self.classifier = LinearClassifier(D, C)
         self.loss = DROLTLoss(C, D, COUNTS, **loss)  # type: ignore[arg-type]
-        self.centroids = torch.randn(C, D)
+        self.register_buffer("centroids", torch.randn(C, D))
         self.frozen = frozen
         self.double()
+
+    def robust(self, criterion: Criterion) -> Robust:
+        """The objective with this model's loss and centroids."""
+        objective = Robust(criterion=criterion, loss=self.loss)
+        objective.centroids = self.centroids
+        return objective
 
     def training_features(self, images: Tensor) -> Tensor:
         with torch.set_grad_enabled(not self.frozen):
             features: Tensor = self.backbone(images)
         return features
-
-    def loss_features(self, features: Tensor) -> Tensor:
-        return features
-
-    def step_centroids(self, features: Tensor, targets: Tensor) -> Tensor:
-        return self.centroids.double()
 
 
 def batch(size: int = 9, *, mixed: bool = False) -> Batch:
@@ -66,17 +73,18 @@ def test_classification_is_the_criterion_of_the_classifier() -> None:
 
 def test_a_frozen_backbone_gets_no_gradient() -> None:
     model = TinyModel(frozen=True, eps_mode="learned")
-    for objective in (Classification, Robust):
-        found = gradients(model, objective(criterion=CrossEntropy(COUNTS))(model, batch())["loss"])
+    criterion = CrossEntropy(COUNTS)
+    for objective in (Classification(criterion=criterion), model.robust(criterion)):
+        found = gradients(model, objective(model, batch())["loss"])
         assert not found["backbone.weight"]
         assert found["classifier.weight"]
-        assert found.get("loss.balls.rho") == (objective is Robust)
+        assert found.get("loss.balls.rho") == (objective.robust() is not None)
 
 
 @pytest.mark.parametrize("ce_weight", [0.0, 0.3, 1.0])
 def test_robust_is_equation_19(ce_weight: float) -> None:
     model, data = TinyModel(ce_weight=ce_weight), batch()
-    terms = Robust(criterion=CrossEntropy(COUNTS))(model, data)
+    terms = model.robust(CrossEntropy(COUNTS))(model, data)
     features = model.backbone(data.images)
     ce = nn.functional.cross_entropy(model.classifier(features), data.targets)
     robust = model.loss(features, data.targets, model.centroids.double())
@@ -87,7 +95,7 @@ def test_robust_is_equation_19(ce_weight: float) -> None:
 
 def test_a_mixed_image_counts_for_both_classes() -> None:
     model, data = TinyModel(ce_weight=0.0, temperature=2.0), batch(mixed=True)
-    terms = Robust(criterion=CrossEntropy(COUNTS))(model, data)
+    terms = model.robust(CrossEntropy(COUNTS))(model, data)
     assert data.partners is not None
     assert data.shares is not None
     z, centroids, radii = model.backbone(data.images), model.centroids.double(), model.loss.radii(torch.float64)
@@ -109,7 +117,7 @@ def test_unmixed_shares_change_nothing_and_the_prior_counts_once() -> None:
     model.loss.set_statistics(torch.ones(C), 3.0)
     plain = batch()
     ones = torch.ones(len(plain.targets), dtype=torch.float64)
-    objective = Robust(criterion=CrossEntropy(COUNTS))
+    objective = model.robust(CrossEntropy(COUNTS))
     expected = objective(model, plain)
     for mixed in (Batch(*plain[:2], plain.targets.roll(1), ones), Batch(*plain[:2], plain.targets, ones / 4)):
         for name, value in objective(model, mixed).items():
@@ -120,8 +128,8 @@ def test_bfloat16_features_are_measured_in_float32() -> None:
     model, data = TinyModel(eps_mode="learned").float(), batch(mixed=True)
     data = Batch(data.images.float(), *data[1:])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = Robust(criterion=CrossEntropy(COUNTS))(model, data)
-    full = Robust(criterion=CrossEntropy(COUNTS))(model, data)
+        half = model.robust(CrossEntropy(COUNTS))(model, data)
+    full = model.robust(CrossEntropy(COUNTS))(model, data)
     assert half["loss"].dtype in (torch.float32, torch.float64)
     torch.testing.assert_close(half["loss"], full["loss"], rtol=0.05, atol=0.05)
     assert all(gradients(model, half["loss"]).values())
