@@ -133,6 +133,10 @@ def _begin(
         classifier.begin(previous, generator=torch.Generator().manual_seed(seed))
         if classifier.needs_fit:
             classifier.fit(held_out, statistics.centroids, statistics.counts)
+        if classifier.measures:
+            features, targets = cached.train
+            means = class_statistics(classifier.measured(features), targets, len(statistics.counts)).centroids
+            classifier.set_means(means)
     except (TypeError, SettingError) as error:
         return str(error)
     return None

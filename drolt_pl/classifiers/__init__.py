@@ -7,7 +7,7 @@ from drolt_pl.classifiers.fitted import (
     NearestMeanClassifier,
     TauNormClassifier,
 )
-from drolt_pl.classifiers.linear import CosineClassifier, LinearClassifier, LWSClassifier
+from drolt_pl.classifiers.linear import CosineClassifier, LinearClassifier, LWSClassifier, ScaledLinearClassifier
 from drolt_pl.classifiers.oltr import OLTRClassifier
 from drolt_pl.classifiers.smdragon import SmDragonClassifier
 
@@ -21,6 +21,7 @@ __all__ = [
     "LogitAdjustedClassifier",
     "NearestMeanClassifier",
     "OLTRClassifier",
+    "ScaledLinearClassifier",
     "SmDragonClassifier",
     "TauNormClassifier",
 ]

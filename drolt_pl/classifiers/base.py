@@ -50,6 +50,18 @@ class Classifier(nn.Module, ABC):
         """
 
     @property
+    def measures(self) -> bool:
+        """Whether, after `fit`, `set_means` wants the class means of all `measured` features."""
+        return False
+
+    def measured(self, features: Tensor) -> Tensor:
+        """What those means are of, for features (B, D)."""
+        return features
+
+    def set_means(self, means: Tensor) -> None:
+        """Takes the class means of `measured` features over the training set, (C, D)."""
+
+    @property
     def wanting(self) -> str | None:
         """The argument that must be given where there are no held-out images; null if there is none."""
         return None
@@ -84,8 +96,13 @@ def linear_parts(previous: Classifier | None) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def draw_uniform(parameter: Tensor, generator: torch.Generator, *, num_features: int) -> None:
-    """Fills with U(-1/sqrt(D), 1/sqrt(D)), drawn where the generator lives: a GPU run starts as a CPU run does."""
-    bound = num_features**-0.5
+def draw_uniform(parameter: Tensor, generator: torch.Generator, *, bound: float) -> None:
+    """Fill with U(-bound, bound), drawn where the generator lives: a GPU run starts as a CPU run does."""
     values = torch.empty(parameter.shape, device=generator.device).uniform_(-bound, bound, generator=generator)
     parameter.copy_(values)
+
+
+@torch.no_grad()
+def draw_normal(parameter: Tensor, generator: torch.Generator, *, std: float) -> None:
+    """Fill with N(0, std^2), drawn where the generator lives."""
+    parameter.copy_(torch.empty(parameter.shape, device=generator.device).normal_(0, std, generator=generator))

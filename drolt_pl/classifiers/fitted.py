@@ -118,6 +118,8 @@ class NearestMeanClassifier(FittedClassifier):
         num_classes: C.
         distance: ``euclidean``, or ``cosine``: of features and means less the mean of all classes, on the unit sphere.
         feature_norm: ``l2`` where the means are those of unit vectors (`DROLTLoss`'s ``feature_norm``).
+        form: One of the three of Kang et al.'s code, in place of ``distance``, all Euclidean: ``un``, features as they
+            are; ``l2n``, unit features and their means; ``cl2n``, the same after the mean of all images is taken off.
     """
 
     means: Tensor
@@ -125,22 +127,41 @@ class NearestMeanClassifier(FittedClassifier):
     present: Tensor
 
     def __init__(
-        self, num_features: int, num_classes: int, distance: str = "cosine", feature_norm: str = "none"
+        self,
+        num_features: int,
+        num_classes: int,
+        distance: str = "cosine",
+        feature_norm: str = "none",
+        form: str | None = None,
     ) -> None:
         super().__init__()
         require_choice("distance", distance, ("euclidean", "cosine"))
         require_choice("feature_norm", feature_norm, ("none", "l2"))
-        self.distance, self.feature_norm = distance, feature_norm
+        require_choice("form", form, (None, "un", "l2n", "cl2n"))
+        self.distance, self.feature_norm, self.form = distance, feature_norm, form
         self.register_buffer("means", torch.zeros(num_classes, num_features))
         self.register_buffer("origin", torch.zeros(num_features))
         self.register_buffer("present", torch.ones(num_classes, dtype=torch.bool))
 
-    def forward(self, features: Tensor) -> Tensor:
-        features, means = features.to(torch.promote_types(features.dtype, torch.float32)), self.means
+    @property
+    def measures(self) -> bool:
+        return self.form in ("l2n", "cl2n")
+
+    def measured(self, features: Tensor) -> Tensor:
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         if self.feature_norm == "l2":
             features = F.normalize(features, dim=1)
-        if self.distance == "cosine":
-            features, means = F.normalize(features - self.origin, dim=1), F.normalize(means - self.origin, dim=1)
+        if self.form == "cl2n" or (self.form is None and self.distance == "cosine"):
+            features = features - self.origin
+        return F.normalize(features, dim=1) if self.measures else features
+
+    def set_means(self, means: Tensor) -> None:
+        self.means.copy_(means)
+
+    def forward(self, features: Tensor) -> Tensor:
+        features, means = self.measured(features), self.means
+        if self.form is None and self.distance == "cosine":
+            features, means = F.normalize(features, dim=1), F.normalize(means - self.origin, dim=1)
         distances = torch.cdist(features, means.to(features.dtype), compute_mode="donot_use_mm_for_euclid_dist")
         return -distances.masked_fill(~self.present, torch.inf)
 
@@ -151,7 +172,8 @@ class NearestMeanClassifier(FittedClassifier):
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
         self.means.copy_(centroids)
         self.present.copy_(counts > 0)
-        self.origin.copy_(centroids[counts > 0].mean(0))
+        weights = (counts if self.form == "cl2n" else counts > 0).to(centroids.dtype)
+        self.origin.copy_(weights @ centroids / weights.sum())
 
 
 def macro_accuracy(logits: Tensor, targets: Tensor) -> float:

@@ -57,7 +57,7 @@ class OLTRClassifier(Classifier):
         The memory is set by `fit`.
         """
         for parameter in (self.weight, *self.hallucinator.parameters(), *self.selector.parameters()):
-            draw_uniform(parameter, generator, num_features=self.weight.shape[1])
+            draw_uniform(parameter, generator, bound=self.weight.shape[1] ** -0.5)
         if isinstance(previous, nn.Linear) and previous.weight.shape == self.hallucinator.weight.shape:
             self.hallucinator.load_state_dict(previous.state_dict())
 

@@ -6,10 +6,11 @@ from torch import Tensor
 
 from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
 from drolt_pl.classifiers.fitted import FittedClassifier
-from drolt_pl.errors import SettingError, require
+from drolt_pl.errors import SettingError, require, require_choice
 
 STEPS, RATE = 300, 0.01  # of Adam on all held-out images at once; ours, the paper gives none
 LEARNED = ("coefficients", "offset")
+WEIGHTS = ("sigmoid", "softmax")
 
 
 class SmDragonClassifier(FittedClassifier):
@@ -25,6 +26,8 @@ class SmDragonClassifier(FittedClassifier):
         num_features: D.
         num_classes: C.
         degree: k, the number of coefficients, >= 1; they use 2 to 4.
+        weights: ``sigmoid``, as above; or ``softmax``, the softmax over the classes of these sigmoids, as DRAGON's code
+            has its last layer: no class can then weigh more than e times another.
         source: A checkpoint whose own smDRAGON is taken over; null fits one.
 
     Logits are log p', (B, C).
@@ -36,10 +39,18 @@ class SmDragonClassifier(FittedClassifier):
     offset: Tensor
     powers: Tensor
 
-    def __init__(self, num_features: int, num_classes: int, degree: int = 3, source: str | None = None) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        degree: int = 3,
+        source: str | None = None,
+        weights: str = "sigmoid",
+    ) -> None:
         super().__init__()
         require("degree", degree, degree >= 1, "must be >= 1")
-        self.source = source
+        require_choice("weights", weights, WEIGHTS)
+        self.source, self.weights = source, weights
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))
         self.register_buffer("coefficients", torch.zeros(degree, num_classes))  # A
@@ -65,7 +76,10 @@ class SmDragonClassifier(FittedClassifier):
         """Logits log p' (B, C) of the expert's logits (B, C), for A (k, C) and a_0 (k,)."""
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
         a = F.linear(log_p.exp(), coefficients, offset)  # (B, k)
-        return (log_p + F.logsigmoid(a @ self.powers)).log_softmax(1)
+        scores = a @ self.powers  # (B, C)
+        # The softmax's own sum falls out where p' is normalised.
+        log_weights = F.logsigmoid(scores) if self.weights == "sigmoid" else scores.sigmoid()
+        return (log_p + log_weights).log_softmax(1)
 
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
         share = (counts / counts.max()).float()

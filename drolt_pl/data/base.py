@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.loops.progress import _ProcessedTracker
 
 from drolt_pl.data.augment.mixing import MixedLoader, Mixing
-from drolt_pl.data.augment.transforms import Augment, BatchTransform
+from drolt_pl.data.augment.transforms import Augment, BatchTransform, check_augment, for_views
 from drolt_pl.data.images.loaders import BatchLoader, CropSeeds
 from drolt_pl.data.images.sources import Catalogue
 from drolt_pl.data.images.store import LOADERS, SKIPS, ImageStore
@@ -41,7 +41,8 @@ class LongTailDataModule(pl.LightningDataModule):
             `auto` is `memory` up to 2 GB of decoded images.
         num_workers: Processes of the `workers` loader.
         on_corrupt: `error` stops at an image that cannot be read and names it; `skip` goes on, see `ImageStore`.
-        augment: Takes uint8 images (B, C, H, W) and a generator, gives the same shape; None for no augmentation.
+        augment: Takes uint8 images (B, C, H, W) and a generator, gives the same shape; None for no augmentation; a list
+            has one for each view of a stage, and a stage of one view takes the first.
         crop_padding, flip: Facts of the data set for augmentations to refer to (`${dataset.crop_padding}`): how far
             its images may be shifted, and whether a mirrored one is still of its class. Not used here.
         seed: Decides sampling and augmentation, not the split.
@@ -81,7 +82,7 @@ class LongTailDataModule(pl.LightningDataModule):
         loader: str = "auto",
         num_workers: int = 0,
         on_corrupt: str = "error",
-        augment: Augment | None = None,
+        augment: Augment | Sequence[Augment] | None = None,
         crop_padding: int = 4,
         flip: bool = True,
         seed: int = 0,
@@ -106,8 +107,7 @@ class LongTailDataModule(pl.LightningDataModule):
             require_int("eval_batch_size", eval_batch_size, at_least=1)
         require_int("num_workers", num_workers, at_least=0)
         require_int("seed", seed, at_least=0)
-        if augment is not None and not callable(augment):
-            raise ValueError(f"augment must take a batch of images and a generator, or be null, got {augment!r}")
+        check_augment(augment)
         if min(std) <= 0:
             raise ValueError(f"std must be > 0 for every channel, got {list(std)}")
         if loader not in LOADERS:
@@ -192,7 +192,7 @@ class LongTailDataModule(pl.LightningDataModule):
             crops = CropSeeds(key=(self.seed, epoch), positions=positions)
         loader = BatchLoader(
             self._images.training_batches(rows, share * stage.views, self._device(), crops),
-            BatchTransform(self.mean, self.std, self.augment),
+            BatchTransform(self.mean, self.std, for_views(self.augment, stage.views)),
             lambda: torch_generator("augment", self.seed, epoch, rank),
         )
         if stage.mixing is None:

@@ -15,6 +15,7 @@ from drolt_pl.centroids import (
     blockwise_statistics,
     broadcast_buffers,
     dataset_features,
+    dataset_statistics,
     evaluating,
 )
 from drolt_pl.classifiers import HeldOut
@@ -181,7 +182,26 @@ class FitClassifier(pl.Callback):
                 with evaluating(module), trainer.precision_plugin.forward_context():
                     held_out = HeldOut(*dataset_features(module.features, images, device=module.device))
             module.classifier.fit(held_out, module.centroids, module.centroid_counts)
+            if module.classifier.measures:
+                self._measure(trainer, module)
         module.stages.to_fit = False
+
+    def _measure(self, trainer: pl.Trainer, module: DROLTModule) -> None:
+        """Gives the classifier the class means of what it measures."""
+        classifier = module.classifier
+
+        def measured(images: Tensor) -> Tensor:
+            return classifier.measured(module.features(images))
+
+        with evaluating(module), trainer.precision_plugin.forward_context():
+            means = dataset_statistics(
+                measured,
+                data_of(trainer).centroid_dataloader(),
+                num_classes=module.centroids.shape[0],
+                num_features=module.centroids.shape[1],
+                device=module.device,
+            ).centroids
+        classifier.set_means(means)
 
 
 def stage_callbacks() -> list[pl.Callback]:

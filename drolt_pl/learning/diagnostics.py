@@ -28,6 +28,10 @@ class Diagnostics(pl.Callback):
       where training images are samples like any other, and grows as the network learns them by heart: by that factor
       radii from training features are too small.
 
+    - `coverage_held_out/*`: share of classes whose mean over validation images lies in the ball, and
+      `coverage_held_out_expected/*`, the share to be expected if training images were samples like any other. A mean of
+      few images has an error of its own, so that both lie below `coverage` where n is large.
+
     Further `batch/global`, `batch/per_rank`, `images_seen`, `time/epoch_s` and `time/images_per_s` for every epoch.
     Radii by class go to loggers with `log_histogram`. `confusion` (C, C) is that of the last test set named `test`,
     null beyond 200 classes.
@@ -125,11 +129,13 @@ class Diagnostics(pl.Callback):
         found = (module.centroids - held_out).square().sum(1)
         share = 1 / module.centroid_counts.clamp(min=1) + 1 / self._counts.clamp(min=1)
         explained = module.total_variance * share
+        covered = {} if module.loss is None else module.loss.held_out_coverage(found.sqrt(), self._counts)
         for name, index in module.groups.items():
             part = index.to(known.device)
             part = part[known[part]]
             if len(part):
                 module.log(f"inflation/{name}", (found[part].sum() / explained[part].sum()).sqrt())
+                module.log_dict({f"{key}/{name}": values[part].mean() for key, values in covered.items()})
 
     # ---- confusion matrix ----
 

@@ -177,12 +177,16 @@ class DROLTModule(pl.LightningModule):
     # ---- training ----
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        beside = {
+            parameter: None
+            for stage in self.schedule.trained
+            for parameter in self._objectives[stage.objective].with_backbone(self.stages.classifier_of(stage))
+        }
         objectives = [parameter for part in self._objectives.values() for parameter in part.learned()]
+        classifier = [part for part in (*self.classifiers.parameters(), *objectives) if part not in beside]
         radii = [parameter for robust in self._robust for parameter in robust.loss.parameters()]
-        classifier = [*self.classifiers.parameters(), *objectives]
-        return self.stage_optimizer.build(
-            {"backbone": self.backbone.parameters(), "classifier": classifier, "eps": radii}
-        )
+        backbone = [*self.backbone.parameters(), *beside]
+        return self.stage_optimizer.build({"backbone": backbone, "classifier": classifier, "eps": radii})
 
     def on_train_epoch_start(self) -> None:
         optimizer = self.optimizers(use_pl_optimizer=False)
@@ -193,7 +197,7 @@ class DROLTModule(pl.LightningModule):
         self.log_dict({"stage": place, **logged}, on_step=False, on_epoch=True)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
-        parts = Batch.of(batch)
+        parts = Batch.of(batch, self.stage.views)
         terms: dict[str, Tensor] = self.objective(self, parts)
         last = self.trainer.is_last_batch
         self.terms.add(terms, len(parts.targets))

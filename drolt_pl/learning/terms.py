@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from drolt_pl.errors import SettingError
@@ -12,23 +13,24 @@ class NonFiniteLossError(SettingError):
 
 
 class TermMeans:
-    """Sums up an epoch's terms: `log` in every step would take a millisecond of it."""
+    """Sums up an epoch's terms: `log` in every step would take a millisecond of it.
+
+    A term that some steps lack is the mean over those that have it.
+    """
 
     def __init__(self) -> None:
-        self._size = 0
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, tuple[Tensor | float, int]] = {}
 
     def add(self, terms: Mapping[str, Tensor], size: int) -> None:
         """Adds the terms, 0-d, of a batch of `size` images."""
-        self._size += size
         for name, value in terms.items():
-            weighted = size * value.detach()
-            self._sums[name] = self._sums[name] + weighted if name in self._sums else weighted
+            total, seen = self._sums.get(name, (0.0, 0))
+            self._sums[name] = total + size * value.detach(), seen + size
 
     def means(self) -> dict[str, Tensor]:
         """The epoch's mean of every term, `train/<term>`; starts anew."""
-        found = {f"train/{name}": value / self._size for name, value in self._sums.items()}
-        self._size, self._sums = 0, {}
+        found = {f"train/{name}": torch.as_tensor(total / seen) for name, (total, seen) in self._sums.items()}
+        self._sums = {}
         return found
 
     def require_finite(self, terms: Mapping[str, Tensor], where: str, *, look: bool) -> None:

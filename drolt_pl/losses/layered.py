@@ -52,6 +52,17 @@ class LayeredDROLTLoss(nn.Module):
         by_layer = [loss.terms(z, targets, means, shares) for loss, z, means in parts]
         return {name: torch.stack([terms[name] for terms in by_layer]).mean(0) for name in by_layer[0]}
 
+    def own_mass(self, features: Tensor, targets: Tensor, centroids: Tensor) -> Tensor:
+        """Mean over the layers of `DROLTLoss.own_mass`."""
+        parts = zip(
+            self.losses, torch.split(features, self.widths, 1), torch.split(centroids, self.widths, 1), strict=True
+        )
+        return torch.stack([loss.own_mass(z, targets, means) for loss, z, means in parts]).mean(0)
+
+    def held_out_coverage(self, distances: Tensor, held_out_counts: Tensor) -> dict[str, Tensor]:
+        """Nothing: the balls of inner layers are not around the centroids before the classifier."""
+        return {}
+
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """As in `DROLTLoss`."""
         return self.losses[0].total(terms)

@@ -1,7 +1,7 @@
 """What a stage minimises: a learner and a batch in, the terms of a loss out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 class Batch(NamedTuple):
     """What the training loader gives: images (B, ...), targets (B,), and for mixed images who was mixed in.
 
+    With several views, the first of each image stands before the second of each.
+
     Attributes:
         images: What the network sees.
         targets: Class indices.
         partners: Targets of the images mixed in, (B,).
         shares: What each image kept of itself, (B,).
         others: Batches of the stage's other streams, for a stage with several samplers.
+        views: Views of each image.
     """
 
     images: Tensor
@@ -29,9 +32,10 @@ class Batch(NamedTuple):
     partners: Tensor | None = None
     shares: Tensor | None = None
     others: tuple["Batch", ...] = ()
+    views: int = 1
 
     @classmethod
-    def of(cls, parts: Sequence[object]) -> "Batch":
+    def of(cls, parts: Sequence[object], views: int = 1) -> "Batch":
         """The batch of a loader's plain tuple, whose fifth part holds the plain tuples of the other streams."""
         images, targets, partners, shares, others = [*parts, None, None, None][:5]
         assert isinstance(images, Tensor)
@@ -39,7 +43,12 @@ class Batch(NamedTuple):
         assert partners is None or isinstance(partners, Tensor)
         assert shares is None or isinstance(shares, Tensor)
         rest = others if isinstance(others, Sequence) else ()
-        return cls(images, targets, partners, shares, tuple(cls.of(other) for other in rest))
+        return cls(images, targets, partners, shares, tuple(cls.of(other, views) for other in rest), views)
+
+    def part(self, rows: slice) -> "Batch":
+        """These rows as a batch of one view, of the first stream alone."""
+        partners, shares = (None if value is None else value[rows] for value in (self.partners, self.shares))
+        return Batch(self.images[rows], self.targets[rows], partners, shares)
 
     def size(self) -> int:
         """Images of all streams."""
@@ -86,6 +95,10 @@ class Objective(nn.Module, ABC):
     def learned(self) -> Iterator[nn.Parameter]:
         """Parameters that learn with the classifier's rates."""
         return self.parameters()
+
+    def with_backbone(self, classifier: Classifier) -> Iterable[nn.Parameter]:
+        """Parameters of the stage's classifier that learn at the backbone's rates; none, as a rule."""
+        return []
 
     @abstractmethod
     def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:

@@ -9,16 +9,20 @@ from drolt_pl.backbones.layers import LayerTaps
 from drolt_pl.centroids import ClassStatistics, step_centroids
 from drolt_pl.errors import require_choice
 from drolt_pl.losses import Criterion, DROLTLoss, LayeredDROLTLoss
+from drolt_pl.objectives.balance import gradient_balance
 from drolt_pl.objectives.base import Batch, Learner, Objective
 
 LOSS_TERMS = ("robust", "prior")  # the terms of DROLTLoss.terms that are part of the loss; the others are measurements
+MEASURED_EVERY = 50  # steps of an epoch, from its first on
 SOURCES = ("epoch", "batch", "ema")
 
 
 class Robust(Objective):
-    """``ce_weight`` x criterion + (1 - ``ce_weight``) x L_robust (Samuel & Chechik 2021, Eq. 19).
+    """The criterion and L_robust, mixed as the loss says (Samuel & Chechik 2021, Eq. 19).
 
-    A mixed image counts for both its classes, with its shares.
+    A mixed image counts for both its classes, with its shares. Every 50 steps the terms hold measurements as well:
+    ``own_mass``, the own class's share in the softmax of L_robust, and where it is of the classifier's features and
+    these learn, those of `gradient_balance`.
 
     Args:
         criterion: The classifier's loss.
@@ -34,6 +38,7 @@ class Robust(Objective):
 
     uses_centroids = True
     centroids: Tensor
+    _step = 0  # of the epoch: a resumed epoch then measures where the first one did
 
     def __init__(
         self,
@@ -72,6 +77,10 @@ class Robust(Objective):
         for loss, found in zip(self.loss.parts(), statistics, strict=True):
             loss.set_statistics(found.total_variance, found.effective_dim)
 
+    def begin_epoch(self, progress: float) -> None:
+        super().begin_epoch(progress)
+        self._step = 0
+
     def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
         features = learner.training_features(batch.images)
         terms = self.classify(learner, batch, features)
@@ -83,9 +92,14 @@ class Robust(Objective):
             own = self.loss.terms(measured, batch.targets, centroids, batch.shares)
             other = self.loss.terms(measured, batch.partners, centroids, 1 - batch.shares)
             robust = {name: own[name] + other[name] for name in own}
-        loss = self.loss.mix(terms["loss_ce"], self.loss.total(robust))
+        total = self.loss.total(robust)
         named = {f"loss_{name}" if name in LOSS_TERMS else name: term for name, term in robust.items()}
-        return {**terms, **named, "loss": loss}
+        if self._step % MEASURED_EVERY == 0:
+            named["own_mass"] = self.loss.own_mass(measured, batch.targets, centroids)
+            if self.taps is None and features.requires_grad:
+                named |= gradient_balance(terms["loss_ce"], total, features)
+        self._step += 1
+        return {**terms, **named, "loss": self.loss.mix(terms["loss_ce"], total)}
 
     def _centroids_of(self, features: Tensor, targets: Tensor) -> Tensor:
         """The centroids that this step measures against, (C, W), of its features (B, W)."""

@@ -15,6 +15,7 @@ from drolt_pl.backbones.layers import LayerTaps
 from drolt_pl.classifiers import Classifier
 from drolt_pl.data import LongTailDataModule
 from drolt_pl.data.augment.mixing import Mixing
+from drolt_pl.data.augment.transforms import for_views
 from drolt_pl.data.samplers import SAMPLERS
 from drolt_pl.errors import SettingError, require, require_choice
 from drolt_pl.learning.module import DROLTModule
@@ -67,6 +68,9 @@ def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
     ranks.once_a_node("data", prepare)
     with under("dataset"):
         datamodule.setup("fit")
+    for stage in schedule.trained:
+        with under(f"schedule.stages.{stage.name}"):
+            for_views(datamodule.augment, stage.views)
     return datamodule
 
 

@@ -1,6 +1,7 @@
 """Every method composes with every kind of data set, sees as many images as the others, and trains."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from helpers.running import HOME, composed, train_composed
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+
+from drolt_pl.learning.schedule import Curve
 
 METHODS = sorted(path.stem for path in (HOME / "conf" / "method").glob("*.yaml"))
 SETTINGS = {
@@ -78,11 +81,46 @@ def test_second_stages_have_the_rates_of_their_sources() -> None:
     for setting in SETTINGS.values():
         mislas = stages(*setting, "method=mislas")["rebalance"]
         assert (mislas["lr"], mislas["classifier"]) == (0.02, "keep")
+        assert (mislas["sampling"], mislas["samples_per_class"]) == ("class_aware", 4)
         assert stages(*setting, "method=oltr")["joint"]["lr"] == {"backbone": 0.01, "classifier": 0.1}
         bcl = composed(*setting, "method=bcl").classifier
         assert (bcl["_target_"].rsplit(".", 1)[1], bcl.scale) == ("CosineClassifier", 30.0)
 
 
+@pytest.mark.parametrize(
+    ("method", "factors"),
+    [("mislas", [1, 0.1, 0.01]), ("mixup_drw", [1, 0.1, 0.01]), ("ldam_drw", [1, 0.01, 0.0001])],
+)
+def test_the_steps_of_stage_one(method: str, factors: list[float]) -> None:
+    """LDAM-DRW falls to 1/100 and 1/10,000; at those, weights that come into force at 0.8 move no linear classifier."""
+    curve = Curve(**stages("dataset=cifar100_lt", f"method={method}")["ce_warmup"]["curve"])
+    assert [curve(epoch, 200) for epoch in (100, 170, 190)] == pytest.approx(factors)
+
+
+def test_mislas_is_that_of_its_code() -> None:
+    config = composed("method=mislas")
+    assert config.mixing.mixup.share_per == "batch"
+    assert config.objectives.smoothed.criterion.spread == "all"
+    assert composed("method=mixup_drw").mixing.mixup.share_per == "sample"
+
+
+def test_class_balance_follows_the_row_that_is_compared_with() -> None:
+    """BagofTricks: 0.9 on CIFAR-100-LT, 0.9999 on CIFAR-10-LT; Cao et al.'s rows of Table 1: 0.9999 on both."""
+    for method in ("reweight", "cb_focal"):
+        betas = {name: composed(f"dataset={name}_lt", f"method={method}").criterion.beta for name in NAMED_SETS}
+        assert betas == {"cifar100": 0.9, "cifar10": 0.9999, "digits": 0.9999}
+        assert composed("experiment=paper/table1", f"method={method}").criterion.beta == 0.9999
+    assert composed("dataset=cifar100_lt", "method=ldam_drw").criterion.beta == 0.9999
+
+
+def test_both_class_balanced_focal_losses_have_a_name() -> None:
+    cui = composed("method=cb_focal")
+    assert (cui.criterion._target_, cui.classifier.init) == ("drolt_pl.losses.SigmoidFocal", "rare_sigmoid")
+    cao = composed("method=cb_focal", "criterion=weighted_focal", "classifier.init=torch", "class_balance.beta=0.999")
+    assert (cao.criterion._target_, cao.criterion.beta) == ("drolt_pl.losses.WeightedFocal", 0.999)
+
+
+NAMED_SETS = ("cifar100", "cifar10", "digits")
 PARTS = ("backbone", "classifiers", "objectives")
 
 
@@ -93,6 +131,27 @@ def test_mislas_shifts_the_statistics_and_no_weight(tmp_path: Path) -> None:
     moved = {key for key in before if key.startswith("backbone") and not torch.equal(before[key], after[key])}
     assert {key.rsplit(".", 1)[1] for key in moved} == {"running_mean", "running_var", "num_batches_tracked"}
     assert not torch.equal(before["classifiers.ce_warmup.weight"], after["classifiers.ce_warmup.weight"])
+
+
+def test_mislas_with_factors_learns_both(tmp_path: Path) -> None:
+    train_composed(tmp_path, *one_epoch_a_stage("method=mislas", "schedule.stages.rebalance.classifier=scaled"))
+    before = torch.load(tmp_path / "checkpoints" / "ce_warmup.ckpt", weights_only=True)["state_dict"]
+    after = torch.load(tmp_path / "checkpoints" / "rebalance.ckpt", weights_only=True)["state_dict"]
+    assert not torch.equal(after["classifiers.rebalance.row_weight"], before["classifiers.ce_warmup.weight"])
+    assert bool((after["classifiers.rebalance.class_scale"] != 1).any())
+    assert torch.equal(after["classifiers.ce_warmup.weight"], before["classifiers.ce_warmup.weight"])
+
+
+def test_the_memory_of_oltr_learns_with_the_backbone(tmp_path: Path) -> None:
+    """In the optimizer's first group, at the rate of the features, and moved by the stage."""
+    train_composed(tmp_path, *one_epoch_a_stage("method=oltr"))
+    kept = torch.load(tmp_path / "checkpoints" / "joint.ckpt", weights_only=True)
+    groups = {group["name"]: group for group in kept["optimizer_states"][0]["param_groups"]}
+    assert (groups["backbone"]["lr"], groups["classifier"]["lr"]) == (0.01, 0.1)
+    in_backbone = sum(1 for key in kept["state_dict"] if key.startswith("backbone.") and "running" not in key)
+    in_backbone -= sum(1 for key in kept["state_dict"] if key.startswith("backbone.") and "num_batches" in key)
+    assert len(groups["backbone"]["params"]) == in_backbone + 1
+    assert not torch.equal(kept["state_dict"]["classifiers.joint.memory"], kept["state_dict"]["centroids"])
 
 
 def test_ldam_takes_the_classifiers_scale() -> None:
@@ -136,6 +195,59 @@ def test_two_views_go_forward_without_seeing_more_images(tmp_path: Path) -> None
     plain = train_composed(tmp_path / "plain", *one_epoch_a_stage("method=ce"))
     two = train_composed(tmp_path / "two", *one_epoch_a_stage("method=ce", "schedule.stages.train.views=2"))
     assert two["images_seen"] == plain["images_seen"] // 2 * 2
+
+
+BCL = ("method=bcl", "augment=bcl")
+
+
+def test_bcl_as_its_source_has_three_views(tmp_path: Path) -> None:
+    three = "schedule.stages.ce_warmup.views=3"
+    results = train_composed(tmp_path, *one_epoch_a_stage(*BCL, three))
+    assert results["images_seen"] == sum(results["class_counts"]) // 3 * 3
+    with (tmp_path / "metrics.csv").open() as file:
+        assert {"train/loss_ce", "train/loss_contrastive", "train/acc"} <= next(csv.DictReader(file)).keys()
+
+
+def test_a_list_of_augmentations_names_the_views_that_it_needs(tmp_path: Path) -> None:
+
+    with pytest.raises(
+        SettingError, match=r"^schedule.stages.ce_warmup.views must be 3, as many as augment lists, or 1, got"
+    ):
+        train_composed(tmp_path, *one_epoch_a_stage(*BCL))
+
+
+def test_supcon_as_its_source_augments(tmp_path: Path) -> None:
+    kept = ("augment=supcon", "objectives.supcon.base_temperature=0.07")
+    results = train_composed(tmp_path, *one_epoch_a_stage("method=supcon", *kept))
+    assert results["test"]["acc"] > 0
+
+
+def test_batchnorm_may_follow_the_second_stage(tmp_path: Path) -> None:
+    """Kang et al.'s code trains its classifiers with the backbone in train mode."""
+    train_composed(tmp_path, *one_epoch_a_stage("method=crt", "schedule.stages.rebalance.shift_bn=true"))
+    before, after = (
+        torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+        for name in ("ce_warmup", "rebalance")
+    )
+    moved = {key for key in before if key.startswith("backbone") and not torch.equal(before[key], after[key])}
+    assert {key.rsplit(".", 1)[1] for key in moved} == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def _offered() -> list[str]:
+    """Overrides that stand on lines of their own in docs/methods.md and in the heads of methods."""
+    lines = [line.removeprefix("    ") for line in (HOME / "docs" / "methods.md").read_text().splitlines()]
+    for path in [*(HOME / "conf" / "method").glob("*.yaml"), *(HOME / "conf" / "augment").glob("*.yaml")]:
+        prefix = f"method={path.stem} " if path.parent.name == "method" else ""
+        for line in path.read_text().splitlines():
+            words = line.removeprefix("#   ")
+            if words != line:
+                lines.append(words if words.startswith("method=") else prefix + words)
+    return sorted({line for line in lines if re.fullmatch(r"method=\S+( \S+=\S+)+", line)})
+
+
+@pytest.mark.parametrize("line", _offered())
+def test_what_the_pages_offer_composes(line: str) -> None:
+    OmegaConf.to_container(composed(*line.split()).schedule, resolve=True)
 
 
 def test_the_budget_is_the_sum_of_the_three_stages() -> None:

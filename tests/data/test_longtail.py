@@ -231,7 +231,7 @@ def test_the_split_is_the_same_in_every_process_and_release() -> None:
     module.setup()
     assert module.split.train[:8].tolist() == FIRST_TRAINING_IMAGES  # a change of it changes everyone's data
     code = (
-        "import sys; sys.path.insert(0, 'tests'); from data_tools import NumberedImages as N; "
+        "import sys; sys.path.insert(0, 'tests'); from helpers.data_tools import NumberedImages as N; "
         "m = N(seed=7, imbalance_ratio=10, class_order='shuffled', val_per_class=4); m.setup(); print(m.split.sha256)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Mixing images in pairs: Mixup and CutMix, each sample with its own partner and share."""
+"""Mixing images in pairs: Mixup and CutMix, each sample with its own partner, and a share of its own or the batch's."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -9,18 +9,24 @@ from torch import Tensor
 
 from drolt_pl.data.images.loaders import BatchLoader
 
+SHARES = ("sample", "batch")
+
 
 class Mixing(ABC):
     """Mixes each image of a batch with another.
 
     Args:
         alpha: Shares come from Beta(alpha, alpha), > 0.
+        share_per: ``sample``, a share drawn for each image; or ``batch``, one for all images of a batch, as in the code
+            of Mixup's authors and of MiSLAS.
     """
 
-    def __init__(self, *, alpha: float = 1.0) -> None:
+    def __init__(self, *, alpha: float = 1.0, share_per: str = "sample") -> None:
         if alpha <= 0:
             raise ValueError(f"alpha must be > 0, got {alpha!r}")
-        self.alpha = alpha
+        if share_per not in SHARES:
+            raise ValueError(f"share_per must be one of {SHARES}, got {share_per!r}")
+        self.alpha, self.share_per = alpha, share_per
 
     def __call__(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
@@ -39,8 +45,10 @@ class Mixing(ABC):
         partners = torch.randperm(len(images), generator=generator).to(images.device)
         # torch draws no Beta from a generator.
         seed = int(torch.randint(2**62, (), generator=generator))
-        shares = np.random.Generator(np.random.PCG64(seed)).beta(self.alpha, self.alpha, len(images))
-        mixed, own = self.mix(images, images[partners], torch.from_numpy(shares).float(), generator)
+        number = len(images) if self.share_per == "sample" else 1
+        drawn = np.random.Generator(np.random.PCG64(seed)).beta(self.alpha, self.alpha, number)
+        shares = torch.from_numpy(drawn).float().expand(len(images))
+        mixed, own = self.mix(images, images[partners], shares, generator)
         return mixed, targets, targets[partners], own
 
     @abstractmethod

@@ -10,6 +10,41 @@ from torch.nn import functional as F
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
+class PerView:
+    """An augmentation for each view: batches hold the first view of every image, then the second of every image.
+
+    Args:
+        augments: One a view.
+    """
+
+    def __init__(self, augments: Sequence[Augment]) -> None:
+        self.augments = list(augments)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        views = images.view(len(self.augments), -1, *images.shape[1:])  # (V, B / V, C, H, W)
+        return torch.cat([augment(view, generator) for augment, view in zip(self.augments, views, strict=True)])
+
+
+def check_augment(augment: Augment | Sequence[Augment] | None) -> None:
+    """Raises ValueError for what is neither null, nor an augmentation, nor a list of some."""
+    listed: list[object] = list(augment) if isinstance(augment, Sequence) else [augment]
+    if augment is not None and not (listed and all(map(callable, listed))):
+        raise ValueError(f"augment must take a batch of images and a generator, or be null, got {augment!r}")
+
+
+def for_views(augment: Augment | Sequence[Augment] | None, views: int) -> Augment | None:
+    """The augmentation of batches of so many views; of a list, one view takes the first.
+
+    Raises:
+        ValueError: a list of another length than `views`, where that is not 1.
+    """
+    if not isinstance(augment, Sequence):
+        return augment
+    if views not in (1, len(augment)):
+        raise ValueError(f"views must be {len(augment)}, as many as augment lists, or 1, got {views}")
+    return augment[0] if views == 1 else PerView(augment)
+
+
 class Chain:
     """Augmentations one after the other.
 
