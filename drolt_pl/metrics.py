@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from drolt_pl.errors import require_choice
+from drolt_pl.groups import FEW, MANY, group_masks
+
 CONFIDENCE_UNITS = 2**30  # integer steps of a confidence from 0 to 1
 DISTANCES = ("euclidean", "student_t", "cosine")
 
 
-def shot_groups(class_counts: Tensor, many: int = 100, few: int = 20) -> dict[str, Tensor]:
-    """Class indices of each shot group, by the number of *training* images (Liu et al. 2019).
+def shot_groups(class_counts: Tensor, many: int = MANY, few: int = FEW) -> dict[str, Tensor]:
+    """Class indices of each shot group, by the rule of `groups.group_masks`.
 
     Args:
         class_counts: Training images per class, (C,).
@@ -25,29 +28,30 @@ def shot_groups(class_counts: Tensor, many: int = 100, few: int = 20) -> dict[st
         ``{"many": ..., "medium": ..., "few": ...}``, index tensors (int64) that may be empty.
 
     Raises:
-        ValueError: limits that overlap.
+        SettingError: limits that overlap.
 
     Examples:
         >>> shot_groups(torch.tensor([500, 101, 100, 20, 19]))
         {'many': tensor([0, 1]), 'medium': tensor([2, 3]), 'few': tensor([4])}
     """
-    return {name: mask.nonzero().flatten() for name, mask in _group_masks(class_counts, many, few).items()}
+    return {name: mask.nonzero().flatten() for name, mask in group_masks(class_counts, many, few).items()}
 
 
 def shot_accuracy(
-    correct: Tensor, total: Tensor, class_counts: Tensor, many: int = 100, few: int = 20
+    correct: Tensor, total: Tensor, class_counts: Tensor, many: int = MANY, few: int = FEW
 ) -> dict[str, Tensor]:
-    """Accuracies from per-class sums.
+    """Computes accuracies from sums per class.
 
-    ``acc`` and the groups are macro: the mean over their classes that have evaluated samples; with as many test images
-    in every class this is the field's accuracy. ``acc_micro`` is the share of correct samples.
+    ``acc`` and the accuracies of groups are macro: the mean over the classes that have samples. On a test set with
+    equally many images of every class, ``acc`` is what the field calls accuracy. ``acc_micro`` is the share of correct
+    samples.
 
     Args:
         correct: Correctly classified samples per class, (C,).
         total: Evaluated samples per class, (C,).
         class_counts: Training images per class, (C,).
-        many: Upper limit of the medium group, see `shot_groups`.
-        few: Lower limit of the medium group, see `shot_groups`.
+        many: Upper limit of the medium group.
+        few: Lower limit of the medium group.
 
     Returns:
         ``acc, acc_micro, many, medium, few`` (scalars) and ``per_class`` (C,), fractions in [0, 1]; nan where there is
@@ -58,8 +62,8 @@ def shot_accuracy(
         >>> {name: round(result[name].item(), 3) for name in ("acc", "acc_micro", "many", "medium", "few")}
         {'acc': 0.7, 'acc_micro': 0.833, 'many': 0.9, 'medium': nan, 'few': 0.5}
     """
-    per_class = correct / total  # 0 / 0 is the nan of a class without samples
-    groups = _group_masks(class_counts.to(per_class.device), many, few)
+    per_class = correct / total  # a class without samples is 0 / 0 = nan
+    groups = group_masks(class_counts.to(per_class.device), many, few)
     means = {name: per_class.where(mask, math.nan).nanmean() for name, mask in groups.items()}
     return {"acc": per_class.nanmean(), "acc_micro": correct.sum() / total.sum(), **means, "per_class": per_class}
 
@@ -68,9 +72,9 @@ class ShotAccuracy(Metric):
     """Accuracy overall and by shot group, from sums per class: memory O(C), exact over any number of ranks.
 
     Args:
-        class_counts: Training images per class, (C,): they decide the groups.
-        many: Upper limit of the medium group, see `shot_groups`.
-        few: Lower limit of the medium group, see `shot_groups`.
+        class_counts: Training images per class, (C,); the groups follow from them.
+        many: Upper limit of the medium group.
+        few: Lower limit of the medium group.
         kwargs: Passed to `torchmetrics.Metric`.
 
     Shapes:
@@ -95,10 +99,12 @@ class ShotAccuracy(Metric):
     correct: Tensor
     total: Tensor
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, *, many: int = 100, few: int = 20, **kwargs: Any) -> None:
+    def __init__(
+        self, class_counts: Sequence[int] | Tensor, *, many: int = MANY, few: int = FEW, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         counts = torch.as_tensor(class_counts)
-        shot_groups(counts, many, few)  # wrong limits are refused here, not after an epoch
+        group_masks(counts, many, few)  # wrong limits are refused here, not after an epoch
         self.many = many
         self.few = few
         self.register_buffer("class_counts", counts.clone(), persistent=False)
@@ -106,7 +112,7 @@ class ShotAccuracy(Metric):
         self.add_state("total", torch.zeros(len(counts), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, targets: Tensor) -> None:
-        """Add a batch."""
+        """Adds a batch."""
         num_classes = len(self.total)
         if preds.ndim == 2 and preds.shape[1] != num_classes:
             raise ValueError(f"preds must have {num_classes} columns, one per class, got shape {tuple(preds.shape)}")
@@ -155,7 +161,7 @@ class CalibrationError(Metric):
             self.add_state(state, torch.zeros(bins, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch."""
+        """Adds a batch."""
         confidence, predicted = logits.float().softmax(1).max(1)
         index = (confidence * len(self.total)).long().clamp(max=len(self.total) - 1)
         for state, values in (
@@ -167,27 +173,30 @@ class CalibrationError(Metric):
 
     def compute(self) -> Tensor:
         """The error over all batches and ranks."""
-        gaps = self.correct.double() - self.confidence.double() / CONFIDENCE_UNITS  # (bins,): bin size times its gap
+        gaps = (
+            self.correct.double() - self.confidence.double() / CONFIDENCE_UNITS
+        )  # (bins,): size of the bin times its gap
         return (gaps.abs().sum() / self.total.sum()).float()
 
 
 def ncm_predict(features: Tensor, centroids: Tensor, counts: Tensor, distance: str = "euclidean") -> Tensor:
-    """Class of the nearest centroid.
+    """Predicts the class of the nearest centroid.
 
-    ``student_t`` is a monotone function of the Euclidean distance and so predicts as ``euclidean`` does. Memory
-    O(B C + B D); computed in at least float32 whatever the precision of the features and of autocast.
+    ``student_t`` is a monotone function of the Euclidean distance, so it predicts as ``euclidean`` does. The memory is
+    O(B C + B D). The computation is in at least float32, whatever the precision of the features and of autocast.
 
     Args:
         features: (B, D).
         centroids: Class means, (C, D).
-        counts: Images that each mean was taken over, (C,): a class with 0 has no centroid and is never predicted.
+        counts: Images behind each mean, (C,); a class with 0 has no centroid and is never predicted.
         distance: ``euclidean``, ``student_t`` or ``cosine``.
 
     Returns:
         Predicted classes, (B,), int64.
 
     Raises:
-        ValueError: an unknown distance, shapes that do not fit; on CPU also no class with images.
+        SettingError: an unknown distance.
+        ValueError: shapes that do not fit; on CPU also no class with images.
 
     Examples:
         >>> centroids = torch.tensor([[0.0, 1.0], [4.0, 4.0], [1.0, 0.0]])
@@ -196,8 +205,7 @@ def ncm_predict(features: Tensor, centroids: Tensor, counts: Tensor, distance: s
         >>> ncm_predict(torch.tensor([[1.0, 1.2], [3.0, 0.1]]), centroids, torch.tensor([5, 2, 0]), "cosine")
         tensor([1, 1])
     """
-    if distance not in DISTANCES:
-        raise ValueError(f"distance must be one of {DISTANCES}, got {distance!r}")
+    require_choice("distance", distance, DISTANCES)
     if features.ndim != 2 or centroids.ndim != 2 or features.shape[1] != centroids.shape[1]:
         raise ValueError(
             f"features and centroids must be (B, D) and (C, D), got {tuple(features.shape)}, {tuple(centroids.shape)}"
@@ -216,10 +224,3 @@ def ncm_predict(features: Tensor, centroids: Tensor, counts: Tensor, distance: s
             queries, means = queries - origin, means - origin
             nearness = queries @ means.T - means.square().sum(dim=1) / 2  # (B, C)
         return nearness.where(present, -math.inf).argmax(dim=1)
-
-
-def _group_masks(class_counts: Tensor, many: int, few: int) -> dict[str, Tensor]:
-    if few > many + 1:
-        raise ValueError(f"few must be at most many + 1 = {many + 1}, else the groups overlap, got {few}")
-    is_many, is_few = class_counts > many, class_counts < few
-    return {"many": is_many, "medium": ~is_many & ~is_few, "few": is_few}

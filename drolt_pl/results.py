@@ -1,116 +1,224 @@
-"""Reading and writing a run's results.json and per_class.csv."""
+"""A run's results.json, typed, and its per_class.csv."""
 
 import csv
 import io
 import json
-import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, Self
 
-SCHEMA = 1
-REQUIRED = ("dataset", "method", "protocol", "seed", "test")
-DEFAULT_GROUPS = {"many": 100, "few": 20}  # more than 100 and fewer than 20 training images (Liu et al. 2019)
+from pydantic import Field
+
+from drolt_pl.groups import FEW, MANY, group_of
+from drolt_pl.records import Record, finite, read_record, write_atomically
+
+SCHEMA: Literal[1] = 1
 
 
-def write_results(path: str | Path, results: Mapping[str, Any]) -> None:
-    """Writes results.json, whole or not at all: a reader never sees half a file.
+class Accuracies(Record):
+    """What was measured of one model on one set of images: fractions in [0, 1], null where nothing can be averaged.
 
-    The file is plain JSON, one line per top-level key in alphabetical order; what is not a finite number is null.
-
-    Args:
-        path: The file; its folder is made where it is missing.
-        results: Plain containers, numbers and strings; tensors and arrays are written as lists.
-
-    Raises:
-        ValueError: the results are of another schema.
-        TypeError: a value that JSON has no form for.
+    Attributes:
+        acc: Mean over classes; `many`, `medium` and `few` are means over the classes of a shot group.
+        acc_micro: Share of the images that are right.
+        per_class: Accuracy by class index, (C,).
+        ece: Expected calibration error.
+        acc_ncm: As `acc`, of the nearest centroid by the loss's distance; so are the fields that end in `_ncm`.
+        acc_ncm_cosine: As `acc`, of the nearest centroid by the cosine.
     """
-    if results.get("schema") != SCHEMA:
-        raise ValueError(f"schema must be {SCHEMA}, got {results.get('schema')!r}")
-    write_atomically(Path(path), dump_results(results))
+
+    acc: float | None = None
+    acc_micro: float | None = None
+    many: float | None = None
+    medium: float | None = None
+    few: float | None = None
+    per_class: Sequence[float | None] | None = None
+    ece: float | None = None
+    acc_ncm: float | None = None
+    acc_ncm_cosine: float | None = None
+    many_ncm: float | None = None
+    medium_ncm: float | None = None
+    few_ncm: float | None = None
+    per_class_ncm: Sequence[float | None] | None = None
+
+    @classmethod
+    def of(cls, values: Mapping[str, float | Sequence[float]]) -> Self:
+        """Accuracies by name, where nan becomes null."""
+        return cls.model_validate(finite(values))
+
+    def numbers(self) -> dict[str, float]:
+        """The numbers that were measured, by name."""
+        return {name: value for name, value in self if isinstance(value, float)}
+
+    def without_classes(self) -> "Accuracies":
+        """The same without the values by class."""
+        return Accuracies.model_validate(
+            self.model_dump(exclude_unset=True, exclude={"per_class", "per_class_ncm"}),
+        )
 
 
-def load_results(path: str | Path) -> dict[str, Any]:
-    """Reads a results.json; keys that this version does not know are kept.
+class StageResults(Record):
+    """A stage's own final model, measured after training; null for what was not measured."""
 
-    Raises:
-        ValueError: the file is missing, is not JSON, is of another schema, or lacks a required key.
+    train: Accuracies | None = None
+    val: Accuracies | None = None
+    test: Accuracies | None = None
+
+    def sets(self) -> dict[str, Accuracies | None]:
+        """The accuracies by set of images."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+class Groups(Record):
+    """Limits of the shot groups: more than `many` training images, fewer than `few`."""
+
+    many: int = MANY
+    few: int = FEW
+
+
+class Batch(Record):
+    """The global batch, the share of each rank, and the factor on the learning rates."""
+
+    global_: int = Field(validation_alias="global", serialization_alias="global")
+    per_rank: int
+    ranks: int
+    lr_scale: float
+
+
+class Selection(Record):
+    """How the reported epoch was chosen: the best `metric` of `n_candidates` epochs, or the last where it is null."""
+
+    metric: str | None = None
+    stage: str | None = None
+    epoch: int | None = None
+    n_candidates: int | None = None
+
+
+class Timing(Record):
+    """Seconds of training and of centroid passes, and images a second."""
+
+    train_s: float | None = None
+    centroid_s: float | None = None
+    images_per_s: float | None = None
+
+
+class Setting(Record):
+    """What decides which result table a kept run belongs to.
+
+    Attributes:
+        folder: Name of the folder, for a data set that is a folder of images.
+        profile: Shape of the cut; null for a data set as it comes, as is `imbalance_ratio`.
     """
-    path = Path(path)
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    schema = results.get("schema") if isinstance(results, dict) else None
-    if schema != SCHEMA:
-        raise ValueError(f"{path} must have schema {SCHEMA}, got {schema!r}")
-    missing = [key for key in REQUIRED if key not in results]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    loaded: dict[str, Any] = results
-    return loaded
+
+    folder: str | None = None
+    profile: str | None = None
+    imbalance_ratio: int | float | None = None
+    backbone: str | None = None
+    schedule: str | None = None
 
 
-def write_per_class(path: str | Path, results: Mapping[str, Any], class_names: Sequence[str] | None = None) -> None:
-    """Writes per_class.csv: ``class, name, train_images, group, acc, acc_ncm, eps``, a row per class.
+class Results(Record):
+    """All that results.json holds of a run.
+
+    Attributes:
+        test: The reported model on the test set; `val` and `test_pool` are without values by class.
+        stages: Each stage's own final model, in the order of time.
+        objective: The best value of `selection.metric`, which sweeps maximise.
+        eps: Radius by class; with a loss of several layers, by class and layer.
+        eps_updates: How often each class's learned radius was updated.
+        chosen: What the classifier chose on validation images, by argument.
+        overrides: What the command line set.
+        setting: Null in a run's own folder; `drolt keep` fills it in.
+    """
+
+    schema_: Literal[1] = Field(validation_alias="schema", serialization_alias="schema")
+    dataset: str
+    method: str
+    protocol: str
+    seed: int
+    test: Accuracies
+    name: str | None = None
+    split_seed: int | None = None
+    split_sha256: str | None = None
+    class_counts: Sequence[int] = ()
+    groups: Groups = Groups()
+    num_parameters: int | None = None
+    images_seen: int | None = None
+    batch: Batch | None = None
+    chosen: Mapping[str, float] = Field(default_factory=dict)
+    selection: Selection = Selection()
+    objective: float | None = None
+    stages: Mapping[str, StageResults] = Field(default_factory=dict)
+    test_pool: Accuracies | None = None
+    val: Accuracies | None = None
+    skipped_files: Sequence[str] = ()
+    eps: Sequence[float | Sequence[float | None] | None] | None = None
+    eps_updates: Sequence[int] | None = None
+    warning: str | None = None
+    timing: Timing = Timing()
+    overrides: Sequence[str] = ()
+    versions: Mapping[str, str] = Field(default_factory=dict)
+    hardware: str | None = None
+    git: str | None = None
+    command: str | None = None
+    setting: Setting | None = None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a results.json.
+
+        Raises:
+            SettingError: the file cannot be read, is not JSON, has another schema, lacks a field, or has one of a
+                wrong type.
+        """
+        return read_record(Path(path), cls.model_validate_json)
+
+    def dump(self) -> str:
+        """The text of results.json: a line for each field that was given, in alphabetical order."""
+        # Only the top level is sorted: the order of the stages is their order in time.
+        lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(self.plain().items()))
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def write(self, path: str | Path) -> None:
+        """Writes results.json, whole or not at all."""
+        write_atomically(Path(path), self.dump())
+
+    def sets(self) -> dict[str, Accuracies | None]:
+        """The accuracies of the reported model by set of images."""
+        return {"val": self.val, "test": self.test, "test_pool": self.test_pool}
+
+    def number(self, part: str, metric: str) -> float | None:
+        """A number of the reported model: of `val`, `test` or `test_pool`; null where it was not measured."""
+        found = self.sets()[part]
+        return None if found is None else found.numbers().get(metric)
+
+    @property
+    def label(self) -> str:
+        """What result tables call the run: its name, else its method."""
+        return self.name or self.method
+
+
+def write_per_class(path: str | Path, results: Results, class_names: Sequence[str] | None = None) -> None:
+    """Writes per_class.csv: `class, name, train_images, group, acc, acc_ncm, eps`, a row for each class.
 
     Args:
         path: The file.
-        results: A run's results: ``class_counts``, ``test.per_class`` and where present ``test.per_class_ncm``,
-            ``eps`` and ``groups`` (limits of the shot groups). What is null or absent is left empty.
+        results: A run's results; what is null there is left empty.
         class_names: Names by class index; the index where there are none.
     """
-    counts = results["class_counts"]
-    limits = results.get("groups") or DEFAULT_GROUPS
-    test = results.get("test") or {}
-    columns = [
+    counts, groups = results.class_counts, results.groups
+    empty = [None] * len(counts)
+    columns: list[Sequence[object]] = [
         range(len(counts)),
         class_names or range(len(counts)),
         counts,
-        [_group(count, **limits) for count in counts],
-        *(values or [None] * len(counts) for values in (test.get("per_class"), test.get("per_class_ncm"))),
-        results.get("eps") or [None] * len(counts),
+        [group_of(count, groups.many, groups.few) for count in counts],
+        results.test.per_class or empty,
+        results.test.per_class_ncm or empty,
+        results.eps or empty,
     ]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["class", "name", "train_images", "group", "acc", "acc_ncm", "eps"])
-    writer.writerows(zip(*map(_plain, map(list, columns)), strict=True))
+    writer.writerows([finite(cell) for cell in row] for row in zip(*columns, strict=True))
     write_atomically(Path(path), file.getvalue())
-
-
-def dump_results(results: Mapping[str, Any]) -> str:
-    """The text of results.json."""
-    # Only the top level is sorted: the order of the stages is their order in time.
-    lines = [f"  {json.dumps(key)}: {json.dumps(_plain(results[key]), allow_nan=False)}" for key in sorted(results)]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces the file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _group(count: int, many: int, few: int) -> str:
-    return "many" if count > many else "few" if count < few else "medium"

@@ -11,23 +11,34 @@ from helpers.running import HOME
 PACKAGE = HOME / "drolt_pl"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # What each part may import from the package, by its second name; a leaf may import nothing.
+FILES_OF_RUNS = {"records", "folders", "results", "comparison", "groups", "errors"}
 ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "groups": {"errors"},
     "centroids": set(),
-    "metrics": set(),
-    "results": set(),
+    "metrics": {"errors", "groups"},
+    "records": {"errors"},
+    "folders": {"records"},
+    "results": {"records", "groups"},
+    "comparison": {"records", "results"},
     "losses": {"losses"},
-    "backbones": {"backbones"},
-    "classifiers": {"classifiers"},
-    "objectives": {"objectives", "losses"},
+    "backbones": {"backbones", "errors"},
+    "classifiers": {"classifiers", "errors"},
+    "objectives": {"objectives", "losses", "backbones", "classifiers", "centroids", "errors"},
     "data": {"data"},
     "model": set(),
-    "learning": {"learning", "objectives", "losses", "backbones", "classifiers", "centroids", "metrics"},
-    "tracking": set(),
-    "report": {"report", "results", "metrics"},
-    "analysis": {"analysis", "learning", "data", "losses", "backbones", "classifiers", "centroids", "metrics"},
-    "run": {"run", "learning", "data", "model", "losses", "backbones", "report", "results"},
-    "sweeps": {"sweeps", "run", "report", "results"},
-    "cli": {"cli", "run", "report", "analysis", "tracking", "data", "backbones", "centroids", "results"},
+    "lightning_internals": {"errors"},
+    "learning": {"learning", "objectives", "losses", "backbones", "classifiers", "centroids", "metrics"}
+    | {"errors", "groups", "lightning_internals"},
+    "tracking": {"tracking", *FILES_OF_RUNS},
+    "report": {"report", *FILES_OF_RUNS},
+    "analysis": {"analysis", "learning", "data", "losses", "backbones", "classifiers", "centroids", "metrics"}
+    | FILES_OF_RUNS,
+    "run": {"run", "analysis", "report", "tracking", "learning", "data", "model", "objectives", "losses", "backbones"}
+    | {"classifiers", "centroids", "lightning_internals"}
+    | FILES_OF_RUNS,
+    "sweeps": {"sweeps", "run", "report", *FILES_OF_RUNS},
+    "cli": {"cli", "run", "report", "tracking", "data", *FILES_OF_RUNS},
     "__main__": {"cli"},
 }
 

@@ -155,7 +155,9 @@ def test_wrong_batches_are_refused(preds: Tensor, targets: Tensor, message: str)
 
 
 def test_overlapping_groups_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^few must be at most many \+ 1 = 11, else the groups overlap, got 20$"):
+    with pytest.raises(
+        ValueError, match=r"^groups.few must be at most groups.many \+ 1 = 11, else the groups overlap, got 20$"
+    ):
         ShotAccuracy(COUNTS, many=10)
 
 

@@ -1,1 +1,1 @@
-"""What is measured on finished runs."""
+"""Measurements on finished runs."""

@@ -1,58 +1,45 @@
-"""Classifiers of every kind on one frozen backbone: the rows of the paper's Table 4, from cached features."""
+"""Compares classifiers on the cached features of a frozen backbone: the rows of the paper's Table 4."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.centroids import class_statistics, dataset_features
-from drolt_pl.classifiers import (
-    CosineClassifier,
-    FittedClassifier,
-    HeldOut,
-    LinearClassifier,
-    LogitAdjustedClassifier,
-    LWSClassifier,
-    NearestMeanClassifier,
-    SmDragonClassifier,
-    TauNormClassifier,
-)
+from drolt_pl.analysis.accuracies import accuracies
+from drolt_pl.centroids import ClassStatistics, class_statistics, dataset_features
+from drolt_pl.classifiers import Classifier, HeldOut
+from drolt_pl.comparison import Compared
 from drolt_pl.data.plan import Sampling
 from drolt_pl.data.samplers import stage_sampler
+from drolt_pl.errors import SettingError
+from drolt_pl.learning.protocols import Batches
 from drolt_pl.learning.schedule import Curve
-from drolt_pl.losses import Criterion, CrossEntropy, LogitAdjusted
+from drolt_pl.losses import Criterion, CrossEntropy
 from drolt_pl.metrics import ShotAccuracy
+from drolt_pl.results import Accuracies, Groups
 
 Features = tuple[Tensor, Tensor]  # (N, D) and targets (N,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A classifier to compare; sampling and criterion are read by those that are trained."""
+    """A classifier to compare.
 
-    build: Callable[[int, int], nn.Module]
-    sampling: str = "class_balanced"
+    Attributes:
+        build: (num_features, num_classes) -> the classifier.
+        sampling: The sampling of an epoch; read where the classifier is trained.
+        criterion: class_counts -> the loss; read where the classifier is trained.
+    """
+
+    build: Callable[[int, int], Classifier]
+    sampling: str = "instance"
     criterion: Callable[[Sequence[int]], Criterion] = CrossEntropy
-
-
-CANDIDATES: dict[str, Candidate] = {
-    "CE": Candidate(build=LinearClassifier, sampling="instance"),
-    "cRT": Candidate(build=LinearClassifier),
-    "LWS": Candidate(build=LWSClassifier),
-    "tau-norm": Candidate(build=TauNormClassifier),
-    "NCM": Candidate(build=NearestMeanClassifier),
-    "LA post-hoc": Candidate(build=LogitAdjustedClassifier),
-    "balanced softmax": Candidate(build=LinearClassifier, sampling="instance", criterion=LogitAdjusted),
-    "cosine": Candidate(build=CosineClassifier),
-    "smDRAGON": Candidate(build=SmDragonClassifier),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How those that are trained are trained, all of them alike."""
+    """The optimization of the classifiers that are trained; it is the same for all of them."""
 
     epochs: int = 10
     lr: float = 0.1  # Kang et al. 2020: the rate of stage one, falling as half a cosine
@@ -63,7 +50,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class CachedFeatures:
-    """Features of one backbone: of augmented views of the training set, and of three sets of images as they are."""
+    """Features of one backbone: of augmented views of the training set, and of three sets without augmentation."""
 
     views: Sequence[Features]
     train: Features
@@ -75,16 +62,16 @@ class CachedFeatures:
 def cache_features(
     backbone: nn.Module,
     *,
-    views: Iterable[Any],
-    train: Iterable[Any],
-    val: Iterable[Any] | None,
-    test: Iterable[Any],
+    views: Iterable[Batches],
+    train: Batches,
+    val: Batches | None,
+    test: Batches,
     device: torch.device,
 ) -> CachedFeatures:
-    """Runs loaders of (images, targets) through a backbone in eval mode; the arguments are named as the result."""
+    """Runs loaders through a backbone in eval mode; each argument gives the field of its name."""
     backbone = backbone.eval().to(device)
 
-    def features(loader: Iterable[Any]) -> Features:
+    def features(loader: Batches) -> Features:
         return dataset_features(backbone, loader, device=device)
 
     return CachedFeatures(
@@ -96,59 +83,69 @@ def cache_features(
 
 
 def compare(
+    candidates: Mapping[str, Candidate],
     cached: CachedFeatures,
-    previous: nn.Module,
+    previous: Classifier,
     class_counts: Sequence[int],
     *,
+    groups: Groups,
     recipe: Recipe = Recipe(),
-    many: int = 100,
-    few: int = 20,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Compared]:
     """Trains or fits every candidate on the same features.
 
     Args:
+        candidates: By label.
         cached: The features.
         previous: The classifier that the backbone was trained with.
         class_counts: Training images per class, (C,).
-        recipe: Of those that are trained.
-        many: Classes with more training images are "many".
-        few: Classes with fewer are "few".
+        groups: Limits of the shot groups.
+        recipe: How candidates are trained.
 
     Returns:
-        By candidate: accuracies on `val` and `test`, null where there are none, what was `chosen`, and for one that
-        cannot be had, `why`.
+        By label: accuracies, or why there are none.
     """
     statistics = class_statistics(*cached.train, len(class_counts))
-    held_out = None if cached.val is None else HeldOut(*cached.val)
-    device = cached.test[0].device
-    result: dict[str, dict[str, Any]] = {}
-    for name, candidate in CANDIDATES.items():
-        classifier: Any = candidate.build(cached.train[0].shape[1], len(class_counts)).to(device)
-        try:
-            classifier.begin(previous, generator=torch.Generator().manual_seed(recipe.seed))
-            if isinstance(classifier, FittedClassifier):
-                classifier.fit(held_out, statistics.centroids, statistics.counts)
-                if classifier.measures:
-                    features, targets = classifier.measured(cached.train[0]), cached.train[1]
-                    classifier.set_means(class_statistics(features, targets, len(class_counts)).centroids)
-            else:
-                criterion = candidate.criterion(class_counts).to(device)
-                train(classifier, cached.views, criterion, sampling=candidate.sampling, recipe=recipe)
-        except (TypeError, ValueError) as error:
-            result[name] = {"val": None, "test": None, "chosen": {}, "why": str(error)}
+    result: dict[str, Compared] = {}
+    for label, candidate in candidates.items():
+        classifier = candidate.build(cached.train[0].shape[1], len(class_counts)).to(cached.test[0].device)
+        why = _begin(classifier, previous, cached, statistics, recipe.seed)
+        if why is not None:
+            result[label] = Compared(val=None, test=None, chosen={}, why=why)
             continue
-        measured = {
-            part: None if found is None else _measure(classifier, found, class_counts, many, few)
-            for part, found in (("val", cached.val), ("test", cached.test))
-        }
-        result[name] = {**measured, "chosen": getattr(classifier, "chosen", {}), "why": None}
+        if not classifier.fitted:
+            criterion = candidate.criterion(class_counts).to(cached.test[0].device)
+            train(classifier, cached.views, criterion, sampling=candidate.sampling, recipe=recipe)
+        result[label] = Compared(
+            val=None if cached.val is None else _measure(classifier, cached.val, class_counts, groups),
+            test=_measure(classifier, cached.test, class_counts, groups),
+            chosen=classifier.chosen,
+            why=None,
+        )
     return result
+
+
+def _begin(
+    classifier: Classifier, previous: Classifier, cached: CachedFeatures, statistics: ClassStatistics, seed: int
+) -> str | None:
+    """Starts a classifier as a stage would; returns the reason if the run lacks something that the classifier needs."""
+    held_out = None if cached.val is None else HeldOut(*cached.val)
+    try:
+        classifier.begin(previous, generator=torch.Generator().manual_seed(seed))
+        if classifier.needs_fit:
+            classifier.fit(held_out, statistics.centroids, statistics.counts)
+        if classifier.measures:
+            features, targets = cached.train
+            means = class_statistics(classifier.measured(features), targets, len(statistics.counts)).centroids
+            classifier.set_means(means)
+    except (TypeError, SettingError) as error:
+        return str(error)
+    return None
 
 
 def train(
     classifier: nn.Module, views: Sequence[Features], criterion: Criterion, *, sampling: str, recipe: Recipe
 ) -> None:
-    """Trains a classifier on cached views, epoch after epoch another one, by SGD with momentum."""
+    """Trains a classifier by SGD with momentum; the epochs take the cached views in turn."""
     curve = Curve(shape="cosine")
     parameters = list(classifier.parameters())
     optimizer = torch.optim.SGD(parameters, lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay)
@@ -164,10 +161,7 @@ def train(
 
 
 @torch.no_grad()
-def _measure(
-    classifier: nn.Module, found: Features, class_counts: Sequence[int], many: int, few: int
-) -> dict[str, float | None]:
-    metric = ShotAccuracy(class_counts, many=many, few=few).to(found[0].device)
+def _measure(classifier: nn.Module, found: Features, class_counts: Sequence[int], groups: Groups) -> Accuracies:
+    metric = ShotAccuracy(class_counts, many=groups.many, few=groups.few).to(found[0].device)
     metric.update(classifier.eval()(found[0]), found[1])
-    values = {name: value.item() for name, value in metric.compute().items() if not value.ndim}
-    return {name: None if value != value else value for name, value in values.items()}
+    return accuracies(metric)

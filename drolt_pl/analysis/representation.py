@@ -1,16 +1,18 @@
-"""What the layers of a trained network tell apart (the paper's Figure 3), and its features in the plane (Figure 5)."""
+"""Measures how well each layer of a network separates classes (Figure 3 of the paper), and maps features to a plane."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from drolt_pl.analysis.accuracies import accuracies
 from drolt_pl.backbones.layers import LayerTaps
 from drolt_pl.centroids import blockwise_statistics
+from drolt_pl.groups import FEW, MANY
+from drolt_pl.learning.protocols import Batches
 from drolt_pl.metrics import ShotAccuracy, ncm_predict
-
-Batches = Iterable[tuple[Tensor, Tensor]]
+from drolt_pl.results import Accuracies
 
 
 @torch.no_grad()
@@ -23,27 +25,24 @@ def layer_accuracies(
     class_counts: Sequence[int],
     image_shape: Sequence[int],
     device: torch.device,
-    many: int = 100,
-    few: int = 20,
-) -> dict[str, dict[str, float | None]]:
-    """Test accuracy of the nearest class mean at each layer, whose maps are pooled over positions.
+    many: int = MANY,
+    few: int = FEW,
+) -> dict[str, Accuracies]:
+    """Test accuracies of the nearest class mean by layer; maps are pooled over positions.
 
     Args:
         backbone: The network; put into eval mode.
         layers: Names of its parts, as in `named_modules()`.
-        train: (images, targets) that the class means are taken over.
-        test: (images, targets) to classify.
+        train: Images and targets of the class means.
+        test: Images and targets to classify.
         class_counts: Training images per class, (C,).
         image_shape: (channels, height, width).
-        device: Where it runs.
+        device: Where the backbone runs.
         many: Classes with more training images are "many".
         few: Classes with fewer are "few".
 
-    Returns:
-        By layer: ``acc, acc_micro, many, medium, few``; None where there is nothing to average over.
-
     Raises:
-        ValueError: a layer that the backbone has not.
+        SettingError: an unknown layer, a repeated layer, or an empty list.
     """
     taps = LayerTaps(backbone.eval(), layers, image_shape)
     backbone.to(device)
@@ -58,11 +57,7 @@ def layer_accuracies(
         blocks = torch.split(pooled(images.to(device)), list(taps.widths), dim=1)
         for features, statistics, metric in zip(blocks, found, metrics, strict=True):
             metric.update(ncm_predict(features, statistics.centroids, statistics.counts), targets.to(device))
-    values = ({name: value.item() for name, value in metric.compute().items() if not value.ndim} for metric in metrics)
-    return {
-        layer: {name: None if value != value else value for name, value in measured.items()}
-        for layer, measured in zip(layers, values, strict=True)
-    }
+    return {layer: accuracies(metric) for layer, metric in zip(layers, metrics, strict=True)}
 
 
 def spread_classes(class_counts: Sequence[int], number: int) -> list[int]:
@@ -73,7 +68,7 @@ def spread_classes(class_counts: Sequence[int], number: int) -> list[int]:
 
 
 def plane(features: Tensor, *, seed: int = 0) -> Tensor:
-    """t-SNE of features (N, D) into the plane, (N, 2), by scikit-learn from their principal components.
+    """Positions in the plane, (N, 2), of features (N, D): scikit-learn's t-SNE, started from principal components.
 
     Distances between far groups mean nothing in it (van der Maaten & Hinton 2008); neighbourhoods do.
     """

@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
+from drolt_pl.cli.classifiers import classifiers
 from drolt_pl.cli.data import app as data_app
-from drolt_pl.cli.errors import one_sentence
+from drolt_pl.cli.errors import fail, one_sentence
+from drolt_pl.cli.features import features
 from drolt_pl.cli.monitor import sweep, wandb_dashboard
+from drolt_pl.errors import SettingError
 
 app = typer.Typer(
     help="Data, sweeps and result tables of drolt_pl. Training is `python train.py`.",
@@ -18,6 +21,8 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.command()(sweep)
 app.command()(wandb_dashboard)
+app.command()(classifiers)
+app.command()(features)
 Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]
 
 
@@ -32,8 +37,8 @@ def results(
 ) -> None:
     """Write RESULTS.md from the results.json files of kept runs."""
     # Imported here, as in the other commands: `drolt --help` should not wait for them.
+    from drolt_pl.records import write_atomically
     from drolt_pl.report.page import render_readme, render_results
-    from drolt_pl.results import write_atomically
 
     with one_sentence():
         pages = {out: render_results(root)}
@@ -43,7 +48,7 @@ def results(
             if path.exists() and path.read_text(encoding="utf-8") == text:
                 continue
             if check:
-                raise ValueError(f"{path} is not up to date: run `drolt results` without --check")
+                fail(f"{path} is not up to date: run `drolt results` without --check")
             write_atomically(path, text)
             typer.echo(f"wrote {path}")
 
@@ -58,64 +63,17 @@ def keep(
 ) -> None:
     """Copy the small files of a finished run (no weights, under 200 kB) to where `drolt results` finds them."""
     from drolt_pl.report.keep import keep_run
-    from drolt_pl.results import load_results
+    from drolt_pl.results import Results
 
     with one_sentence():
         if name is None:
-            run = load_results(run_dir / "results.json")
-            name = f"{run['dataset']}/{run.get('name') or run['method']}/seed{run['seed']}"
+            run = Results.load(run_dir / "results.json")
+            name = f"{run.dataset}/{run.label}/seed{run.seed}"
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or parts[0] == "/":
-            raise ValueError(f"--as must name a folder under {root}, got {name!r}")
+            raise SettingError("--as", f"must name a folder under {root}", name)
         left_out = keep_run(run_dir, root / name)
         typer.echo(f"kept {root / name}" + (f" (too large, left out: {', '.join(left_out)})" if left_out else ""))
-
-
-@app.command()
-def classifiers(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    stage: Annotated[str, typer.Option(help="The stage whose backbone is taken.")] = "ce_warmup",
-    views: Annotated[int, typer.Option(min=1, help="Augmented views of the training set, held in memory.")] = 4,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of those that are trained.")] = 10,
-    lr: Annotated[float, typer.Option(min=0.0, help="Their learning rate at the start.")] = 0.1,
-    weight_decay: Annotated[float, typer.Option(min=0.0, help="Their weight decay.")] = 5e-4,
-) -> None:
-    """Train every classifier on the frozen backbone of a run: a row of the paper's Table 4.
-
-    What has to be chosen, such as tau, is chosen on the validation images; without them it is left out.
-    """
-    from drolt_pl.cli.classifiers import compare_run, show
-    from drolt_pl.run.build import UserError
-
-    with one_sentence():
-        try:
-            path, result = compare_run(
-                run_dir, stage=stage, views=views, epochs=epochs, lr=lr, weight_decay=weight_decay
-            )
-        except UserError as error:
-            raise ValueError(str(error)) from error
-    show(result)
-    typer.echo(f"wrote {path}")
-
-
-@app.command()
-def features(
-    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    stage: Annotated[str, typer.Option(help="The stage whose backbone is taken.")] = "ce_warmup",
-    layer: Annotated[list[str] | None, typer.Option(help="A part of the backbone; repeat it. [its blocks]")] = None,
-    classes: Annotated[int, typer.Option(min=2, help="Classes that the figure shows.")] = 10,
-) -> None:
-    """Accuracy of the nearest class mean at every layer, and test features by t-SNE: the paper's Figures 3 and 5."""
-    from drolt_pl.cli.features import describe_run, show
-    from drolt_pl.run.build import UserError
-
-    with one_sentence():
-        try:
-            path, result = describe_run(run_dir, stage=stage, layers=layer or [], classes=classes)
-        except UserError as error:
-            raise ValueError(str(error)) from error
-    show(result)
-    typer.echo(f"wrote {path} and {path.with_suffix('.png').name}")
 
 
 def main() -> None:

@@ -1,85 +1,42 @@
 """`drolt classifiers`: compares classifiers on the backbone of a run."""
 
-import csv
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from drolt_pl.run.opened import open_run
+import typer
 
-SHOWN = {"All": "acc", "Many": "many", "Medium": "medium", "Few": "few"}
+from drolt_pl.cli.errors import one_sentence
 
 
-def compare_run(run_dir: Path, *, stage: str, views: int, **recipe: Any) -> tuple[Path, dict[str, Any]]:
-    """Trains every classifier on one stage's backbone, and writes `classifiers_<stage>.json` and `.csv` beside the run.
+def classifiers(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    stage: Annotated[
+        str | None, typer.Option(help="The stage whose backbone is taken.", show_default="ce_warmup, or train")
+    ] = None,
+    views: Annotated[int, typer.Option(min=1, help="Augmented views of the training set, held in memory.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the classifiers that are trained.")] = 10,
+    lr: Annotated[float, typer.Option(min=0.0, help="Their learning rate at the start.")] = 0.1,
+    weight_decay: Annotated[float, typer.Option(min=0.0, help="Their weight decay.")] = 5e-4,
+) -> None:
+    """Train every classifier on the frozen backbone of a run: a row of the paper's Table 4.
 
-    Args:
-        run_dir: The run's folder.
-        stage: The stage whose last epoch is taken.
-        views: Augmented views of the training set that are cached: so often its features lie in memory.
-        recipe: Fields of `drolt_pl.analysis.classifiers.Recipe`.
-
-    Returns:
-        The JSON file and what it holds.
-
-    Raises:
-        ValueError: not a run, or a stage that it has not trained.
+    Numbers such as tau are chosen on the validation images. Without such images, the classifiers that need a number are
+    left out.
     """
-    import torch
-
-    from drolt_pl.analysis.classifiers import Recipe, cache_features, compare
-    from drolt_pl.data.plan import Sampling
-
-    config, datamodule, backbone, previous = open_run(run_dir, stage)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cached = cache_features(
-        backbone,
-        views=(datamodule.epoch_loader(view, Sampling()) for view in range(views)),
-        train=datamodule.centroid_dataloader(),
-        val=datamodule.val_dataloader() or None,
-        test=datamodule.test_dataloader(),
-        device=device,
-    )
-    settings = Recipe(**recipe, batch_size=datamodule.batch_size, seed=config.seed)
-    groups = {"many": config.groups.many, "few": config.groups.few}
-    found = compare(cached, previous.to(device), datamodule.class_counts, recipe=settings, **groups)
-    result = {
-        "run": str(run_dir),
-        "stage": stage,
-        "representation": config.method_name,
-        "protocol": config.protocol,
-        "views": views,
-        **asdict(settings),
-        "classifiers": found,
-    }
-    path = run_dir / f"classifiers_{stage}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    with path.with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["classifier", *(f"{part}_{key}" for part in ("val", "test") for key in SHOWN.values())])
-        for name, row in found.items():
-            cells = [(row[part] or {}).get(key) for part in ("val", "test") for key in SHOWN.values()]
-            writer.writerow([name, *cells])
-    return path, result
-
-
-def show(result: dict[str, Any]) -> None:
-    """Prints the row of Table 4, a line for each classifier."""
+    # Imported here: `drolt --help` should not wait for it.
     from rich.console import Console
-    from rich.table import Table
 
-    from drolt_pl.report.tables import percent
+    from drolt_pl.report.tables import classifier_table
+    from drolt_pl.run.compare import compare_run
+    from drolt_pl.run.train import CONF
 
-    found = result["classifiers"]
-    table = Table(title=f"{result['representation']} after {result['stage']}: test accuracy in %")
-    table.add_column("Classifier")
-    for label in SHOWN:
-        table.add_column(label, justify="right")
-    for name, row in found.items():
-        table.add_row(name, *(percent((row["test"] or {}).get(key)) for key in SHOWN.values()))
+    with one_sentence():
+        path, found = compare_run(
+            run_dir, CONF, stage=stage, views=views, epochs=epochs, lr=lr, weight_decay=weight_decay
+        )
     console = Console()
-    console.print(table)
-    for name, row in found.items():
-        if row["why"]:
-            console.print(f"{name}: {row['why']}", markup=False, highlight=False, soft_wrap=True)
+    console.print(classifier_table(found))
+    for name, compared in found.classifiers.items():
+        if compared.why is not None:
+            console.print(f"{name}: {compared.why}", markup=False, highlight=False, soft_wrap=True)
+    typer.echo(f"wrote {path}")

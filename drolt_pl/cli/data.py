@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from drolt_pl.cli.errors import fail, one_sentence
+from drolt_pl.errors import SettingError
 
 app = typer.Typer(
     help="Look into a data set; prepare ImageNet-LT, Places-LT and iNaturalist 2018.",
@@ -29,14 +30,17 @@ def prepare(
         typer.Option(help="Fetch a list file first, ADDRESS#sha256=HASH, into the folder of the lists; repeatable."),
     ] = None,
     any_counts: Annotated[
-        bool, typer.Option("--any-counts", help="Take lists whose counts are not the published ones, as of a part.")
+        bool,
+        typer.Option(
+            "--any-counts", help="Accept lists with other counts than the published ones, such as a part of a set."
+        ),
     ] = False,
     threads: Threads = CORES,
 ) -> None:
     """Check the lists and every image of a large set, and write its compact index.
 
-    A second call with the same lists and images does nothing. Where something is wrong, it is reported in full and
-    nothing is written.
+    A second call with the same lists and images does nothing. If something is wrong, the command reports all of it and
+    writes nothing.
     """
     # Imported here: `drolt --help` should not wait for it.
     from drolt_pl.data.prepare.download import fetch
@@ -44,9 +48,11 @@ def prepare(
 
     with one_sentence():
         if name not in RECIPES:
-            raise ValueError(f"name must be one of {', '.join(RECIPES)}, got {name!r}")
+            raise SettingError("name", f"must be one of {', '.join(RECIPES)}", name)
         if not images.is_dir():
-            raise FileNotFoundError(f"images: folder {str(images)!r} does not exist; give the folder of the images")
+            raise SettingError(
+                f"images: folder {str(images)!r}", "does not exist", remedy="give the folder of the images"
+            )
         path = out or Path("data") / f"{name}.npz"
         for address in url or []:
             typer.echo(f"{'fetched' if fetch(address, lists) else 'already there:'} {address.partition('#')[0]}")
@@ -102,7 +108,7 @@ def check(
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the terminal's error stream; the function yielded is told how many more of how many are done."""
+    """Shows a bar on the error stream of a terminal; yields a function that takes what is newly done and the total."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

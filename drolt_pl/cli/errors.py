@@ -2,22 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import typer
+
+from drolt_pl.errors import SettingError
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Ends the command where its body finds something wrong with files or values."""
+    """Ends the command in one sentence where a user's value or a file is at fault; our own faults keep a traceback."""
     try:
         yield
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except ValueError as error:
+    except SettingError as error:
         fail(str(error))
 
 
-def fail(sentence: str) -> None:
-    """Ends the command."""
+def fail(sentence: str) -> NoReturn:
+    """Ends the command with a sentence."""
     typer.echo(f"error: {sentence}", err=True)
     raise typer.Exit(1)

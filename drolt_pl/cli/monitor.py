@@ -1,11 +1,11 @@
-"""`drolt sweep` and `drolt wandb-dashboard`: what many runs have come to."""
+"""`drolt sweep` and `drolt wandb-dashboard`: pages about many runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from drolt_pl.cli.errors import one_sentence
+from drolt_pl.cli.errors import fail, one_sentence
 
 
 def sweep(
@@ -55,5 +55,5 @@ def wandb_dashboard(
             workspace = build_workspace(entity or wandb.Api().default_entity, project, name=name, x=x)
             workspace.save()
         except wandb.Error as error:
-            raise ValueError(f"W&B: {error}") from error
+            fail(f"W&B: {error}")
         typer.echo(workspace.url)

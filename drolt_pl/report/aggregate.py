@@ -1,17 +1,18 @@
-"""From runs to the rows of result tables: which runs share a table, which share a row, and their mean and spread."""
+"""Groups kept runs into tables and rows, and takes the mean and the spread of each row."""
 
-import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
-from drolt_pl.results import DEFAULT_GROUPS, load_results
+from drolt_pl.comparison import Comparison
+from drolt_pl.errors import SettingError
+from drolt_pl.results import Groups, Results, Setting
 
 METRICS = ("acc", "many", "medium", "few", "acc_ncm", "ece")
-# Overrides that leave the experiment as it is, or that a row averages over.
+# These overrides do not change the experiment, or a row averages over them.
 NOT_IN_KEY = (
     "seed",
     "split_seed",
@@ -25,9 +26,46 @@ NOT_IN_KEY = (
     "compile",
 )
 CONTROL = "loss.ce_weight=1"
-SETTING = ("folder", "profile", "imbalance_ratio", "backbone", "schedule")
 
-Run = dict[str, Any]
+Key = tuple[object, ...]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A run under `results/`.
+
+    Attributes:
+        path: Its folder.
+        comparisons: The comparisons of `drolt classifiers`, by stage.
+    """
+
+    results: Results
+    path: str = ""
+    comparisons: Mapping[str, Comparison] | None = None
+
+    @property
+    def seeds(self) -> tuple[int, int | None]:
+        """The seed of training and the seed of the split."""
+        return self.results.seed, self.results.split_seed
+
+
+Number = Callable[[KeptRun], float | None]
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation (n - 1; null for one value) of n values."""
+
+    mean: float
+    deviation: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread | None":
+        """The spread of values; null for no value."""
+        if not values:
+            return None
+        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
 @dataclass(frozen=True)
@@ -36,32 +74,31 @@ class Row:
 
     label: str
     config: tuple[str, ...]  # the overrides that set this row apart from the others of its table
-    runs: Sequence[Run]
+    runs: Sequence[KeptRun]
 
-    def spread(self, *keys: str) -> tuple[float, float | None, int] | None:
-        """Mean and sample standard deviation (n - 1) of a number over the n runs that have it; None for no run."""
-        values = [value for value in (_nested(run, keys) for run in self.runs) if value is not None]
-        if not values:
-            return None
-        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
+    def spread(self, number: Number) -> Spread | None:
+        """Spread of a number over the runs that have it; null for no run."""
+        return Spread.of([value for value in map(number, self.runs) if value is not None])
+
+    def mean(self, number: Number) -> float | None:
+        """Mean of a number over the runs that have it."""
+        spread = self.spread(number)
+        return None if spread is None else spread.mean
 
     def minus(self, other: "Row") -> tuple[float, float, int] | None:
         """Mean and standard error of the difference in test accuracy to another row, paired by seeds; None below 2."""
-        theirs = {_seeds(run): run["test"]["acc"] for run in other.runs}
-        pairs = [run["test"]["acc"] - theirs[_seeds(run)] for run in self.runs if _seeds(run) in theirs]
-        if len(pairs) < 2:
+        theirs = {run.seeds: run.results.test.acc for run in other.runs}
+        pairs = [(run.results.test.acc, theirs.get(run.seeds)) for run in self.runs]
+        differences = [ours - their for ours, their in pairs if ours is not None and their is not None]
+        if len(differences) < 2:
             return None
-        return statistics.fmean(pairs), statistics.stdev(pairs) / len(pairs) ** 0.5, len(pairs)
+        error = statistics.stdev(differences) / len(differences) ** 0.5
+        return statistics.fmean(differences), error, len(differences)
 
-    def values(self, *keys: str) -> list[Any]:
-        """Distinct values under nested keys, in order of the runs; null is left out."""
-        found = (_nested(run, keys) for run in self.runs)
-        return list(dict.fromkeys(value for value in found if value is not None))
-
-    def mean(self, *keys: str) -> float | None:
-        """Mean of a number under nested keys over the runs that have it."""
-        numbers = [value for value in (_nested(run, keys) for run in self.runs) if value is not None]
-        return statistics.fmean(numbers) if numbers else None
+    def values(self, value: Callable[[Results], T | None]) -> list[T]:
+        """Distinct values of a field, in order of the runs; null is left out."""
+        found = (value(run.results) for run in self.runs)
+        return list(dict.fromkeys(each for each in found if each is not None))
 
 
 @dataclass(frozen=True)
@@ -70,137 +107,114 @@ class Table:
 
     dataset: str
     protocol: str
-    setting: Mapping[str, Any]
-    groups: Mapping[str, int]  # limits of the shot groups
+    setting: Setting
+    groups: Groups
     class_counts: Sequence[int]
     rows: Sequence[Row]
 
     @property
     def references(self) -> dict[str, Row]:
-        """What the others are set against, by override: cross-entropy, and DRO-LT's stages without the robust loss."""
-        plain = [row for row in self.rows if row.runs[0]["method"] == "ce" and not row.config]
+        """Rows to compare the others with, by override: cross-entropy, and DRO-LT's stages without the robust loss."""
+        plain = [row for row in self.rows if row.runs[0].results.method == "ce" and not row.config]
         control = [row for row in self.rows if CONTROL in row.config]
         return {override: rows[0] for override, rows in {"method=ce": plain, CONTROL: control}.items() if rows}
 
 
-def load_runs(root: str | Path) -> list[Run]:
-    """All runs whose results.json lies under a folder, in the order of their paths.
-
-    Under ``classifiers`` they have, by stage, what `drolt classifiers` found for them.
+def load_runs(root: str | Path) -> list[KeptRun]:
+    """Loads all runs whose results.json lies under a folder, in the order of their paths.
 
     Raises:
-        ValueError: there is none, or one cannot be read.
+        SettingError: there is none, or one cannot be read.
     """
     paths = sorted(Path(root).rglob("results.json"), key=lambda path: path.as_posix())
     if not paths:
-        raise ValueError(f"root {root} holds no results.json: put runs there by `drolt keep RUN_DIR`")
-    return [
-        {**load_results(path), "path": path.parent.as_posix(), "classifiers": _compared(path.parent)} for path in paths
-    ]
+        raise SettingError(f"root {root}", "holds no results.json: put runs there by `drolt keep RUN_DIR`")
+    return [KeptRun(Results.load(path), path.parent.as_posix(), _comparisons(path.parent)) for path in paths]
 
 
-def _compared(run_dir: Path) -> dict[str, Any]:
-    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(run_dir.glob("classifiers_*.json")))
-    return {comparison["stage"]: comparison for comparison in found}
+def _comparisons(run_dir: Path) -> dict[str, Comparison]:
+    found = (Comparison.load(path) for path in sorted(run_dir.glob("classifiers_*.json")))
+    return {comparison.stage: comparison for comparison in found}
 
 
-def tables(runs: Iterable[Run]) -> list[Table]:
+def tables(runs: Iterable[KeptRun]) -> list[Table]:
     """Groups runs into tables and rows.
 
     A row holds the runs that agree in method, name, number of parameters, images seen and in every override but
     seeds, `init_from`, `resume` and the logger.
 
     Raises:
-        ValueError: two runs of a row have the same seeds.
+        SettingError: two runs of a row have the same seeds.
     """
-    grouped: dict[tuple[Any, ...], list[Run]] = {}
+    grouped: dict[Key, list[KeptRun]] = {}
     for run in runs:
-        setting = run.get("setting") or {}
-        key = (
-            run["dataset"],
-            run["protocol"],
-            *(setting.get(name) for name in SETTING),
-            *(_groups(run)[name] for name in ("many", "few")),
-        )
-        grouped.setdefault(key, []).append(run)
+        grouped.setdefault(_table_key(run.results), []).append(run)
     return [_table(grouped[key]) for key in sorted(grouped, key=_sortable)]
 
 
-def _table(runs: Sequence[Run]) -> Table:
-    rows: dict[tuple[Any, ...], list[Run]] = {}
+def _table_key(run: Results) -> Key:
+    setting = run.setting or Setting()
+    cut = (setting.folder, setting.profile, setting.imbalance_ratio)
+    return run.dataset, run.protocol, *cut, setting.backbone, setting.schedule, run.groups.many, run.groups.few
+
+
+def _table(runs: Sequence[KeptRun]) -> Table:
+    rows: dict[Key, list[KeptRun]] = {}
     for run in runs:
-        overrides = _overrides(run)
+        results, overrides = run.results, _overrides(run.results)
         # The fewest overrides first: the plain run, then its variants.
-        key = (_label(run), run["method"], len(overrides), overrides, run.get("num_parameters"), run.get("images_seen"))
+        key = (results.label, results.method, len(overrides), overrides, results.num_parameters, results.images_seen)
         rows.setdefault(key, []).append(run)
-    shared = set.intersection(*(set(_overrides(run)) for run in runs))
-    first = runs[0]
+    shared = set.intersection(*(set(_overrides(run.results)) for run in runs))
+    first = runs[0].results
     return Table(
-        dataset=first["dataset"],
-        protocol=first["protocol"],
-        groups=_groups(first),
-        setting={name: (first.get("setting") or {}).get(name) for name in SETTING},
-        class_counts=first.get("class_counts") or (),
+        dataset=first.dataset,
+        protocol=first.protocol,
+        groups=first.groups,
+        setting=first.setting or Setting(),
+        class_counts=first.class_counts,
         rows=[_row(rows[key], shared) for key in sorted(rows, key=_sortable)],
     )
 
 
-def _row(runs: Sequence[Run], shared: set[str]) -> Row:
-    by_seed: dict[tuple[Any, Any], Run] = {}
+def _row(runs: Sequence[KeptRun], shared: set[str]) -> Row:
+    by_seed: dict[tuple[int, int | None], KeptRun] = {}
     for run in runs:
-        seeds = _seeds(run)
-        if seeds in by_seed:
-            raise ValueError(
-                f"{by_seed[seeds]['path']} and {run['path']} are one experiment with the same seeds "
-                f"(seed {seeds[0]}, split seed {seeds[1]}): keep one of them"
+        if run.seeds in by_seed:
+            seed, split_seed = run.seeds
+            raise SettingError(
+                f"{by_seed[run.seeds].path} and {run.path}",
+                f"are one experiment with the same seeds (seed {seed}, split seed {split_seed}): keep one of them",
             )
-        by_seed[seeds] = run
+        by_seed[run.seeds] = run
+    first = runs[0].results
     config = tuple(
         override
-        for override in _overrides(runs[0])
+        for override in _overrides(first)
         if override not in shared and _key(override) not in ("name", "method")
     )
-    return Row(label=_label(runs[0]), config=config, runs=[by_seed[seeds] for seeds in sorted(by_seed, key=_sortable)])
+    return Row(label=first.label, config=config, runs=[by_seed[seeds] for seeds in sorted(by_seed, key=_sortable)])
 
 
-def _seeds(run: Run) -> tuple[Any, Any]:
-    return run["seed"], run.get("split_seed")
-
-
-def _groups(run: Run) -> Mapping[str, int]:
-    groups: Mapping[str, int] = run.get("groups") or DEFAULT_GROUPS
-    return groups
-
-
-def _label(run: Run) -> str:
-    return str(run.get("name") or run["method"])
-
-
-def _overrides(run: Run) -> tuple[str, ...]:
-    """The run's overrides that define its experiment, in alphabetical order."""
+def _overrides(run: Results) -> tuple[str, ...]:
+    """The overrides that define a run's experiment, in alphabetical order."""
 
     def counts(key: str) -> bool:
         return key not in NOT_IN_KEY and not key.startswith(("logger.", "hydra"))
 
-    return tuple(sorted(override for override in run.get("overrides") or () if counts(_key(override))))
+    return tuple(sorted(override for override in run.overrides if counts(_key(override))))
 
 
 def _key(override: str) -> str:
     return override.lstrip("+~").split("=")[0]
 
 
-def _nested(run: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    value: Any = run
-    for key in keys:
-        value = (value or {}).get(key)
-    return value
+def _sortable(key: Key) -> tuple[tuple[bool, float, str], ...]:
+    """Sorts numbers first, then text, then null: the parts of a key may have different types."""
 
-
-def _sortable(key: tuple[Any, ...]) -> tuple[tuple[bool, float, str], ...]:
-    """Numbers in their order, then text, then null: keys of one place need not be of one type."""
-
-    def part(value: Any) -> tuple[bool, float, str]:
-        is_number = isinstance(value, (int, float))
-        return value is None, float(value) if is_number else math.inf, "" if is_number else str(value)
+    def part(value: object) -> tuple[bool, float, str]:
+        if isinstance(value, int | float):
+            return False, float(value), ""
+        return value is None, math.inf, str(value)
 
     return tuple(part(value) for value in key)

@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from drolt_pl.results import Accuracies
+
 GROUPS = {"acc": "all", "many": "many", "medium": "medium", "few": "few"}
 
 
 def write_feature_figure(
     path: Path,
-    layers: Mapping[str, Mapping[str, Any]],
+    layers: Mapping[str, Accuracies],
     positions: np.ndarray,
     targets: np.ndarray,
     names: Sequence[str],
@@ -23,7 +24,7 @@ def write_feature_figure(
 
     Args:
         path: The file.
-        layers: Accuracies by layer, as `drolt_pl.analysis.representation.layer_accuracies` gives them.
+        layers: Accuracies of the nearest class mean, by layer.
         positions: Features in the plane, (N, 2).
         targets: (N,), indices into `names`.
         names: What the legend calls the classes, the most frequent first.
@@ -31,7 +32,7 @@ def write_feature_figure(
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for key, label in GROUPS.items():
-        values = [measured[key] for measured in layers.values()]
+        values = [measured.numbers().get(key) for measured in layers.values()]
         if any(value is not None for value in values):
             shown = [np.nan if value is None else 100 * value for value in values]
             left.plot(list(layers), shown, "k--" if key == "acc" else "o-", label=label)

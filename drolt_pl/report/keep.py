@@ -1,18 +1,18 @@
-"""Keeping a run: its small files, so that a result table can be made again long after the weights are gone."""
+"""Keeps the small files of a run: a result table can be made again from them after the weights are gone."""
 
 import csv
 import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from drolt_pl.results import dump_results, load_results, write_atomically
+from drolt_pl import folders
+from drolt_pl.errors import SettingError
+from drolt_pl.records import write_atomically
+from drolt_pl.results import Results, Setting
 
 MAX_BYTES = 200_000
-# Given up in this order where a run with thousands of classes or epochs is too large.
+# These files are left out, in this order, while a run with thousands of classes or epochs is too large.
 EXPENDABLE = ("per_class.csv", "metrics.csv")
 
 
@@ -31,16 +31,19 @@ def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
         What was left out because it was too large: names of files, or ``per-class values of results.json``.
 
     Raises:
-        ValueError: the run has no results, or ``dest`` holds some.
+        SettingError: the run has no results, or ``dest`` holds some.
     """
     run_dir, dest = Path(run_dir), Path(dest)
     if not (run_dir / "results.json").exists():
-        raise ValueError(f"run_dir {run_dir} holds no results.json: the run has not finished, or this is not a run")
+        raise SettingError(
+            f"run_dir {run_dir}", "holds no results.json: the run has not finished, or this is not a run"
+        )
     if (dest / "results.json").exists():
-        raise ValueError(f"dest {dest} holds a kept run already: choose another name")
-    results = load_results(run_dir / "results.json")
-    results.setdefault("setting", _setting(run_dir))
-    files = {"results.json": dump_results(results)}
+        raise SettingError(f"dest {dest}", "holds a kept run already: choose another name")
+    results = Results.load(run_dir / "results.json")
+    if results.setting is None:
+        results = results.model_copy(update={"setting": _setting(run_dir)})
+    files = {"results.json": results.dump()}
     for name in EXPENDABLE:
         if (run_dir / name).exists():
             files[name] = _shortened((run_dir / name).read_text(encoding="utf-8"))
@@ -48,46 +51,44 @@ def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
         record = json.loads((run_dir / "split.json").read_text(encoding="utf-8"))
         files["split.json"] = json.dumps(_without_lists(record), indent=2) + "\n"
     compared = sorted(path.name for path in run_dir.glob("classifiers_*.json"))
-    for name in (*compared, ".hydra/overrides.yaml", ".hydra/config.yaml"):
+    for name in (*compared, folders.OVERRIDES.as_posix(), folders.CONFIG.as_posix()):
         if (run_dir / name).exists():
             files[name] = (run_dir / name).read_text(encoding="utf-8")
 
     left_out = []
     if _size(files) > MAX_BYTES:
-        results["test"] = {key: value for key, value in results["test"].items() if not key.startswith("per_class")}
-        files["results.json"] = dump_results({**results, "eps": None})
+        shorter = results.model_copy(update={"test": results.test.without_classes(), "eps": None})
+        files["results.json"] = shorter.dump()
         left_out.append("per-class values of results.json")
     for name in EXPENDABLE:
         if _size(files) > MAX_BYTES and files.pop(name, None) is not None:
             left_out.append(name)
-    for name in reversed(files):  # results.json last: where it is, the rest is
+    for name in reversed(files):  # results.json comes last: a folder that has it is complete
         write_atomically(dest / name, files[name])
     return left_out
 
 
-def _setting(run_dir: Path) -> dict[str, Any]:
-    """What decides which result table the run belongs to; null where Hydra's files do not say."""
-    choices = _yaml(run_dir / ".hydra" / "hydra.yaml").get("hydra", {}).get("runtime", {}).get("choices", {})
-    dataset = _yaml(run_dir / ".hydra" / "config.yaml").get("dataset", {})
-    # One class reads any folder: which folder it was is part of the data set's name.
-    folder = Path(dataset.get("root") or "").name if choices.get("dataset") == "image_folder" else None
-    return {
-        "folder": folder,
-        "profile": dataset.get("profile") if dataset.get("imbalance_ratio") is not None else None,
-        "imbalance_ratio": dataset.get("imbalance_ratio"),
-        "backbone": choices.get("backbone"),
-        "schedule": choices.get("schedule"),
-    }
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+def _setting(run_dir: Path) -> Setting:
+    """The setting of a run, from the files that Hydra wrote; null where they do not say."""
+    choices, dataset = folders.choices(run_dir), folders.dataset(run_dir)
+    ratio = dataset.get("imbalance_ratio")
+    # The same class reads every folder of images, so the name of the folder is part of the data set's name.
+    is_folder = choices.get("dataset") == "image_folder"
+    return Setting.model_validate(
+        {
+            "folder": Path(str(dataset.get("root") or "")).name if is_folder else None,
+            "profile": dataset.get("profile") if ratio is not None else None,
+            "imbalance_ratio": ratio,
+            "backbone": choices.get("backbone"),
+            "schedule": choices.get("schedule"),
+        }
+    )
 
 
 def _shortened(text: str) -> str:
     """The CSV text with six significant digits in every number that is not whole."""
     rows = list(csv.reader(io.StringIO(text)))
-    # A class may be called 1.50, or infinity.
+    # Names stay as they are: a class may be called 1.50, or infinity.
     names = {index for index, column in enumerate(rows[0]) if "name" in column} if rows else set()
 
     def short(column: int, cell: str) -> str:
@@ -101,7 +102,7 @@ def _shortened(text: str) -> str:
     return file.getvalue()
 
 
-def _without_lists(record: Mapping[str, Any]) -> dict[str, Any]:
+def _without_lists(record: Mapping[str, object]) -> dict[str, object]:
     return {
         key: _without_lists(value) if isinstance(value, Mapping) else value
         for key, value in record.items()

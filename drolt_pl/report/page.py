@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
-from drolt_pl.report.aggregate import METRICS, Row, Table, load_runs, tables
+from drolt_pl.comparison import Comparison
+from drolt_pl.errors import SettingError
+from drolt_pl.report.aggregate import METRICS, KeptRun, Number, Row, Table, load_runs, tables
 from drolt_pl.report.tables import percent
 
 MARKED = re.compile(r"(<!-- ([\w-]+):begin -->\n).*?(<!-- \2:end -->)", re.DOTALL)
@@ -19,23 +20,23 @@ PROTOCOLS = {
 
 
 def render_results(root: str | Path) -> str:
-    """The text of RESULTS.md, from every results.json under a folder; the same files give the same text.
+    """Renders RESULTS.md from every results.json under a folder; the same files give the same text.
 
     Raises:
-        ValueError: no results, results that cannot be read, or one experiment kept twice with the same seeds.
+        SettingError: no results, results that cannot be read, or one experiment kept twice with the same seeds.
     """
     pages = [_view(table) for table in tables(load_runs(root))]
     return template("results.md.j2").render(tables=pages, root=Path(root).name)
 
 
 def render_readme(text: str, root: str | Path) -> str:
-    """Replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` by the tables of root/NAME.
+    """Replaces the text between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` by the tables of root/NAME.
 
     Raises:
-        ValueError: there is no such pair of markers, or a folder without results.
+        SettingError: there is no such pair of markers, or a folder without results.
     """
     if not MARKED.search(text):
-        raise ValueError("readme must hold a line <!-- NAME:begin --> and, below it, <!-- NAME:end -->")
+        raise SettingError("readme", "must hold a line <!-- NAME:begin --> and, below it, <!-- NAME:end -->")
 
     def fragment(match: re.Match[str]) -> str:
         pages = [_view(table) for table in tables(load_runs(Path(root) / match[2]))]
@@ -56,8 +57,8 @@ def template(name: str) -> jinja2.Template:
     ).get_template(name)
 
 
-def _view(table: Table) -> dict[str, Any]:
-    folder = table.setting["folder"]
+def _view(table: Table) -> dict[str, object]:
+    folder = table.setting.folder
     return {
         "dataset": f"{table.dataset} ({folder})" if folder else table.dataset,
         "classes": _classes(table.class_counts),
@@ -69,33 +70,40 @@ def _view(table: Table) -> dict[str, Any]:
     }
 
 
-def _classifiers(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """The classifiers that `drolt classifiers` trained on the rows' representations, side by side."""
-    compared = [(row, stage) for row in rows for stage in row.runs[0].get("classifiers") or {}]
+def _classifiers(rows: Sequence[Row]) -> dict[str, object] | None:
+    """The table of the classifiers that `drolt classifiers` compared on the rows' representations."""
+    compared = [(row, found) for row in rows for found in (row.runs[0].comparisons or {}).values()]
     if not compared:
         return None
-    names = list(dict.fromkeys(name for row, stage in compared for name in _comparison(row, stage)["classifiers"]))
-    recipes = {
-        "{views} augmented views cached, {epochs} epochs at rate {lr:g}".format(**_comparison(*one)) for one in compared
-    }
+    names = list(dict.fromkeys(name for _, found in compared for name in found.classifiers))
     return {
         "names": names,
-        "recipe": " / ".join(sorted(recipes)),
+        "recipe": " / ".join(sorted({_recipe(found) for _, found in compared})),
         "rows": [
             {
                 "name": _name(row),
-                "stage": stage,
+                "stage": found.stage,
                 "n": len(row.runs),
-                "cells": [_spread(row, "classifiers", stage, "classifiers", name, "test", "acc") for name in names],
+                "cells": [_spread(row, _compared(found.stage, name)) for name in names],
             }
-            for row, stage in compared
+            for row, found in compared
         ],
     }
 
 
-def _comparison(row: Row, stage: str) -> Mapping[str, Any]:
-    comparison: Mapping[str, Any] = row.runs[0]["classifiers"][stage]
-    return comparison
+def _recipe(found: Comparison) -> str:
+    return f"{found.views} augmented views cached, {found.epochs} epochs at rate {found.lr:g}"
+
+
+def _compared(stage: str, name: str) -> Number:
+    """The test accuracy of a classifier on the features of a stage."""
+
+    def number(run: KeptRun) -> float | None:
+        comparison = (run.comparisons or {}).get(stage)
+        found = None if comparison is None else comparison.classifiers.get(name)
+        return None if found is None or found.test is None else found.test.acc
+
+    return number
 
 
 def _name(row: Row) -> str:
@@ -115,40 +123,45 @@ def _classes(counts: Sequence[int]) -> str:
 
 def _setting(table: Table) -> str:
     setting = table.setting
-    cut = f"{setting['profile'] or 'cut'}, ratio {setting['imbalance_ratio']:g}" if setting["imbalance_ratio"] else None
+    cut = f"{setting.profile or 'cut'}, ratio {setting.imbalance_ratio:g}" if setting.imbalance_ratio else None
+    names = {"backbone": setting.backbone, "schedule": setting.schedule}
     parts = [
         cut or "as it comes",
         f"protocol {table.protocol}",
-        *(f"{name} {setting[name]}" for name in ("backbone", "schedule") if setting[name]),
+        *(f"{key} {name}" for key, name in names.items() if name),
     ]
     return ", ".join(parts)
 
 
-def _row(row: Row, references: Mapping[str, Row]) -> dict[str, Any]:
+def _row(row: Row, references: Mapping[str, Row]) -> dict[str, object]:
     return {
         "label": row.label,
         "config": _config(row) or "-",
         "name": _name(row),
         "n": len(row.runs),
-        **{metric: _spread(row, "test", metric) for metric in METRICS},
+        **{metric: _spread(row, _measured("test", metric)) for metric in METRICS},
         "differences": {name: _difference(row, other) for name, other in references.items() if other is not row},
-        "by_seed": ", ".join(percent(run["test"]["acc"]) for run in row.runs) if len(row.runs) > 1 else "",
-        "val": _spread(row, "val", "acc"),
-        "pool": _spread(row, "test_pool", "acc"),
-        "parameters": _whole(row.mean("num_parameters")),
-        "images": _whole(row.mean("images_seen")),
-        "time": _duration(row.mean("timing", "train_s")),
-        "command": _one(row.runs[0].get("command")),
+        "by_seed": ", ".join(percent(run.results.test.acc) for run in row.runs) if len(row.runs) > 1 else "",
+        "val": _spread(row, _measured("val", "acc")),
+        "pool": _spread(row, _measured("test_pool", "acc")),
+        "parameters": _whole(row.mean(lambda run: run.results.num_parameters)),
+        "images": _whole(row.mean(lambda run: run.results.images_seen)),
+        "time": _duration(row.mean(lambda run: run.results.timing.train_s)),
+        "command": _one(row.runs[0].results.command),
         "seeds": _seeds(row),
         "stages": _stages(row),
-        "hardware": _joined(row.values("hardware")),
+        "hardware": _joined(row.values(lambda results: results.hardware)),
         "versions": _versions(row),
-        "git": _joined(row.values("git")),
+        "git": _joined(row.values(lambda results: results.git)),
     }
 
 
-def _spread(row: Row, *keys: str) -> str:
-    spread = row.spread(*keys)
+def _measured(part: str, metric: str) -> Number:
+    return lambda run: run.results.number(part, metric)
+
+
+def _spread(row: Row, number: Number) -> str:
+    spread = row.spread(number)
     if spread is None:
         return "-"
     mean, deviation, n = spread
@@ -165,17 +178,25 @@ def _difference(row: Row, other: Row) -> str:
 
 
 def _stages(row: Row) -> str:
-    """Accuracy of each stage's own final model, test and where measured training."""
+    """Accuracy of each stage's own final model on test images, and on training images where measured."""
+
+    def accuracy(name: str, part: str) -> Number:
+        def number(run: KeptRun) -> float | None:
+            stage = run.results.stages.get(name)
+            found = None if stage is None else stage.sets()[part]
+            return None if found is None else found.acc
+
+        return number
 
     def stage(name: str) -> str:
-        test, train = (row.mean("stages", name, part, "acc") for part in ("test", "train"))
+        test, train = (row.mean(accuracy(name, part)) for part in ("test", "train"))
         return f"{name} {percent(test)}" + ("" if train is None else f" (train {percent(train)})")
 
-    return ", ".join(stage(name) for name in row.runs[0].get("stages") or {})
+    return ", ".join(stage(name) for name in row.runs[0].results.stages)
 
 
 def _seeds(row: Row) -> str:
-    seeds, splits = row.values("seed"), row.values("split_seed")
+    seeds, splits = row.values(lambda results: results.seed), row.values(lambda results: results.split_seed)
     text = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
     if splits:
         text += f", split {'seed' if len(splits) == 1 else 'seeds'} {', '.join(map(str, splits))}"
@@ -185,18 +206,17 @@ def _seeds(row: Row) -> str:
 def _versions(row: Row) -> str:
     merged: dict[str, dict[str, None]] = {}
     for run in row.runs:
-        versions: Mapping[str, str] = run.get("versions") or {}
-        for package, version in versions.items():
+        for package, version in run.results.versions.items():
             merged.setdefault(package, {})[version] = None
     return ", ".join(f"{package} {'/'.join(versions)}" for package, versions in merged.items()) or "not recorded"
 
 
-def _joined(values: Sequence[Any]) -> str:
-    return " / ".join(map(str, values)) or "not recorded"
+def _joined(values: Sequence[str]) -> str:
+    return " / ".join(values) or "not recorded"
 
 
-def _one(text: Any) -> str:
-    return " ".join(str(text).split()) if text else "not recorded"
+def _one(text: str | None) -> str:
+    return " ".join(text.split()) if text else "not recorded"
 
 
 def _whole(value: float | None) -> str:

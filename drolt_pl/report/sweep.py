@@ -1,16 +1,15 @@
-"""The table of a sweep: best by validation, mean and spread over seeds, and what the best of k tries would be."""
+"""The table of a sweep: settings in order of their validation accuracy, and the expected best of k of them."""
 
 import csv
 import io
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from drolt_pl.records import write_atomically
+from drolt_pl.report.aggregate import Spread
 from drolt_pl.report.sweep_jobs import STATES, SweepJob, read_command, read_jobs, varying
 from drolt_pl.report.tables import percent
-from drolt_pl.results import write_atomically
 
 TEST = ("acc", "many", "medium", "few", "acc_ncm")
 
@@ -27,30 +26,27 @@ class Setting:
     values: Mapping[str, str]
     jobs: Sequence[SweepJob]
 
-    def spread(self, part: str, metric: str) -> tuple[float, float | None, int] | None:
-        """Mean, sample standard deviation and number of a metric of `val` or `test` over the finished jobs."""
-        measured = [(job.results or {}).get(part) or {} for job in self.jobs]
-        values = [found[metric] for found in measured if found.get(metric) is not None]
-        if not values:
-            return None
-        return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values)
+    def spread(self, part: str, metric: str) -> Spread | None:
+        """Spread of a metric of `val` or `test` over the finished jobs."""
+        values = (job.results.number(part, metric) for job in self.jobs if job.results is not None)
+        return Spread.of([value for value in values if value is not None])
 
     def mean(self, part: str, metric: str) -> float | None:
-        """The mean alone."""
+        """The mean of that spread."""
         spread = self.spread(part, metric)
-        return None if spread is None else spread[0]
+        return None if spread is None else spread.mean
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as far as it has come.
+    """A sweep, finished or not.
 
     Attributes:
         jobs: All jobs.
         keys: The keys that vary, seeds left out.
         settings: Best validation first, then those without.
-        metric: The validation metric that ranks: the one that all runs selected by, else acc.
-        command: What began it.
+        metric: The validation metric that ranks settings: the one by which all runs selected, else acc.
+        command: The command that began the sweep.
     """
 
     jobs: Sequence[SweepJob]
@@ -74,15 +70,16 @@ def load_sweep(sweep_dir: str | Path) -> Sweep:
     """Reads a sweep's folder.
 
     Raises:
-        ValueError: the folder is not a sweep's, or a results.json in it cannot be read.
+        SettingError: the folder is not a sweep's, or a file in it cannot be read.
     """
     jobs = read_jobs(sweep_dir)
     keys = varying(jobs)
     grouped: dict[tuple[str | None, ...], list[SweepJob]] = {}
     for job in jobs:
         grouped.setdefault(tuple(job.settings.get(key) for key in keys), []).append(job)
-    selected = {((job.results or {}).get("selection") or {}).get("metric") for job in jobs if job.results}
-    metric = str(selected.pop()).removeprefix("val/") if len(selected) == 1 and None not in selected else "acc"
+    selected = {job.results.selection.metric for job in jobs if job.results is not None}
+    metric = (selected.pop() if len(selected) == 1 else None) or "acc"
+    metric = metric.removeprefix("val/")
     settings = [
         Setting({key: value for key, value in zip(keys, values, strict=True) if value is not None}, found)
         for values, found in grouped.items()
@@ -96,10 +93,10 @@ def load_sweep(sweep_dir: str | Path) -> Sweep:
 
 
 def expected_best(sweep: Sweep) -> dict[str, list[tuple[float, float]]]:
-    """Expected best of k settings drawn at random, for k = 1, 2, ...: by label of the jobs (`name`), if they have one.
+    """The expected best of k settings drawn at random, for k = 1, 2, ...; a curve for each label (`name`) of the jobs.
 
     With validation values v_1 <= ... <= v_N, the best of k has mean sum_i v_i ((i/N)^k - ((i-1)/N)^k): Dodge et al.
-    2019, "Show Your Work", Eq. 8. The test accuracy is that of the settings so chosen.
+    2019, "Show Your Work", Eq. 8. The test accuracy is the mean over the settings that are chosen in this way.
 
     Returns:
         (validation, test) for each k up to N.
@@ -121,7 +118,7 @@ def _best_of(ascending: Sequence[tuple[float, float]], k: int) -> tuple[float, f
 
 
 def rows(sweep: Sweep) -> list[dict[str, str]]:
-    """The table's rows as text: the keys, how many jobs have finished, validation and test in percent."""
+    """The rows of the table as text: keys, number of finished jobs, validation and test accuracy in percent."""
     found = []
     for setting in sweep.settings:
         row = {key: setting.values.get(key, "-") for key in sweep.keys}
@@ -133,10 +130,10 @@ def rows(sweep: Sweep) -> list[dict[str, str]]:
     return found
 
 
-def _spread(spread: tuple[float, float | None, int] | None) -> str:
+def _spread(spread: Spread | None) -> str:
     if spread is None:
         return "-"
-    return percent(spread[0]) + ("" if spread[1] is None else f" ± {percent(spread[1])}")
+    return percent(spread.mean) + ("" if spread.deviation is None else f" ± {percent(spread.deviation)}")
 
 
 def write_tables(sweep: Sweep, out: str | Path) -> list[Path]:
@@ -147,7 +144,7 @@ def write_tables(sweep: Sweep, out: str | Path) -> list[Path]:
     """
     out = Path(out)
     jobs = [_job_row(job, sweep) for job in sweep.jobs]
-    curves = [
+    curves: list[dict[str, object]] = [
         {"name": name, "k": k, f"val_{sweep.metric}": val, "test_acc": test}
         for name, curve in expected_best(sweep).items()
         for k, (val, test) in enumerate(curve, start=1)
@@ -158,24 +155,20 @@ def write_tables(sweep: Sweep, out: str | Path) -> list[Path]:
     return [out / name for name in tables]
 
 
-def _job_row(job: SweepJob, sweep: Sweep) -> dict[str, Any]:
-    results = job.results or {}
-    val, test, selection = (results.get(part) or {} for part in ("val", "test", "selection"))
-    return {
-        "job": job.name,
-        "state": job.state,
-        **{key: job.settings.get(key) for key in sweep.keys},
-        "seed": results.get("seed", job.settings.get("seed")),
-        f"val_{sweep.metric}": val.get(sweep.metric),
-        **{f"test_{name}": test.get(name) for name in TEST},
-        "epoch": selection.get("epoch"),
-        "train_s": (results.get("timing") or {}).get("train_s"),
-        "exit_code": (job.failure or {}).get("exit_code"),
-    }
+def _job_row(job: SweepJob, sweep: Sweep) -> dict[str, object]:
+    results = job.results
+    row: dict[str, object] = {"job": job.name, "state": job.state}
+    row |= {key: job.settings.get(key) for key in sweep.keys}
+    row["seed"] = job.settings.get("seed") if results is None else results.seed
+    row[f"val_{sweep.metric}"] = None if results is None else results.number("val", sweep.metric)
+    row |= {f"test_{name}": None if results is None else results.number("test", name) for name in TEST}
+    row["epoch"] = None if results is None else results.selection.epoch
+    row["train_s"] = None if results is None else results.timing.train_s
+    row["exit_code"] = None if job.failure is None else job.failure.exit_code
+    return row
 
 
-def _csv(table: Iterable[Mapping[str, Any]]) -> str:
-    table = list(table)
+def _csv(table: Sequence[Mapping[str, object]]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, list(table[0]) if table else ["name"], lineterminator="\n")
     writer.writeheader()

@@ -1,22 +1,34 @@
-"""What stands in a sweep's folder: its jobs, what each of them set, and how far it came."""
+"""Reads the folder of a sweep: its jobs, the settings of each, and how far each one came."""
 
-import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from drolt_pl import folders
+from drolt_pl.errors import SettingError
+from drolt_pl.records import Record, read_record
 from drolt_pl.report.aggregate import NOT_IN_KEY
-from drolt_pl.results import load_results
+from drolt_pl.results import Results
 
-JOBS = "jobs.json"  # overrides of every job, by the name of its folder
 FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
 STATES = ("finished", "failed", "unfinished", "missing")
 REMOVED = "removed"
 SEEDS = ("seed", "split_seed", "dataset.split_seed")
+
+
+class Failure(Record):
+    """The record of a failed job, failure.json in its folder.
+
+    Attributes:
+        overrides: The overrides of the job.
+        exit_code: The exit code of its process.
+        last_lines: The last lines that it printed.
+    """
+
+    overrides: Sequence[str]
+    exit_code: int
+    last_lines: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -26,20 +38,20 @@ class SweepJob:
     Attributes:
         name: The name of its folder, a number.
         state: One of `STATES`; an unfinished job runs, or was cut short.
-        overrides: What it sets.
-        results: Its results.json.
-        failure: Its failure.json, of its last attempt.
+        overrides: Its overrides.
+        results: The results of a finished job.
+        failure: The record of a failed job, from its last attempt.
     """
 
     name: str
     state: str
     overrides: Sequence[str]
-    results: Mapping[str, Any] | None = None
-    failure: Mapping[str, Any] | None = None
+    results: Results | None = None
+    failure: Failure | None = None
 
     @property
     def settings(self) -> dict[str, str]:
-        """Values by key of the overrides that set this job apart, seeds among them."""
+        """The values that this job sets, by key; seeds are among them."""
         found = {}
         for override in self.overrides:
             key, _, value = override.partition("=")
@@ -49,47 +61,42 @@ class SweepJob:
 
 
 def read_jobs(sweep_dir: str | Path) -> list[SweepJob]:
-    """The jobs of a sweep, also while it runs, in the order of their numbers.
+    """Reads the jobs of a sweep, also while it runs, in the order of their numbers.
 
     Raises:
-        ValueError: the folder is not a sweep's.
+        SettingError: the folder is not a sweep's, or a file in it cannot be read.
     """
     sweep_dir = Path(sweep_dir)
-    listed = _json(sweep_dir / JOBS) or {}
+    listed = folders.listed_jobs(sweep_dir)
     begun = [path.name for path in sweep_dir.glob("*") if any((path / file).exists() for file in (FAILURE, ".hydra"))]
     names = sorted({*listed, *begun}, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
     if not names:
-        raise ValueError(f"{sweep_dir} is not the folder of a sweep: it has no {JOBS} and no jobs")
+        raise SettingError(str(sweep_dir), f"is not the folder of a sweep: it has no {folders.JOBS} and no jobs")
     return [_read(sweep_dir / name, listed.get(name, [])) for name in names]
 
 
 def read_command(sweep_dir: str | Path) -> str | None:
-    """The command that began a sweep, without its folder; None where its multirun.yaml does not tell."""
-    path = Path(sweep_dir) / "multirun.yaml"
-    hydra = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("hydra", {}) if path.exists() else {}
-    typed = hydra.get("overrides", {})
-    words = [*typed.get("task", []), *typed.get("hydra", [])]
+    """The command that began a sweep, without its folder; None where its multirun.yaml does not say."""
+    words = folders.sweep_overrides(Path(sweep_dir))
+    if words is None:
+        return None
     kept = [word for word in words if not word.startswith(("hydra.sweep.dir=", "hydra.mode="))]
-    return shlex.join(["python", "train.py", "-m", *kept]) if typed else None
+    return shlex.join(["python", "train.py", "-m", *kept])
 
 
 def varying(jobs: Iterable[SweepJob]) -> list[str]:
-    """The keys in which jobs differ, seeds left out, in the order in which they were given."""
+    """The keys in which jobs differ, without seeds, in the order in which they were given."""
     settings = [job.settings for job in jobs]
     keys = dict.fromkeys(key for setting in settings for key in setting if key not in SEEDS)
     return [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
 
 
 def _read(folder: Path, listed: Sequence[str]) -> SweepJob:
-    saved = folder / ".hydra" / "overrides.yaml"
-    overrides = [str(value) for value in yaml.safe_load(saved.read_text()) or []] if saved.exists() else listed
-    failure = _json(folder / FAILURE)
+    saved = folders.overrides(folder)
+    overrides = listed if saved is None else saved
     if (folder / "results.json").exists():
-        return SweepJob(folder.name, "finished", overrides, results=load_results(folder / "results.json"))
-    if failure is not None:
-        return SweepJob(folder.name, "failed", failure["overrides"], failure=failure)
-    return SweepJob(folder.name, "unfinished" if saved.exists() else "missing", overrides)
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return SweepJob(folder.name, "finished", overrides, results=Results.load(folder / "results.json"))
+    if (folder / FAILURE).exists():
+        failure = read_record(folder / FAILURE, Failure.model_validate_json)
+        return SweepJob(folder.name, "failed", failure.overrides, failure=failure)
+    return SweepJob(folder.name, "missing" if saved is None else "unfinished", overrides)

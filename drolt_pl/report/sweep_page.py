@@ -2,20 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+from drolt_pl.records import write_atomically
 from drolt_pl.report.page import template
 from drolt_pl.report.sweep import Sweep, expected_best, rows
+from drolt_pl.report.sweep_jobs import Failure, SweepJob
 from drolt_pl.report.tables import percent
-from drolt_pl.results import write_atomically
 
 TRIES = (1, 2, 3, 5, 8, 10, 15, 20, 30, 50, 75, 100, 150, 200)
 
 
 def write_page(sweep: Sweep, out: str | Path, figures: Sequence[Path], title: str) -> Path:
-    """Writes sweep.md, which shows the figures beside it.
+    """Writes sweep.md; it shows the figures of the same folder.
 
     Returns:
         The file.
@@ -32,7 +32,7 @@ def write_page(sweep: Sweep, out: str | Path, figures: Sequence[Path], title: st
         seeds=max(len(setting.jobs) for setting in sweep.settings),
         columns=list(table[0]),
         rows=[list(row.values()) for row in table],
-        failures=[_failure(job) for job in sweep.jobs if job.state == "failed"],
+        failures=[_failure(job, job.failure) for job in sweep.jobs if job.failure is not None],
         ks=ks,
         expected=[
             [f"{name} {part}".strip(), *(percent(curve[k - 1][i]) if k <= len(curve) else "-" for k in ks)]
@@ -63,18 +63,18 @@ def _about(sweep: Sweep) -> str:
     if not finished:
         return "No job has finished yet."
     first = finished[0]
-    hours = sum((results.get("timing") or {}).get("train_s") or 0.0 for results in finished) / 3600
+    hours = sum(results.timing.train_s or 0.0 for results in finished) / 3600
     return (
-        f"{first['dataset']}, protocol {first['protocol']}; {hours:.1f} hours of training in all, each job on "
-        f"{first.get('hardware') or 'hardware that was not recorded'}."
+        f"{first.dataset}, protocol {first.protocol}; {hours:.1f} hours of training in all, each job on "
+        f"{first.hardware or 'hardware that was not recorded'}."
     )
 
 
-def _failure(job: Any) -> dict[str, Any]:
-    last = next((line for line in reversed(job.failure["last_lines"]) if line.strip()), "")
+def _failure(job: SweepJob, failure: Failure) -> dict[str, object]:
+    last = next((line for line in reversed(failure.last_lines) if line.strip()), "")
     return {
         "name": job.name,
         "overrides": " ".join(job.overrides),
-        "exit_code": job.failure["exit_code"],
+        "exit_code": failure.exit_code,
         "last_line": last.strip().replace("`", "'"),
     }

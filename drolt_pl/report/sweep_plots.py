@@ -4,23 +4,24 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from drolt_pl.report.aggregate import Spread
 from drolt_pl.report.sweep import Setting, Sweep, expected_best
 from drolt_pl.report.sweep_jobs import STATES
 
 AXES = ("loss.eps", "loss.ce_weight", "optimizer.lr")  # x, y and panel of the heat maps
-MAX_TICKS = 20  # a key with more values was drawn from an interval: points, not a grid
+MAX_TICKS = 20  # a key with more values was drawn from an interval: the figure shows points, not a grid
 
 
 def write_figures(sweep: Sweep, out: str | Path, axes: Sequence[str] = AXES) -> list[Path]:
-    """Writes the figures that the sweep has values for.
+    """Writes the figures of a sweep; a figure without values is left out.
 
     Args:
-        sweep: The sweep; what has not finished is left blank.
+        sweep: The sweep; cells without a finished job stay blank.
         out: The folder.
         axes: Keys of the heat maps' x, y and panels.
 
@@ -40,8 +41,10 @@ def write_figures(sweep: Sweep, out: str | Path, axes: Sequence[str] = AXES) -> 
 
 
 def heat_maps(sweep: Sweep, x: str, y: str, panel: str) -> dict[str, Figure]:
-    """Accuracy over x and y, validation above test, a column for each value of `panel`; a figure for each combination
-    of the other keys. A setting without one of the keys stands for all its values: the key changes nothing there.
+    """Draws accuracy over x and y: validation above test, and a column for each value of `panel`.
+
+    Each combination of the other keys has a figure. A setting without a key counts for all values of that key, since
+    the key changes nothing there.
     """
     if not {x, y} <= set(sweep.keys) or max(len(_values(sweep, key)) for key in (x, y)) > MAX_TICKS:
         return {}
@@ -74,7 +77,7 @@ def _heat_map(sweep: Sweep, settings: Sequence[Setting], axes: tuple[str, str, s
                 for b in lines
             ]
             shades = [[cell[0] for cell in line] for line in cells]
-            axis.set_facecolor("0.92")  # of what has not finished
+            axis.set_facecolor("0.92")  # shows through where no job has finished
             axis.imshow(shades, cmap="viridis", vmin=low, vmax=high, aspect="auto")
             for i, j in itertools.product(range(len(lines)), range(len(columns))):
                 shade = cells[i][j][0]
@@ -91,7 +94,7 @@ def _heat_map(sweep: Sweep, settings: Sequence[Setting], axes: tuple[str, str, s
 
 
 def _cell(settings: Sequence[Setting], fixed: dict[str, str], part: str, metric: str) -> tuple[float, str]:
-    """A cell's colour and text."""
+    """The value of a cell, which gives its colour, and its text."""
     found = [setting for setting in settings if _agrees(setting, fixed)]
     means = [value for setting in found if (value := setting.mean(part, metric)) is not None]
     if means:
@@ -101,7 +104,7 @@ def _cell(settings: Sequence[Setting], fixed: dict[str, str], part: str, metric:
 
 
 def sensitivity(sweep: Sweep) -> Figure | None:
-    """Accuracy against each numeric key, the other keys as in the setting that validates best."""
+    """Draws accuracy against each numeric key; the other keys keep the values of the best setting."""
     keys = [key for key in sweep.keys if sum(_number(value) is not None for value in _values(sweep, key)) > 1]
     measured = [setting for setting in sweep.settings if setting.mean("val", sweep.metric) is not None]
     if not keys or not measured:
@@ -110,7 +113,7 @@ def sensitivity(sweep: Sweep) -> Figure | None:
     for axis, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
         is_grid = len(_values(sweep, key)) <= MAX_TICKS
         best = next((setting for setting in measured if key in setting.values), measured[0])
-        # Keys that change nothing in the best setting are those of the next best that has them.
+        # The best setting may lack a key; the key then has its value in the next best setting that has it.
         others = {other: value for found in (*reversed(measured), best) for other, value in found.values.items()}
         del others[key]
         chosen = [
@@ -134,13 +137,13 @@ def sensitivity(sweep: Sweep) -> Figure | None:
     return figure
 
 
-def _points(axis: Any, xs: Sequence[float], spreads: Sequence[Any], label: str, joined: bool) -> None:
+def _points(axis: Axes, xs: Sequence[float], spreads: Sequence[Spread | None], label: str, joined: bool) -> None:
     known = [(x, spread) for x, spread in zip(xs, spreads, strict=True) if spread is not None]
-    has_spread = any(spread[1] is not None for _, spread in known)
+    has_spread = any(spread.deviation is not None for _, spread in known)
     axis.errorbar(
         [x for x, _ in known],
-        [100 * spread[0] for _, spread in known],
-        yerr=[100 * (spread[1] or 0.0) for _, spread in known] if has_spread else None,
+        [100 * spread.mean for _, spread in known],
+        yerr=[100 * (spread.deviation or 0.0) for _, spread in known] if has_spread else None,
         fmt="o-" if joined else "o",
         markersize=4,
         capsize=2,
@@ -149,7 +152,7 @@ def _points(axis: Any, xs: Sequence[float], spreads: Sequence[Any], label: str, 
 
 
 def best_of_k(sweep: Sweep) -> Figure | None:
-    """The expected best of k settings, solid on validation, dashed its test accuracy."""
+    """Draws the expected best of k settings: validation accuracy solid, its test accuracy dashed."""
     curves = expected_best(sweep)
     if not curves:
         return None
@@ -170,7 +173,7 @@ def _agrees(setting: Setting, fixed: dict[str, str]) -> bool:
 
 
 def _values(sweep: Sweep, key: str) -> list[str]:
-    """A key's values, numbers in their order."""
+    """The values of a key; numbers are sorted as numbers."""
     values = {setting.values[key] for setting in sweep.settings if key in setting.values}
     return sorted(values, key=lambda value: ((number := _number(value)) is None, number or 0.0, value))
 

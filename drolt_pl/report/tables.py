@@ -1,37 +1,46 @@
-"""The table that a run prints at its end."""
+"""Tables for the terminal: of a run at its end, of compared classifiers, and of a backbone's layers."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-COLUMNS = {"All": "acc", "Many": "many", "Medium": "medium", "Few": "few", "Nearest centroid": "acc_ncm"}
+from drolt_pl.comparison import Comparison
+from drolt_pl.results import Accuracies, Results, Selection
+
+BY_GROUP = {"All": "acc", "Many": "many", "Medium": "medium", "Few": "few"}
+COLUMNS = {**BY_GROUP, "Nearest centroid": "acc_ncm"}
 
 
-def stage_table(results: Mapping[str, Any]) -> Table:
-    """Test accuracies in percent, a row for each stage's final model and one for the model that the run reports.
-
-    Args:
-        results: As `load_results` gives them.
-    """
-    table = Table(title=f"{results['dataset']}, {results['method']}: test accuracy in %, mean over classes")
-    table.add_column("Model", overflow="fold")
-    for name in COLUMNS:
-        table.add_column(name, justify="right")
-    for stage, measured in (results.get("stages") or {}).items():
-        table.add_row(stage, *_cells(measured.get("test")))
+def stage_table(results: Results) -> Table:
+    """Test accuracies in percent: a row for the final model of each stage, and one for the reported model."""
+    rows = {stage: measured.test for stage, measured in results.stages.items()}
+    table = _table(
+        f"{results.dataset}, {results.method}: test accuracy in %, mean over classes", "Model", rows, COLUMNS
+    )
     table.add_section()
-    table.add_row(_selected(results), *_cells(results["test"]), style="bold")
+    table.add_row(_selected(results.selection), *_cells(results.test, COLUMNS), style="bold")
     return table
 
 
-def show(results: Mapping[str, Any], run_dir: str | Path, console: Console | None = None) -> None:
+def classifier_table(found: Comparison) -> Table:
+    """Test accuracies in percent, a row for each classifier."""
+    rows = {name: compared.test for name, compared in found.classifiers.items()}
+    title = f"{found.representation} after {found.stage}: test accuracy in %"
+    return _table(title, "Classifier", rows, BY_GROUP)
+
+
+def layer_table(title: str, layers: Mapping[str, Accuracies]) -> Table:
+    """Test accuracies of the nearest class mean in percent, a row for each layer."""
+    return _table(title, "Layer", layers, BY_GROUP)
+
+
+def show(results: Results, run_dir: str | Path, console: Console | None = None) -> None:
     """Prints the table of a run and the line with its folder."""
     console = console or Console()
     console.print(stage_table(results))
-    if results["protocol"] == "test_selected":
+    if results.protocol == "test_selected":
         console.print(
             "protocol=test_selected: epochs were chosen on the test set, so these accuracies are optimistic",
             style="bold red",
@@ -44,12 +53,22 @@ def percent(value: float | None) -> str:
     return "-" if value is None or value != value else f"{100 * value:.1f}"
 
 
-def _cells(metrics: Mapping[str, Any] | None) -> list[str]:
-    return [percent((metrics or {}).get(key)) for key in COLUMNS.values()]
+def _table(title: str, first: str, rows: Mapping[str, Accuracies | None], columns: Mapping[str, str]) -> Table:
+    table = Table(title=title)
+    table.add_column(first, overflow="fold")
+    for label in columns:
+        table.add_column(label, justify="right")
+    for name, measured in rows.items():
+        table.add_row(name, *_cells(measured, columns))
+    return table
 
 
-def _selected(results: Mapping[str, Any]) -> str:
-    selection = results.get("selection") or {}
-    stage, epoch, metric = (selection.get(key) for key in ("stage", "epoch", "metric"))
+def _cells(measured: Accuracies | None, columns: Mapping[str, str]) -> list[str]:
+    numbers = {} if measured is None else measured.numbers()
+    return [percent(numbers.get(metric)) for metric in columns.values()]
+
+
+def _selected(selection: Selection) -> str:
+    stage, epoch, metric = selection.stage, selection.epoch, selection.metric
     where = f"{stage}, epoch {epoch}" if stage is not None else "final"
     return f"reported: {where}, best {metric}" if metric else f"reported: {where}, last"

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from drolt_pl.learning.module import DROLTModule
+from drolt_pl.results import Accuracies
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def evaluate_checkpoint(
     checkpoint: Checkpoint,
     stage: str,
     loaders: Mapping[str, Iterable[Any] | None],
-) -> dict[str, dict[str, Any] | None]:
+) -> dict[str, Accuracies | None]:
     """Loads a checkpoint's weights and measures them on every loader, in one `trainer.test`.
 
     Args:
@@ -41,7 +42,7 @@ def evaluate_checkpoint(
         loaders: Data sets by name; a null loader gives a null result.
 
     Returns:
-        Plain metrics by data set name.
+        Accuracies by data set name.
     """
     module.load_state_dict(checkpoint.content["state_dict"])
     module.stages.use(stage)
@@ -50,4 +51,5 @@ def evaluate_checkpoint(
     present = {name: loader for name, loader in loaders.items() if loader is not None}
     module.evaluation.names = list(present)
     trainer.test(module, dataloaders=list(present.values()), verbose=False)
-    return {name: module.evaluation.results.get(name) for name in loaders}
+    measured = {name: Accuracies.of(found) for name, found in module.evaluation.results.items()}
+    return {name: measured.get(name) for name in loaders}

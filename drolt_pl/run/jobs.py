@@ -17,8 +17,9 @@ from typing import IO
 
 import yaml
 
+from drolt_pl.records import write_atomically
 from drolt_pl.report.sweep_jobs import FAILURE
-from drolt_pl.results import load_results, write_atomically
+from drolt_pl.results import Results
 
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
 SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of what it starts
@@ -56,7 +57,7 @@ def run_job(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Pa
         print(f"finished before: {run_dir}", flush=True)
     else:
         _run(script, overrides, run_dir, cwd)
-    objective = load_results(results).get("objective") if results.exists() else None
+    objective = Results.load(results).objective if results.exists() else None
     return math.nan if objective is None else float(objective)
 
 

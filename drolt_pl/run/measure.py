@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from drolt_pl.learning.schedule import Stage
+from drolt_pl.results import Accuracies, Selection, StageResults
 from drolt_pl.run.assemble import Run
 from drolt_pl.run.evaluate import Checkpoint, evaluate_checkpoint
 
@@ -18,19 +19,19 @@ class Outcome:
     """What was measured of a run.
 
     Attributes:
-        stages: By stage: the metrics of its final model on `train`, `val` and `test`.
-        test, test_pool, val: Metrics of the model that the run reports; null where there is no such set.
+        stages: Accuracies of each stage's final model.
+        test, test_pool, val: Accuracies of the model that the run reports; null where there is no such set.
         skipped_files: The files that dataset.on_corrupt=skip went past.
         selection: How the reported model was chosen.
         objective: Its value of the monitored metric; null where nothing is validated.
     """
 
-    stages: dict[str, dict[str, Any]]
-    test: dict[str, Any]
-    test_pool: dict[str, Any] | None
-    val: dict[str, Any] | None
+    stages: dict[str, StageResults]
+    test: Accuracies
+    test_pool: Accuracies | None
+    val: Accuracies | None
     skipped_files: list[str]
-    selection: dict[str, Any]
+    selection: Selection
     objective: float | None
 
 
@@ -50,8 +51,8 @@ def measure(run: Run) -> Outcome:
     last = [*schedule.trained, *schedule.fitted][-1]
     best = saved.best.get(last.name)
     selects_epoch = selects and best is not None
-    stages: dict[str, dict[str, Any]] = {}
-    final: dict[str, Any] = {}
+    stages: dict[str, StageResults] = {}
+    final: dict[str, Accuracies | None] = {}
     for stage in [*schedule.trained, *schedule.fitted]:
         checkpoint = _stage_checkpoint(run, stage)
         if checkpoint is None:
@@ -61,25 +62,31 @@ def measure(run: Run) -> Outcome:
         final = evaluate_checkpoint(run.trainer, run.module, checkpoint, stage.name, sets)
         if checkpoint.unfitted:
             _save_fitted(run, stage, checkpoint)
-        stages[stage.name] = {part: _without_classes(final[part]) for part in ("train", "val", "test")}
+        stages[stage.name] = StageResults(
+            train=_without_classes(final["train"]),
+            val=_without_classes(final["val"]),
+            test=_without_classes(final["test"]),
+        )
     saved.name_result(run.trainer, f"{last.name}_best.ckpt" if selects_epoch else f"{last.name}.ckpt")
     if selects_epoch:
         chosen = Checkpoint(_load(saved.dirpath / "best.ckpt"))
         rest = {part: loader for part, loader in loaders.items() if part != "train"}
         final = evaluate_checkpoint(run.trainer, run.module, chosen, last.name, rest | pool)
-    score = best.score if best is not None else (final["val"] or {}).get(last.monitor.removeprefix("val/"))
+    test, val = final["test"], final["val"]
+    assert test is not None
+    score = best.score if best is not None else (val.numbers() if val else {}).get(last.monitor.removeprefix("val/"))
     return Outcome(
         stages=stages,
-        test=final["test"],
+        test=test,
         test_pool=_without_classes(final["test_pool"]),
-        val=_without_classes(final["val"]),
+        val=_without_classes(val),
         skipped_files=_skipped_files(run),
-        selection={
-            "metric": last.monitor if selects and score is not None else None,
-            "stage": last.name,
-            "epoch": best.epoch if selects_epoch and best is not None else schedule.epochs - 1,
-            "n_candidates": best.candidates if selects_epoch and best is not None else 1,
-        },
+        selection=Selection(
+            metric=last.monitor if selects and score is not None else None,
+            stage=last.name,
+            epoch=best.epoch if selects_epoch and best is not None else schedule.epochs - 1,
+            n_candidates=best.candidates if selects_epoch and best is not None else 1,
+        ),
         objective=score,
     )
 
@@ -123,5 +130,5 @@ def _load(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _without_classes(metrics: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if metrics is None else {key: value for key, value in metrics.items() if "per_class" not in key}
+def _without_classes(measured: Accuracies | None) -> Accuracies | None:
+    return None if measured is None else measured.without_classes()

@@ -1,44 +1,79 @@
-"""A finished run, opened again by the commands that look at its backbone."""
+"""Opens a finished run again, to look at its backbone."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
-from drolt_pl.run.build import build
+from drolt_pl.classifiers import Classifier
+from drolt_pl.data.base import LongTailDataModule
+from drolt_pl.errors import SettingError
+from drolt_pl.folders import CONFIG
+from drolt_pl.model import load_model
+from drolt_pl.results import Groups
+from drolt_pl.run.build import build, under
+
+FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, of methods with several stages and with one
 
 
-class OpenedRun(NamedTuple):
-    """Configuration, data module (set up), and one stage's backbone and classifier in eval mode."""
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run after one of its stages.
 
-    config: Any
-    datamodule: Any
-    backbone: Any
-    classifier: Any
+    Attributes:
+        stage: The stage.
+        datamodule: The data, set up.
+        backbone: The backbone after the stage, in eval mode.
+        classifier: The classifier of the stage, in eval mode.
+    """
+
+    stage: str
+    method: str
+    protocol: str
+    seed: int
+    groups: Groups
+    datamodule: LongTailDataModule
+    backbone: nn.Module
+    classifier: Classifier
 
 
-def open_run(run_dir: Path, stage: str) -> OpenedRun:
-    """Opens a run's folder at the last epoch of a stage.
+def open_run(run_dir: Path, stage: str | None = None) -> OpenedRun:
+    """Opens the folder of a run at the last epoch of a stage.
+
+    Args:
+        run_dir: The run's folder.
+        stage: The stage; null for the first one that trains a classifier.
 
     Raises:
-        ValueError: not a run, or a stage that it has not trained, or images other than it was trained on.
+        SettingError: the folder is not a run's, the run did not train the stage, or its images have changed since.
     """
-    from drolt_pl.model import load_model
-
-    if not (run_dir / ".hydra" / "config.yaml").exists():
-        raise ValueError(f"{run_dir} is not a run's folder: it has no .hydra/config.yaml")
-    checkpoint = run_dir / "checkpoints" / f"{stage}.ckpt"
-    if not checkpoint.exists():
-        trained = sorted(path.stem for path in checkpoint.parent.glob("*.ckpt"))
-        raise ValueError(f"--stage must be one that {run_dir} has trained, of {trained}, got {stage!r}")
-    config: Any = OmegaConf.load(run_dir / ".hydra" / "config.yaml")
-    datamodule = build(config, "dataset")
-    datamodule.setup()
+    if not (run_dir / CONFIG).exists():
+        raise SettingError(str(run_dir), f"is not a run's folder: it has no {CONFIG}")
+    trained = sorted(path.stem for path in (run_dir / "checkpoints").glob("*.ckpt"))
+    stage = stage or next((name for name in FIRST if name in trained), FIRST[0])
+    if stage not in trained:
+        raise SettingError("--stage", f"must be one that {run_dir} has trained, of {trained}", stage)
+    config = OmegaConf.load(run_dir / CONFIG)
+    assert isinstance(config, DictConfig)
+    datamodule: LongTailDataModule = build(config, "dataset")
+    with under("dataset"):
+        datamodule.setup()
     split = run_dir / "split.json"
     if split.exists() and json.loads(split.read_text())["sha256"] != datamodule.split_record()["sha256"]:
-        raise ValueError(
-            f"{run_dir} was trained on another split of its data set, which has changed since: restore the images"
+        raise SettingError(
+            str(run_dir), "was trained on another split of its data set, which has changed since: restore the images"
         )
-    backbone, classifier = load_model(checkpoint)
-    return OpenedRun(config, datamodule, backbone, classifier)
+    backbone, classifier = load_model(run_dir / "checkpoints" / f"{stage}.ckpt")
+    assert isinstance(classifier, Classifier)
+    return OpenedRun(
+        stage=stage,
+        method=config.method_name,
+        protocol=config.protocol,
+        seed=config.seed,
+        groups=Groups(many=config.groups.many, few=config.groups.few),
+        datamodule=datamodule,
+        backbone=backbone,
+        classifier=classifier,
+    )

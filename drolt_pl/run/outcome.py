@@ -12,22 +12,24 @@ import torch
 
 from drolt_pl.data import LongTailDataModule
 from drolt_pl.learning.module import DROLTModule
+from drolt_pl.results import Batch
 
 PACKAGES = ("drolt-pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "timm", "numpy")
 
 
-def batch_shares(datamodule: LongTailDataModule, module: DROLTModule, trainer: pl.Trainer) -> dict[str, Any]:
+def batch_shares(datamodule: LongTailDataModule, module: DROLTModule, trainer: pl.Trainer) -> Batch:
     """The global batch, each rank's share, and what the learning rates are multiplied by."""
     size, ranks = datamodule.batch_size, trainer.world_size
-    return {"global": size, "per_rank": size // ranks, "ranks": ranks, "lr_scale": module.stage_optimizer.lr_scale}
+    scale = module.stage_optimizer.lr_scale
+    return Batch(global_=size, per_rank=size // ranks, ranks=ranks, lr_scale=scale)
 
 
 def batch_sentence(datamodule: LongTailDataModule, module: DROLTModule, trainer: pl.Trainer) -> str:
     """The same for the log of a run on several ranks."""
     found = batch_shares(datamodule, module, trainer)
     return (
-        f"{found['ranks']} ranks: dataset.batch_size={found['global']} is {found['per_rank']} images a rank and step; "
-        f"learning rates are the configuration's times {found['lr_scale']:g} (optimizer.base_batch)"
+        f"{found.ranks} ranks: dataset.batch_size={found.global_} is {found.per_rank} images a rank and step; "
+        f"learning rates are the configuration's times {found.lr_scale:g} (optimizer.base_batch)"
     )
 
 

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
+from drolt_pl import folders
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.callbacks import RefreshCentroids
-from drolt_pl.report import show, write_per_class, write_results
-from drolt_pl.results import SCHEMA, write_atomically
+from drolt_pl.learning.diagnostics import Diagnostics
+from drolt_pl.records import write_atomically
+from drolt_pl.report import show
+from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
 from drolt_pl.run.assemble import TEST_SELECTED, Run, assemble
 from drolt_pl.run.build import plain
 from drolt_pl.run.measure import Outcome, measure
@@ -45,12 +48,13 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
         )
     results = results_of(run, measure(run), record, images_before)
     if run.trainer.is_global_zero:
-        write_results(run_dir / "results.json", results)
+        results.write(run_dir / "results.json")
         write_per_class(run_dir / "per_class.csv", results, run.datamodule.class_names)
         show(results, run_dir)
-    log_end(run.trainer, results, run.datamodule.class_names)
-    objective: float | None = results["objective"]
-    return objective
+    diagnostics = next((part for part in run.callbacks.values() if isinstance(part, Diagnostics)), None)
+    confusion = None if diagnostics is None else diagnostics.confusion
+    log_end(run.trainer, results, run.datamodule.class_names, confusion)
+    return results.objective
 
 
 def prepare_process(config: DictConfig) -> None:
@@ -67,8 +71,8 @@ def prepare_process(config: DictConfig) -> None:
     seed_everything(config.seed, verbose=False)
 
 
-def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_before: int) -> dict[str, Any]:
-    """What results.json holds.
+def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_before: int) -> Results:
+    """The results of a run.
 
     Args:
         run: The run, measured.
@@ -82,39 +86,39 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
     measures = any(stage.uses_centroids for stage in module.schedule.trained)
     loss = module.loss if measures else None
     learned = loss is not None and config.loss.eps_mode == "learned"
-    return {
-        "schema": SCHEMA,
-        "name": config.name,
-        "dataset": record["dataset"],
-        "method": config.method_name,
-        "protocol": config.protocol,
-        "seed": config.seed,
-        "split_seed": record["split_seed"],
-        "split_sha256": record["sha256"],
-        "class_counts": run.datamodule.class_counts,
-        "groups": {"many": config.groups.many, "few": config.groups.few},
-        "num_parameters": sum(p.numel() for part in (module.backbone, module.classifier) for p in part.parameters()),
-        "images_seen": module.images_seen,
-        "batch": batch_shares(run.datamodule, module, run.trainer),
-        "chosen": module.classifier.chosen,
-        "selection": outcome.selection,
-        "objective": outcome.objective,
-        "stages": outcome.stages,
-        "test": outcome.test,
-        "test_pool": outcome.test_pool,
-        "val": outcome.val,
-        "skipped_files": outcome.skipped_files,
-        "eps": loss.radii().tolist() if loss is not None else None,
-        "eps_updates": loss.updates.tolist() if learned and loss is not None else None,
-        "warning": TEST_SELECTED if config.protocol == "test_selected" else None,
-        "timing": {
-            "train_s": seconds,
-            "centroid_s": passes,
-            "images_per_s": (module.images_seen - images_before) / max(seconds, 1e-9),
-        },
-        "overrides": _overrides(run.folder),
-        **circumstances(["python", "train.py", *_overrides(run.folder)], module.device, HOME),
-    }
+    return Results(
+        schema_=SCHEMA,
+        name=config.name,
+        dataset=record["dataset"],
+        method=config.method_name,
+        protocol=config.protocol,
+        seed=config.seed,
+        split_seed=record["split_seed"],
+        split_sha256=record["sha256"],
+        class_counts=run.datamodule.class_counts,
+        groups=Groups(many=config.groups.many, few=config.groups.few),
+        num_parameters=sum(p.numel() for part in (module.backbone, module.classifier) for p in part.parameters()),
+        images_seen=module.images_seen,
+        batch=batch_shares(run.datamodule, module, run.trainer),
+        chosen=module.classifier.chosen,
+        selection=outcome.selection,
+        objective=outcome.objective,
+        stages=outcome.stages,
+        test=outcome.test,
+        test_pool=outcome.test_pool,
+        val=outcome.val,
+        skipped_files=outcome.skipped_files,
+        eps=loss.radii().tolist() if loss is not None else None,
+        eps_updates=loss.updates.tolist() if learned and loss is not None else None,
+        warning=TEST_SELECTED if config.protocol == "test_selected" else None,
+        timing=Timing(
+            train_s=seconds,
+            centroid_s=passes,
+            images_per_s=(module.images_seen - images_before) / max(seconds, 1e-9),
+        ),
+        overrides=folders.overrides(run.folder) or [],
+        **circumstances(["python", "train.py", *(folders.overrides(run.folder) or [])], module.device, HOME),
+    )
 
 
 def _start(run: Run, split_sha256: str) -> tuple[Path | None, int]:
@@ -140,9 +144,3 @@ def _last_checkpoint(config: DictConfig, run_dir: Path, split_sha256: str) -> Pa
         raise SettingError(f"resume={config.resume}:", demand)
     last = run_dir / "checkpoints" / "last.ckpt"
     return last if last.exists() else None
-
-
-def _overrides(run_dir: Path) -> list[str]:
-    """The overrides that began the run."""
-    path = run_dir / ".hydra" / "overrides.yaml"
-    return [str(value) for value in OmegaConf.load(path)] if path.exists() else []

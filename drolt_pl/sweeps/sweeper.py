@@ -14,8 +14,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from drolt_pl.report.sweep_jobs import FAILURE, JOBS
-from drolt_pl.results import write_atomically
+from drolt_pl.folders import JOBS
+from drolt_pl.records import write_atomically
+from drolt_pl.report.sweep_jobs import FAILURE
 from drolt_pl.run import ranks
 from drolt_pl.run.build import UserError
 from drolt_pl.run.jobs import mark_sweep, require_same

@@ -1,11 +1,15 @@
-"""A W&B workspace with a panel for everything that a run logs."""
+"""Builds a W&B workspace with a panel for everything that a run logs."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-GROUPS = ("many", "medium", "few")
+from drolt_pl.errors import SettingError, require_choice
+from drolt_pl.groups import GROUPS
 
-# Sections and their line plots: title and the logged keys.
+if TYPE_CHECKING:
+    import wandb_workspaces.workspaces as ws
+
+# The line plots of each section: title and logged keys.
 LINES: dict[str, dict[str, Sequence[str]]] = {
     "Accuracy": {
         "Validation, classifier": ("val/acc", *(f"val/{group}" for group in GROUPS)),
@@ -39,11 +43,12 @@ LINES: dict[str, dict[str, Sequence[str]]] = {
         "Seconds an epoch, and in centroid passes": ("time/epoch_s", "time/centroid_s"),
     },
 }
+AXES = ("epoch", "images_seen")
 SWEPT = ("loss.eps", "loss.ce_weight", "optimizer.lr")
 
 
-def build_workspace(entity: str, project: str, *, name: str = "DRO-LT", x: str = "epoch") -> Any:
-    """The workspace, not yet saved.
+def build_workspace(entity: str, project: str, *, name: str = "DRO-LT", x: str = "epoch") -> "ws.Workspace":
+    """Builds the workspace; the caller saves it.
 
     Args:
         entity: W&B user or team.
@@ -52,15 +57,14 @@ def build_workspace(entity: str, project: str, *, name: str = "DRO-LT", x: str =
         x: Axis of the line plots, `epoch` or `images_seen`.
 
     Raises:
-        ValueError: another axis, or wandb-workspaces is not installed.
+        SettingError: another axis, or wandb-workspaces is not installed.
     """
-    if x not in ("epoch", "images_seen"):
-        raise ValueError(f"x must be epoch or images_seen, got {x!r}")
+    require_choice("x", x, AXES)
     try:
         import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
-        raise ValueError("wandb-workspaces is not installed: pip install 'drolt-pl[wandb]'") from error
+        raise SettingError("wandb-workspaces", "is not installed: pip install 'drolt-pl[wandb]'") from error
     sections = [
         ws.Section(
             name=title,

@@ -13,7 +13,7 @@ from drolt_pl.analysis.representation import layer_accuracies, plane, spread_cla
 from drolt_pl.backbones import CifarResNet
 from drolt_pl.cli.app import app
 
-OVERRIDES = ("trainer=cpu", "method=ce", "backbone=resnet20", "schedule.stages.ce_warmup.epochs=1")
+OVERRIDES = ("trainer=cpu", "method=ce", "backbone=resnet20", "schedule.stages.train.epochs=1")
 CPU = torch.device("cpu")
 
 
@@ -51,10 +51,10 @@ def test_layer_accuracies_are_those_of_the_definition() -> None:
             means = torch.stack([of_train[train[1] == label].mean(0) for label in range(3)])
             correct = torch.cdist(of_test, means).argmin(1) == test[1]
             by_class = [correct[test[1] == label].double().mean().item() for label in range(3)]
-            measured = (found[layer]["many"], found[layer]["medium"], found[layer]["few"])
+            measured = (found[layer].many, found[layer].medium, found[layer].few)
             assert measured == pytest.approx(by_class)
-            assert found[layer]["acc"] == pytest.approx(sum(by_class) / 3)
-    assert found["layer2"]["acc"] != found["conv1"]["acc"]
+            assert found[layer].acc == pytest.approx(sum(by_class) / 3)
+    assert found["layer2"].acc != found["conv1"].acc
 
 
 def test_shown_classes_run_from_the_most_frequent_to_the_rarest() -> None:
@@ -77,12 +77,12 @@ def test_the_plane_keeps_clusters_apart_and_is_deterministic() -> None:
 def test_the_command_measures_every_stage_and_draws(run: Path) -> None:
     done = invoked(str(run), "--classes", "4")
     assert done.exit_code == 0, done.output
-    found = json.loads((run / "features_ce_warmup.json").read_text())
+    found = json.loads((run / "features_train.json").read_text())
     assert list(found["layers"]) == ["layer1", "layer2", "layer3"]
     # The last map, pooled, is what the classifier sees, so the run has measured it.
     results = json.loads((run / "results.json").read_text())
-    assert found["layers"]["layer3"]["acc"] == pytest.approx(results["stages"]["ce_warmup"]["test"]["acc_ncm"])
-    assert (run / "features_ce_warmup.png").read_bytes().startswith(b"\x89PNG")
+    assert found["layers"]["layer3"]["acc"] == pytest.approx(results["stages"]["train"]["test"]["acc_ncm"])
+    assert (run / "features_train.png").read_bytes().startswith(b"\x89PNG")
     assert "layer3" in done.output
 
 

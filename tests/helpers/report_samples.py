@@ -4,15 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from drolt_pl.report import (
-    write_results,
-)
+from drolt_pl.results import Results
 
 COUNTS = [500, 120, 50, 5]
 
 
 def made_up(seed: int = 0, acc: float = 0.5, **changes: Any) -> dict[str, Any]:
-    """A run's results with round numbers."""
+    """The content of a results.json with round numbers."""
     test = {"acc": acc, "acc_micro": acc, "many": 0.75, "medium": 0.5, "few": None, "acc_ncm": 0.4, "ece": 0.125}
     return {
         "schema": 1,
@@ -43,9 +41,13 @@ def made_up(seed: int = 0, acc: float = 0.5, **changes: Any) -> dict[str, Any]:
     }
 
 
+def typed(content: dict[str, Any]) -> Results:
+    return Results.model_validate_json(json.dumps(content))
+
+
 def keep(root: Path, **runs: dict[str, Any]) -> Path:
-    for name, results in runs.items():
-        write_results(root / name / "results.json", results)
+    for name, content in runs.items():
+        typed(content).write(root / name / "results.json")
     return root
 
 

@@ -1,108 +1,29 @@
-import csv
 import io
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 import yaml
-from helpers.report_samples import comparison, keep, made_up
+from helpers.report_samples import comparison, keep, made_up, typed
 from rich.console import Console
 from typer.testing import CliRunner
 
 from drolt_pl.cli.app import app
-from drolt_pl.report import (
-    keep_run,
-    load_results,
-    render_results,
-    show,
-    stage_table,
-    write_per_class,
-    write_results,
-)
-
-# results.json
-
-
-def test_results_round_trip_as_plain_json(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "results.json"
-    write_results(path, made_up(extra=torch.tensor([1.0, math.nan]), more=np.float32(0.5), bad=math.inf, many=(1, 2)))
-    loaded = load_results(path)
-    assert loaded["extra"] == [1.0, None]  # an unknown key is kept
-    assert (loaded["more"], loaded["bad"], loaded["many"]) == (0.5, None, [1, 2])
-    assert list(loaded) == sorted(loaded)
-    assert list(loaded["stages"]) == ["zero", "rebalance"]  # in time, not in the alphabet
-    assert "NaN" not in path.read_text()
-    assert [file.name for file in path.parent.iterdir()] == ["results.json"]
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    write_results(path, made_up(seed=1))
-    with pytest.raises(TypeError):
-        write_results(path, made_up(seed=2, bad=object()))
-    assert load_results(path)["seed"] == 1
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, r"results.json cannot be read: No such file or directory$"),
-        ("{", r"results.json is not JSON: "),
-        ("[]", r"results.json must have schema 1, got None$"),
-        ('{"schema": 2}', r"results.json must have schema 1, got 2$"),
-        ('{"schema": 1, "dataset": "x", "test": {}}', r"results.json lacks method, protocol, seed$"),
-    ],
-)
-def test_what_is_no_results_file_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
-    if text is not None:
-        (tmp_path / "results.json").write_text(text)
-    with pytest.raises(ValueError, match=message):
-        load_results(tmp_path / "results.json")
-
-
-def test_results_of_another_schema_are_not_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^schema must be 1, got 2$"):
-        write_results(tmp_path / "results.json", made_up(schema=2))
-
-
-# per_class.csv and the table at the end
-
-
-def test_per_class_has_a_row_per_class(tmp_path: Path) -> None:
-    write_per_class(tmp_path / "per_class.csv", made_up(), ["cat", "dog, small", "fox", "owl"])
-    with (tmp_path / "per_class.csv").open(newline="") as file:
-        rows = list(csv.reader(file))
-    assert rows == [
-        ["class", "name", "train_images", "group", "acc", "acc_ncm", "eps"],
-        ["0", "cat", "500", "many", "1.0", "0.9", "0.1"],
-        ["1", "dog, small", "120", "many", "0.5", "0.4", "0.2"],
-        ["2", "fox", "50", "medium", "0.5", "0.3", "0.3"],
-        ["3", "owl", "5", "few", "", "0.0", "0.4"],
-    ]
-
-
-def test_per_class_uses_the_runs_groups_and_does_without_the_rest(tmp_path: Path) -> None:
-    results = made_up(eps=None, test={"acc": 0.5}, groups={"many": 200, "few": 60})
-    write_per_class(tmp_path / "per_class.csv", results)
-    lines = (tmp_path / "per_class.csv").read_text().splitlines()
-    assert lines[1:] == ["0,0,500,many,,,", "1,1,120,medium,,,", "2,2,50,few,,,", "3,3,5,few,,,"]
+from drolt_pl.report import keep_run, render_results, show, stage_table
+from drolt_pl.results import Results, write_per_class
 
 
 def printed(results: dict[str, Any]) -> list[str]:
     console = Console(width=120, record=True, file=io.StringIO())
-    show(results, "outputs/run", console)
+    show(typed(results), "outputs/run", console)
     return console.export_text().splitlines()
 
 
 def test_stage_table_has_a_row_per_stage_and_the_reported_model() -> None:
-    table = stage_table(made_up())
+    table = stage_table(typed(made_up()))
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns == {
         "Model": ["zero", "rebalance", "reported: rebalance, epoch 41, best val/acc"],
@@ -130,8 +51,8 @@ def test_selection_on_the_test_set_is_said_aloud() -> None:
 
 def run_folder(path: Path, results: dict[str, Any], **files: str) -> Path:
     results = {key: value for key, value in results.items() if key != "setting"}
-    write_results(path / "results.json", results)
-    write_per_class(path / "per_class.csv", results)
+    typed(results).write(path / "results.json")
+    write_per_class(path / "per_class.csv", typed(results))
     (path / "metrics.csv").write_text("epoch,stage_name,train/loss\n0,joint,0.123456789\n1,inf,\n")
     (path / "split.json").write_text(json.dumps({"sha256": "f00", "train": list(range(9999)), "n": {"a": [1], "b": 2}}))
     (path / ".hydra").mkdir()
@@ -171,7 +92,7 @@ def test_kept_run_is_small_and_complete(tmp_path: Path) -> None:
     assert size(kept) < 200_000
     assert json.loads((kept / "split.json").read_text()) == {"sha256": "f00", "n": {"b": 2}}
     assert (kept / "metrics.csv").read_text() == "epoch,stage_name,train/loss\n0,joint,0.123457\n1,inf,\n"
-    results = load_results(kept / "results.json")
+    results = json.loads((kept / "results.json").read_text())
     assert results["setting"] == {
         "folder": "photos",
         "profile": "exp",
@@ -179,9 +100,8 @@ def test_kept_run_is_small_and_complete(tmp_path: Path) -> None:
         "backbone": "resnet32",
         "schedule": "cifar",
     }
-    assert {key: value for key, value in results.items() if key != "setting"} == load_results(
-        tmp_path / "run" / "results.json"
-    )
+    del results["setting"]
+    assert results == json.loads((tmp_path / "run" / "results.json").read_text())
     assert "## toy_lt (photos): exp, ratio 50, protocol holdout, backbone resnet32" in render_results(tmp_path / "kept")
 
 
@@ -192,7 +112,10 @@ def test_a_run_with_very_many_classes_stays_small(tmp_path: Path) -> None:
     left_out = keep_run(run_folder(tmp_path / "run", results), tmp_path / "kept")
     assert left_out == ["per-class values of results.json", "per_class.csv"]
     assert size(tmp_path / "kept") < 200_000
-    assert load_results(tmp_path / "kept" / "results.json")["test"]["acc"] == 0.5
+    kept = Results.load(tmp_path / "kept" / "results.json")
+    assert kept.test.acc == 0.5
+    assert kept.test.per_class is None
+    assert kept.eps is None
 
 
 def test_only_finished_runs_are_kept_and_none_is_overwritten(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_the_dashboard_shows_what_is_logged(logged: Path) -> None:
     assert workspace.settings.x_axis == "images_seen"
     sent = workspace._to_model().model_dump_json(by_alias=True)  # what save() sends
     assert all(f"config:{group}.value.{name}" in sent for group, name in (("loss", "eps"), ("optimizer", "lr")))
-    with pytest.raises(ValueError, match="x must be epoch or images_seen, got 'step'"):
+    with pytest.raises(ValueError, match=r"x must be one of \('epoch', 'images_seen'\), got 'step'"):
         build_workspace("me", "project", x="step")
 
 
