@@ -20,7 +20,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     import torch
     from pytorch_lightning import seed_everything
 
-    from drolt_pl.data.images.sources import ImageError
+    from drolt_pl.data.images.decoding import ImageError
     from drolt_pl.learning.callbacks import RanksDifferError
     from drolt_pl.learning.module import NonFiniteLossError
     from drolt_pl.report import show, write_per_class, write_results

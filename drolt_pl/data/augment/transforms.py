@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from drolt_pl.errors import require
+
 # Takes (B, C, H, W) uint8 images and a CPU generator, gives (B, C, H, W) uint8 images.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Chain:
-    """Augmentations one after the other.
+    """Applies augmentations one after the other.
 
     Args:
         steps: See `Augment`.
@@ -19,8 +21,7 @@ class Chain:
 
     def __init__(self, steps: Sequence[Augment]) -> None:
         for step in steps:
-            if not callable(step):
-                raise ValueError(f"steps must take a batch of images and a generator each, got {step!r}")
+            require("steps", step, callable(step), "must take a batch of images and a generator each")
         self.steps = list(steps)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -30,16 +31,15 @@ class Chain:
 
 
 class CropFlip:
-    """Random crop of the zero-padded image, then a horizontal flip of every second one on average.
+    """Crops each zero-padded image at random, then mirrors every second one on average.
 
     Args:
         padding: Pixels added on each side; 0 leaves out the crop.
-        flip: Whether images may be mirrored; digits, for one, may not.
+        flip: Whether images may be mirrored; digits may not.
     """
 
     def __init__(self, *, padding: int = 4, flip: bool = True) -> None:
-        if padding < 0:
-            raise ValueError(f"padding must be >= 0, got {padding!r}")
+        require("padding", padding, padding >= 0, "must be >= 0")
         self.padding = padding
         self.flip = flip
 
@@ -53,9 +53,9 @@ class CropFlip:
 
 
 def crop_and_mirror(images: Tensor, shifts: Tensor, mirrored: Tensor, *, padding: int) -> Tensor:
-    """Window of each zero-padded image, mirrored where asked.
+    """Cut a window out of each zero-padded image, and mirror those that are to be mirrored.
 
-    One gather over flat pixel indices: several times faster on a CPU than slicing image by image.
+    It is one gather over flat pixel indices: several times faster on a CPU than slicing image by image.
 
     Args:
         images: (B, C, H, W), any dtype.
@@ -79,17 +79,16 @@ def crop_and_mirror(images: Tensor, shifts: Tensor, mirrored: Tensor, *, padding
 
 
 class Cutout:
-    """A black square at a random place of each image (DeVries & Taylor 2017).
+    """Blackens a square at a random place of each image (DeVries & Taylor 2017).
 
-    Its centre is any pixel, so at the border part of it falls outside.
+    The square's centre is any pixel, so at the border part of it falls outside.
 
     Args:
         share: Side of the square as a share of the image's shorter side, in (0, 1]; the paper's 16 of CIFAR's 32.
     """
 
     def __init__(self, *, share: float = 0.5) -> None:
-        if not 0 < share <= 1:
-            raise ValueError(f"share must be in (0, 1], got {share!r}")
+        require("share", share, 0 < share <= 1, "must be in (0, 1]")
         self.share = share
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -105,7 +104,7 @@ class Cutout:
 
 
 class BatchTransform:
-    """Augment, convert to float and normalise.
+    """Augments images, converts them to float and normalises them.
 
     Args:
         mean, std: Per channel, of pixel values in [0, 1].
