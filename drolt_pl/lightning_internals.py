@@ -1,6 +1,13 @@
 """What is not public in Lightning and is needed all the same; every use, with its reason, stands here."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.strategies import DDPStrategy
+
+T = TypeVar("T")
 
 
 def epochs_begun(trainer: pl.Trainer) -> int:
@@ -12,3 +19,59 @@ def epochs_begun(trainer: pl.Trainer) -> int:
     current = trainer.fit_loop.epoch_progress.current
     processed: int = current.processed  # type: ignore[attr-defined]  # of its private class _ProcessedTracker
     return processed
+
+
+def replaces_samplers(trainer: pl.Trainer) -> bool:
+    """Whether the trainer would put its own sampler into loaders; no public attribute tells."""
+    return bool(trainer._accelerator_connector.use_distributed_sampler)
+
+
+def allow_unused_parameters(trainer: pl.Trainer) -> None:
+    """Tells DDP to look for parameters without gradient: stages leave parameters out.
+
+    The trainer makes its strategy itself where the user typed a name, and takes no options for it.
+    """
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+
+def not_sent_by_ddp(module: pl.LightningModule, names: Iterable[str]) -> None:
+    """Names buffers that are equal on all ranks by construction; torch offers no public way to leave them out."""
+    module._ddp_params_and_buffers_to_ignore = list(names)  # type: ignore[assignment]
+
+
+def set_epoch(checkpoint: dict[str, Any], epoch: int) -> None:
+    """Makes a checkpoint of any epoch's end one of epoch `epoch - 1`; Lightning resumes from the state of its loops."""
+    checkpoint["epoch"] = epoch - 1
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+    for counters in (progress["total"], progress["current"]):
+        counters |= {"ready": epoch, "started": epoch, "processed": epoch, "completed": epoch - 1}
+
+
+def found_callbacks(trainer: pl.Trainer) -> Sequence[pl.Callback]:
+    """The trainer's callbacks in the order in which their hooks run; its attribute is untyped."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
+
+
+class TrackingBar(RichProgressBar):
+    """Lightning's rich bar with a description of ours and lines for other passes; it offers neither publicly."""
+
+    def description(self, epoch: int) -> str:
+        """What stands before an epoch's bar."""
+        raise NotImplementedError
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return self.description(current_epoch)
+
+    def counted(self, length: int | None, batches: Iterable[T], description: str) -> Iterator[T]:
+        """Passes `batches` on, counting them in a line of their own while the bar is shown."""
+        if self.progress is None or length is None:
+            yield from batches
+            return
+        task = self._add_task(length, description)
+        for batch in batches:
+            yield batch
+            self.progress.update(task, advance=1, visible=True)
+        self.progress.update(task, visible=False)
+        self.progress.remove_task(task)

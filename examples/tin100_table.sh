@@ -29,11 +29,11 @@ done
 crt=init_from=outputs/tin100_short/crt/seed0:ce_warmup
 for mode in zero shared learned coverage; do run "dro_lt_$mode" 0 method=dro_lt loss.eps_mode=$mode "$crt"; done
 run oltr 0 method=oltr "$crt"
-run balanced_softmax_lr0.2 0 method=balanced_softmax schedule.stages.ce_warmup.lr=0.2
+run balanced_softmax_lr0.2 0 method=balanced_softmax schedule.scratch.lr=0.2
 run reweight_beta0.99 0 method=reweight criterion.beta=0.99
 for method in mislas mixup_drw reweight bcl cb_focal supcon ssp focal ldam; do run $method 0 method=$method; done
 # Classifiers that are fitted: to the same features, with what held-out images chose (results/tin100_tuning).
-ce=init_from=outputs/tin100_short/ce/seed0:ce_warmup args=schedule.stages.rebalance.classifier_args
+ce=init_from=outputs/tin100_short/ce/seed0:train args=schedule.stages.rebalance.classifier_args
 run ncm 0 method=ncm "$ce"
 run tau_norm 0 method=tau_norm "$args={tau:0.7}" "$ce"
 run logit_adjustment_post_hoc 0 method=logit_adjustment_post_hoc "$args={tau:1.2}" "$ce"

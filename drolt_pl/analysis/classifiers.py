@@ -128,6 +128,9 @@ def compare(
             classifier.begin(previous, generator=torch.Generator().manual_seed(recipe.seed))
             if isinstance(classifier, FittedClassifier):
                 classifier.fit(held_out, statistics.centroids, statistics.counts)
+                if classifier.measures:
+                    features, targets = classifier.measured(cached.train[0]), cached.train[1]
+                    classifier.set_means(class_statistics(features, targets, len(class_counts)).centroids)
             else:
                 criterion = candidate.criterion(class_counts).to(device)
                 train(classifier, cached.views, criterion, sampling=candidate.sampling, recipe=recipe)

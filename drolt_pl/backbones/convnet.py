@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from drolt_pl.backbones.base import Backbone
 
-class SmallConvNet(nn.Module):
+
+class SmallConvNet(Backbone):
     """Three 3x3 convolutions with BatchNorm, then global average pooling.
 
     Args:

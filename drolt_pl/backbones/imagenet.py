@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drolt_pl.backbones.base import Backbone
+
 ARCHS = ("resnet50", "resnext50_32x4d")
 
 
-class TorchvisionResNet(nn.Module):
+class TorchvisionResNet(Backbone):
     """torchvision's ResNet-50 or ResNeXt-50 up to its global average pooling.
 
     Args:
@@ -67,7 +69,7 @@ class TorchvisionResNet(nn.Module):
         return features
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """Any model of timm, up to the input of its last linear layer.
 
     ``num_features`` is measured on one blank image: timm's own attribute of that name is the width before a head's

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drolt_pl.backbones.base import Backbone
+
 DEPTHS = (20, 32, 44, 56)
 WIDTHS = (16, 32, 64)
 
@@ -33,7 +35,7 @@ class BasicBlock(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(Backbone):
     """ResNet-20/32/44/56 for images of about 32 pixels (He et al. 2016, Sec. 4.2; option A).
 
     ResNet-32 with a 100-way linear classifier has 470,004 parameters, as in the LDAM code that the field builds on;

@@ -1,20 +1,18 @@
-"""Classifiers: ``forward(features) -> logits``, and ``begin``, which a stage calls once when it starts.
+"""Classifiers: ``forward(features) -> logits``, ``begin`` when their stage starts, and for some ``fit`` right after."""
 
-Those of `fitted` and `oltr` also have ``fit``, which is called then with what the data says of the features.
-"""
-
+from drolt_pl.classifiers.base import Classifier, HeldOut
 from drolt_pl.classifiers.fitted import (
     FittedClassifier,
-    HeldOut,
     LogitAdjustedClassifier,
     NearestMeanClassifier,
     TauNormClassifier,
 )
-from drolt_pl.classifiers.linear import CosineClassifier, LinearClassifier, LWSClassifier
+from drolt_pl.classifiers.linear import CosineClassifier, LinearClassifier, LWSClassifier, ScaledLinearClassifier
 from drolt_pl.classifiers.oltr import OLTRClassifier
 from drolt_pl.classifiers.smdragon import SmDragonClassifier
 
 __all__ = [
+    "Classifier",
     "CosineClassifier",
     "FittedClassifier",
     "HeldOut",
@@ -23,6 +21,7 @@ __all__ = [
     "LogitAdjustedClassifier",
     "NearestMeanClassifier",
     "OLTRClassifier",
+    "ScaledLinearClassifier",
     "SmDragonClassifier",
     "TauNormClassifier",
 ]

@@ -1,51 +1,25 @@
 """Classifiers without gradient steps: they are fitted when their stage starts, or given their one number."""
 
-from abc import ABC, abstractmethod
-from typing import NamedTuple
+from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
+from drolt_pl.errors import SettingError, require, require_choice
 
 GRID = tuple(step / 10 for step in range(21))  # 0 to 2: what Kang et al.'s code scans, and Menon et al.'s range
 
 
-class HeldOut(NamedTuple):
-    """Features (M, D) and targets (M,) of images that no weight was trained on."""
-
-    features: Tensor
-    targets: Tensor
-
-
-class FittedClassifier(nn.Module, ABC):
+class FittedClassifier(Classifier):
     """Base of the classifiers that a stage fits and does not train: they have buffers and no parameters."""
 
-    @property
-    def wanting(self) -> str | None:
-        """The argument that has to be given where there are no held-out images; null if there is none."""
-        return None
-
-    @property
-    def chosen(self) -> dict[str, float]:
-        """What `fit` chose, by argument."""
-        return {}
+    fitted = True
+    needs_fit = True
 
     @abstractmethod
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
-        """Take over from the classifier that was trained before."""
-
-    @abstractmethod
-    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
-        """Fit to the features as they are now.
-
-        Args:
-            held_out: Validation images; null where the protocol has none.
-            centroids: Class means over the training set, (C, D).
-            counts: Images that each was taken over, (C,).
-
-        Raises:
-            ValueError: no held-out images, and an argument that would have to be chosen on them is not given.
-        """
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None: ...
 
 
 class _OneNumber(FittedClassifier):
@@ -63,8 +37,7 @@ class _OneNumber(FittedClassifier):
 
     def __init__(self, num_features: int, num_classes: int, tau: float | None = None) -> None:
         super().__init__()
-        if tau is not None and not tau >= 0:
-            raise ValueError(f"tau must be null or >= 0, got {tau!r}")
+        require("tau", tau, tau is None or tau >= 0, "must be null or >= 0")
         self.given = tau
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))
@@ -79,7 +52,7 @@ class _OneNumber(FittedClassifier):
         return {"tau": round(float(self.tau), 6)}
 
     @torch.no_grad()
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Copy ``previous``'s weight and bias; ``generator`` is not used.
 
         Raises:
@@ -89,12 +62,15 @@ class _OneNumber(FittedClassifier):
         self.weight.copy_(weight)
         self.bias.copy_(bias)
 
+    def linear_parts(self) -> tuple[Tensor, Tensor]:
+        return self.weight, self.bias
+
     @torch.no_grad()
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
         if self.given is not None:
             return
         if held_out is None:
-            raise ValueError("tau must be given where there are no held-out images to choose it on")
+            raise SettingError("tau", "must be given where there are no held-out images to choose it on")
         accuracies = []
         for tau in GRID:
             self.tau.fill_(tau)
@@ -142,6 +118,8 @@ class NearestMeanClassifier(FittedClassifier):
         num_classes: C.
         distance: ``euclidean``, or ``cosine``: of features and means less the mean of all classes, on the unit sphere.
         feature_norm: ``l2`` where the means are those of unit vectors (`DROLTLoss`'s ``feature_norm``).
+        form: One of the three of Kang et al.'s code, in place of ``distance``, all Euclidean: ``un``, features as they
+            are; ``l2n``, unit features and their means; ``cl2n``, the same after the mean of all images is taken off.
     """
 
     means: Tensor
@@ -149,46 +127,53 @@ class NearestMeanClassifier(FittedClassifier):
     present: Tensor
 
     def __init__(
-        self, num_features: int, num_classes: int, distance: str = "cosine", feature_norm: str = "none"
+        self,
+        num_features: int,
+        num_classes: int,
+        distance: str = "cosine",
+        feature_norm: str = "none",
+        form: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value, allowed in (
-            ("distance", distance, ("euclidean", "cosine")),
-            ("feature_norm", feature_norm, ("none", "l2")),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
-        self.distance, self.feature_norm = distance, feature_norm
+        require_choice("distance", distance, ("euclidean", "cosine"))
+        require_choice("feature_norm", feature_norm, ("none", "l2"))
+        require_choice("form", form, (None, "un", "l2n", "cl2n"))
+        self.distance, self.feature_norm, self.form = distance, feature_norm, form
         self.register_buffer("means", torch.zeros(num_classes, num_features))
         self.register_buffer("origin", torch.zeros(num_features))
         self.register_buffer("present", torch.ones(num_classes, dtype=torch.bool))
 
-    def forward(self, features: Tensor) -> Tensor:
-        features, means = features.to(torch.promote_types(features.dtype, torch.float32)), self.means
+    @property
+    def measures(self) -> bool:
+        return self.form in ("l2n", "cl2n")
+
+    def measured(self, features: Tensor) -> Tensor:
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         if self.feature_norm == "l2":
             features = F.normalize(features, dim=1)
-        if self.distance == "cosine":
-            features, means = F.normalize(features - self.origin, dim=1), F.normalize(means - self.origin, dim=1)
+        if self.form == "cl2n" or (self.form is None and self.distance == "cosine"):
+            features = features - self.origin
+        return F.normalize(features, dim=1) if self.measures else features
+
+    def set_means(self, means: Tensor) -> None:
+        self.means.copy_(means)
+
+    def forward(self, features: Tensor) -> Tensor:
+        features, means = self.measured(features), self.means
+        if self.form is None and self.distance == "cosine":
+            features, means = F.normalize(features, dim=1), F.normalize(means - self.origin, dim=1)
         distances = torch.cdist(features, means.to(features.dtype), compute_mode="donot_use_mm_for_euclid_dist")
         return -distances.masked_fill(~self.present, torch.inf)
 
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Nothing is taken over."""
 
     @torch.no_grad()
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
         self.means.copy_(centroids)
         self.present.copy_(counts > 0)
-        self.origin.copy_(centroids[counts > 0].mean(0))
-
-
-def linear_parts(previous: nn.Module | None) -> tuple[Tensor, Tensor]:
-    """Weight (C, D) and bias (C,) of a linear classifier; TypeError for anything else."""
-    weight, bias = getattr(previous, "weight", None), getattr(previous, "bias", None)
-    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
-        name = type(previous).__name__
-        raise TypeError(f"previous must be a linear classifier, trained before this one, got {name}")
-    return weight, bias
+        weights = (counts if self.form == "cl2n" else counts > 0).to(centroids.dtype)
+        self.origin.copy_(weights @ centroids / weights.sum())
 
 
 def macro_accuracy(logits: Tensor, targets: Tensor) -> float:

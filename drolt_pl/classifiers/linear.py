@@ -1,19 +1,32 @@
-"""Classifiers that are trained: linear, cosine, and scales of a linear one."""
+"""Classifiers that are trained: linear, cosine, and linear ones whose rows have a factor each."""
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drolt_pl.classifiers.base import Classifier, draw_normal, draw_uniform, linear_parts
+from drolt_pl.errors import require, require_choice
 
-class LinearClassifier(nn.Linear):
-    """The ordinary linear layer, logits = W f + b.
+INITS = ("torch", "kaiming_normal", "rare_sigmoid")
+
+
+class LinearClassifier(Classifier, nn.Linear):
+    r"""The ordinary linear layer, logits = W f + b.
 
     Args:
         num_features: Length D of the feature vectors.
         num_classes: Number of classes C.
+        init: Law of the weights that `begin` draws. ``torch``: that of `torch.nn.Linear`, U(-1/sqrt(D), 1/sqrt(D)).
+            ``kaiming_normal``: W from N(0, 2/D), as LDAM-DRW's code draws it (Cao et al. 2019), 2.4 times as wide.
+            ``rare_sigmoid``: as ``torch``, and b = -log(C - 1), where each of C sigmoids says 1/C (Cui et al. 2019).
 
     Shapes:
         Features (B, D); logits (B, C).
+
+    Raises:
+        SettingError: an unknown ``init``, or ``rare_sigmoid`` with one class.
 
     Examples:
         >>> classifier = LinearClassifier(num_features=64, num_classes=10)
@@ -22,20 +35,40 @@ class LinearClassifier(nn.Linear):
         torch.Size([2, 10])
     """
 
-    def __init__(self, num_features: int, num_classes: int) -> None:
-        super().__init__(num_features, num_classes)
+    def __init__(self, num_features: int, num_classes: int, init: str = "torch") -> None:
+        nn.Linear.__init__(self, num_features, num_classes)
+        require_choice("init", init, INITS)
+        several = init != "rare_sigmoid" or num_classes >= 2
+        require("init", init, several, f"must be one of {INITS[:2]} where there is one class")
+        self.init = init
 
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
-        """Draw new weights and biases by the law of `torch.nn.Linear`; ``previous`` is not used."""
-        _draw_uniform(self.weight, generator, num_features=self.weight.shape[1])
-        _draw_uniform(self.bias, generator, num_features=self.weight.shape[1])
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.Linear.forward(self, features)
+
+    @torch.no_grad()
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
+        """Draw new weights and biases by the law of ``init``; ``previous`` is not used."""
+        num_classes, num_features = self.weight.shape
+        draw_uniform(self.weight, generator, bound=num_features**-0.5)
+        draw_uniform(self.bias, generator, bound=num_features**-0.5)
+        if self.init == "kaiming_normal":
+            draw_normal(self.weight, generator, std=(2 / num_features) ** 0.5)
+        elif self.init == "rare_sigmoid":
+            self.bias.fill_(-math.log(num_classes - 1))
+
+    def linear_parts(self) -> tuple[Tensor, Tensor]:
+        return self.weight, self.bias
+
+    def class_vectors(self) -> Tensor:
+        return self.weight
 
 
-class CosineClassifier(nn.Module):
+class CosineClassifier(Classifier):
     """Cosine of the angle between feature and class weight, times a fixed scale.
 
     The scale is fixed because a learned one answers to the same imbalance as the weights' norms, which this
-    classifier removes.
+    classifier removes. Rows start at norm 1, as in LDAM's code: a gradient turns a row by its step over the norm, so
+    rows that start shorter turn faster.
 
     Args:
         num_features: Length D of the feature vectors.
@@ -47,26 +80,29 @@ class CosineClassifier(nn.Module):
         Features (B, D); logits (B, C) in [-scale, scale].
 
     Raises:
-        ValueError: a scale that is not positive.
+        SettingError: a scale that is not positive.
     """
 
     def __init__(self, num_features: int, num_classes: int, scale: float = 16.0) -> None:
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"scale must be above 0, got {scale}")
+        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
-        self.weight = nn.Parameter(torch.empty(num_classes, num_features))
-        nn.init.uniform_(self.weight, -(num_features**-0.5), num_features**-0.5)
+        self.weight = nn.Parameter(F.normalize(torch.empty(num_classes, num_features).uniform_(-1, 1), dim=1))
 
     def forward(self, features: Tensor) -> Tensor:
         return self.scale * F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
 
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
-        """Draw new weights by the law of `torch.nn.Linear`; ``previous`` is not used."""
-        _draw_uniform(self.weight, generator, num_features=self.weight.shape[1])
+    @torch.no_grad()
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
+        """Draw rows from U(-1, 1) and give them norm 1 (Cao et al. 2019); ``previous`` is not used."""
+        draw_uniform(self.weight, generator, bound=1.0)
+        self.weight.copy_(F.normalize(self.weight, dim=1))
+
+    def class_vectors(self) -> Tensor:
+        return self.weight
 
 
-class LWSClassifier(nn.Module):
+class LWSClassifier(Classifier):
     """Learnable weight scaling (Kang et al. 2020, Sec. 4.1): s_c = g_c (w_c f + b_c), of which only g is learned.
 
     w and b are buffers: copies of the previous classifier's, so no optimizer and no weight decay can move them.
@@ -92,19 +128,14 @@ class LWSClassifier(nn.Module):
         return self.class_scale * F.linear(features, self.frozen_weight, self.frozen_bias)
 
     @torch.no_grad()
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Copy ``previous``'s weight and bias and set every g_c to 1; ``generator`` is not used.
 
         Raises:
             TypeError: ``previous`` is not a classifier with a weight and a bias.
             ValueError: its weight is for other features or classes.
         """
-        weight, bias = getattr(previous, "weight", None), getattr(previous, "bias", None)
-        if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
-            raise TypeError(
-                "previous must be a linear classifier with weight and bias (lws rescales the one trained before it), "
-                f"got {type(previous).__name__}"
-            )
+        weight, bias = linear_parts(previous)
         if weight.shape != self.frozen_weight.shape:
             raise ValueError(
                 f"previous must have a weight of shape {tuple(self.frozen_weight.shape)}, got {tuple(weight.shape)}"
@@ -114,9 +145,53 @@ class LWSClassifier(nn.Module):
         self.class_scale.fill_(1.0)
 
 
-@torch.no_grad()
-def _draw_uniform(parameter: Tensor, generator: torch.Generator, *, num_features: int) -> None:
-    """Fill with U(-1/sqrt(D), 1/sqrt(D)), drawn where the generator lives: a GPU run starts as a CPU run does."""
-    bound = num_features**-0.5
-    values = torch.empty(parameter.shape, device=generator.device).uniform_(-bound, bound, generator=generator)
-    parameter.copy_(values)
+class ScaledLinearClassifier(Classifier):
+    """A linear classifier that trains on, with a factor a class: s_c = g_c (w_c f + b_c), all of it learned.
+
+    Stage two of MiSLAS (Zhong et al. 2021). The factors start at 1 and learn ``factor_rate`` times as fast as the rows;
+    weight decay pulls them at the rows' rate.
+
+    Args:
+        num_features: Length D of the feature vectors.
+        num_classes: Number of classes C.
+        factor_rate: > 0. 5 in the authors' code for CIFAR: 0.1 for the factors, 0.02 for the rows.
+
+    Shapes:
+        Features (B, D); logits (B, C). Before `begin` the rows are zero.
+
+    Raises:
+        SettingError: a rate that is not positive.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, factor_rate: float = 5.0) -> None:
+        super().__init__()
+        require("factor_rate", factor_rate, factor_rate > 0, "must be > 0")
+        self.factor_rate = factor_rate
+        self.class_scale = nn.Parameter(torch.ones(num_classes))
+        # Not `weight` and `bias`: what takes a linear classifier over would lose the factors.
+        self.row_weight = nn.Parameter(torch.zeros(num_classes, num_features))
+        self.row_bias = nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        scale = scale_gradient(self.class_scale, self.factor_rate)
+        return scale * F.linear(features, self.row_weight, self.row_bias)
+
+    @torch.no_grad()
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
+        """Copy ``previous``'s weight and bias and set every g_c to 1; ``generator`` is not used.
+
+        Raises:
+            TypeError: ``previous`` is not a classifier with a weight and a bias.
+        """
+        weight, bias = linear_parts(previous)
+        self.row_weight.copy_(weight)
+        self.row_bias.copy_(bias)
+        self.class_scale.fill_(1.0)
+
+
+def scale_gradient(values: Tensor, factor: float) -> Tensor:
+    """The same values, whose gradient is multiplied by ``factor`` on the way back.
+
+    With SGD a parameter used so learns at ``factor`` times its rate, but for weight decay, which keeps the rate.
+    """
+    return values + (factor - 1) * (values - values.detach())

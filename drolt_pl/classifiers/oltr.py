@@ -4,13 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.classifiers.fitted import HeldOut
-from drolt_pl.classifiers.linear import _draw_uniform
+from drolt_pl.classifiers.base import Classifier, HeldOut, draw_uniform
+from drolt_pl.errors import require
 
 REACH = 10.0  # the authors' code
 
 
-class OLTRClassifier(nn.Module):
+class OLTRClassifier(Classifier):
     r"""Dynamic meta-embedding and cosine classifier (Liu et al. 2019).
 
     With the memory M (C, D) of learned centroids, which no gradient of the logits reaches:
@@ -30,10 +30,11 @@ class OLTRClassifier(nn.Module):
         Features (B, D); logits (B, C) in (-scale, scale).
     """
 
+    needs_fit = True
+
     def __init__(self, num_features: int, num_classes: int, scale: float = 16.0) -> None:
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"scale must be above 0, got {scale}")
+        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         self.memory = nn.Parameter(torch.zeros(num_classes, num_features))
         self.hallucinator = nn.Linear(num_features, num_classes)
@@ -50,13 +51,13 @@ class OLTRClassifier(nn.Module):
         norm = embedding.norm(dim=1, keepdim=True)
         return self.scale * F.linear(embedding / (1 + norm), F.normalize(self.weight, dim=1))
 
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Draw the weights by the law of `torch.nn.Linear`; a linear ``previous`` becomes W_h, as in their code.
 
         The memory is set by `fit`.
         """
         for parameter in (self.weight, *self.hallucinator.parameters(), *self.selector.parameters()):
-            _draw_uniform(parameter, generator, num_features=self.weight.shape[1])
+            draw_uniform(parameter, generator, bound=self.weight.shape[1] ** -0.5)
         if isinstance(previous, nn.Linear) and previous.weight.shape == self.hallucinator.weight.shape:
             self.hallucinator.load_state_dict(previous.state_dict())
 
@@ -64,3 +65,7 @@ class OLTRClassifier(nn.Module):
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
         """The memory starts at the class means of the training set, (C, D)."""
         self.memory.copy_(centroids)
+
+    def class_vectors(self) -> Tensor:
+        """The memory, (C, D)."""
+        return self.memory

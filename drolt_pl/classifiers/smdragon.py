@@ -2,12 +2,15 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from drolt_pl.classifiers.fitted import FittedClassifier, HeldOut, linear_parts
+from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
+from drolt_pl.classifiers.fitted import FittedClassifier
+from drolt_pl.errors import SettingError, require, require_choice
 
 STEPS, RATE = 300, 0.01  # of Adam on all held-out images at once; ours, the paper gives none
 LEARNED = ("coefficients", "offset")
+WEIGHTS = ("sigmoid", "softmax")
 
 
 class SmDragonClassifier(FittedClassifier):
@@ -23,6 +26,8 @@ class SmDragonClassifier(FittedClassifier):
         num_features: D.
         num_classes: C.
         degree: k, the number of coefficients, >= 1; they use 2 to 4.
+        weights: ``sigmoid``, as above; or ``softmax``, the softmax over the classes of these sigmoids, as DRAGON's code
+            has its last layer: no class can then weigh more than e times another.
         source: A checkpoint whose own smDRAGON is taken over; null fits one.
 
     Logits are log p', (B, C).
@@ -34,11 +39,18 @@ class SmDragonClassifier(FittedClassifier):
     offset: Tensor
     powers: Tensor
 
-    def __init__(self, num_features: int, num_classes: int, degree: int = 3, source: str | None = None) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        degree: int = 3,
+        source: str | None = None,
+        weights: str = "sigmoid",
+    ) -> None:
         super().__init__()
-        if degree < 1:
-            raise ValueError(f"degree must be >= 1, got {degree!r}")
-        self.source = source
+        require("degree", degree, degree >= 1, "must be >= 1")
+        require_choice("weights", weights, WEIGHTS)
+        self.source, self.weights = source, weights
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))
         self.register_buffer("coefficients", torch.zeros(degree, num_classes))  # A
@@ -50,7 +62,7 @@ class SmDragonClassifier(FittedClassifier):
         return "source" if self.source is None else None
 
     @torch.no_grad()
-    def begin(self, previous: nn.Module | None, *, generator: torch.Generator) -> None:
+    def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Copy ``previous``'s weight and bias; TypeError where it has none. ``generator`` is not used."""
         weight, bias = linear_parts(previous)
         self.weight.copy_(weight)
@@ -64,7 +76,10 @@ class SmDragonClassifier(FittedClassifier):
         """Logits log p' (B, C) of the expert's logits (B, C), for A (k, C) and a_0 (k,)."""
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
         a = F.linear(log_p.exp(), coefficients, offset)  # (B, k)
-        return (log_p + F.logsigmoid(a @ self.powers)).log_softmax(1)
+        scores = a @ self.powers  # (B, C)
+        # The softmax's own sum falls out where p' is normalised.
+        log_weights = F.logsigmoid(scores) if self.weights == "sigmoid" else scores.sigmoid()
+        return (log_p + log_weights).log_softmax(1)
 
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
         share = (counts / counts.max()).float()
@@ -73,12 +88,12 @@ class SmDragonClassifier(FittedClassifier):
             self._take_over(self.source)
             return
         if held_out is None:
-            raise ValueError("source must be given where there are no held-out images to fit smDRAGON on")
+            raise SettingError("source", "must be given where there are no held-out images to fit smDRAGON on")
         with torch.no_grad():
             logits = F.linear(held_out.features.to(self.weight.dtype), self.weight, self.bias)
         per_class = held_out.targets.bincount(minlength=logits.shape[1]).clamp(min=1)
         weights = 1 / per_class[held_out.targets]
-        learned = [getattr(self, name).clone().zero_().requires_grad_() for name in LEARNED]
+        learned = [torch.zeros_like(kept).requires_grad_() for kept in (self.coefficients, self.offset)]
         optimizer = torch.optim.Adam(learned, lr=RATE)
         with torch.enable_grad():
             for _ in range(STEPS):
@@ -86,13 +101,13 @@ class SmDragonClassifier(FittedClassifier):
                 optimizer.zero_grad()
                 torch.autograd.backward((weights * losses).sum() / weights.sum())
                 optimizer.step()
-        for name, value in zip(LEARNED, learned, strict=True):
-            getattr(self, name).copy_(value.detach())
+        for kept, value in zip((self.coefficients, self.offset), learned, strict=True):
+            kept.copy_(value.detach())
 
     def _take_over(self, source: str) -> None:
         state = torch.load(source, map_location="cpu", weights_only=True)["state_dict"]
-        for name in LEARNED:
+        for name, kept in zip(LEARNED, (self.coefficients, self.offset), strict=True):
             found = next((value for key, value in state.items() if key.endswith(f".{name}")), None)
-            if found is None or found.shape != getattr(self, name).shape:
-                raise ValueError(f"source {source} holds no smDRAGON of this degree and these classes")
-            getattr(self, name).copy_(found)
+            if found is None or found.shape != kept.shape:
+                raise SettingError("source", "must hold a smDRAGON of this degree and these classes", source)
+            kept.copy_(found)

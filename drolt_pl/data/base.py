@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from drolt_pl.data.augment.mixing import MixedLoader, Mixing
-from drolt_pl.data.augment.transforms import Augment
+from drolt_pl.data.augment.transforms import Augments, check_augment, for_views
 from drolt_pl.data.images.loaders import BatchLoader, SampleKeys
 from drolt_pl.data.images.store import LOADERS, SKIPS, SampleStore
 from drolt_pl.data.images.streams import Streams
@@ -42,7 +42,8 @@ class LongTailDataModule(pl.LightningDataModule):
             `memory` up to 2 GB of samples.
         num_workers: Processes of the `workers` loader.
         on_corrupt: `error` stops at a file that cannot be read and names it; `skip` goes on, see `SampleStore`.
-        augment: Takes uint8 images (B, C, H, W) and a generator, gives the same shape; None for no augmentation.
+        augment: Takes uint8 images (B, C, H, W) and a generator, gives the same shape; None for no augmentation. A
+            list has one for each view of a stage, and a stage of one view takes the first.
         crop_padding, flip: How far images of this set may be shifted, and whether they may be mirrored. They are not
             used here: augmentations refer to them (`${dataset.crop_padding}`).
         seed: Decides sampling and augmentation, not the split.
@@ -74,7 +75,7 @@ class LongTailDataModule(pl.LightningDataModule):
         loader: str = "auto",
         num_workers: int = 0,
         on_corrupt: str = "error",
-        augment: Augment | None = None,
+        augment: Augments = None,
         crop_padding: int = 4,
         flip: bool = True,
         seed: int = 0,
@@ -90,8 +91,7 @@ class LongTailDataModule(pl.LightningDataModule):
             require_int("eval_batch_size", eval_batch_size, at_least=1)
         require_int("num_workers", num_workers, at_least=0)
         require_int("seed", seed, at_least=0)
-        demand = "must take a batch of images and a generator, or be null"
-        require("augment", augment, augment is None or callable(augment), demand)
+        check_augment(augment)
         if std is not None:
             require("std", list(std), min(std) > 0, "must be > 0 for every channel")
         require_choice("loader", loader, LOADERS)
@@ -124,7 +124,9 @@ class LongTailDataModule(pl.LightningDataModule):
             return
         found = self.catalogue()
         self.split = make_split(found.targets, found.official, found.names, found.class_names, self.rules)
-        found.source.transform(self.mean, self.std, self.augment)  # refuses settings that do not fit the samples
+        found.source.transform(
+            self.mean, self.std, for_views(self.augment, 1)
+        )  # refuses settings that do not fit the samples
         self.sample_shape = found.source.shape
         self.num_classes, self.class_names = len(found.class_names), list(found.class_names)
         self.class_counts = self.split.class_counts.tolist()
@@ -205,7 +207,7 @@ class LongTailDataModule(pl.LightningDataModule):
             keys = SampleKeys((self.seed, epoch, *further), positions)
         loader = BatchLoader(
             self._samples.training_batches(rows, share * stage.views, self._device(), keys),
-            source.transform(self.mean, self.std, self.augment),
+            source.transform(self.mean, self.std, for_views(self.augment, stage.views)),
             lambda: torch_generator("augment", self.seed, epoch, rank, *further),
         )
         if stage.mixing is None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from drolt_pl.data.augment.mixing import Mixing
-from drolt_pl.data.augment.transforms import Augment
+from drolt_pl.data.augment.transforms import Augments
 from drolt_pl.data.longtail import RuleSettings
 from drolt_pl.data.plan import Plan
 
@@ -18,7 +18,7 @@ class DataSettings(RuleSettings, total=False):
     loader: str
     num_workers: int
     on_corrupt: str
-    augment: Augment | None
+    augment: Augments
     crop_padding: int
     flip: bool
     seed: int

@@ -1,19 +1,55 @@
-"""Callbacks that take part in training: class centroids at every epoch's start, seeds, and equal ranks."""
+"""Callbacks of training. Their order is that of a stage's start: it is entered, then its centroids, then its fit."""
 
-import hashlib
-import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from drolt_pl.centroids import blockwise_statistics, broadcast_buffers, evaluating
+from drolt_pl.centroids import (
+    ClassStatistics,
+    blockwise_statistics,
+    broadcast_buffers,
+    dataset_features,
+    dataset_statistics,
+    evaluating,
+)
+from drolt_pl.classifiers import HeldOut
+from drolt_pl.learning.module import DROLTModule
+from drolt_pl.learning.protocols import Batches, ChoosesEpochs, Embeds, HasCentroids, TakesStatistics, Tracks, data_of
+
+
+class EnterStage(pl.Callback):
+    """Puts the stage of every epoch in force; at a stage's first epoch, does what its start asks for.
+
+    Those are the weights of the best epoch before (`start_from: best`), a classifier of its own, and no momentum.
+    """
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module = ours(pl_module)
+        epoch = trainer.current_epoch
+        module.stages.use(module.schedule.stage_at(epoch).name)
+        if module.schedule.enters(epoch):
+            self._enter(module)
+        module.objective.begin_epoch(module.schedule.progress(epoch))
+        module.train()
+
+    def _enter(self, module: DROLTModule) -> None:
+        name = module.stage.name
+        weights = module.stages.start_weights(module.device)
+        if weights is not None:
+            module.load_state_dict(weights)
+        broadcast_buffers(module.backbone)
+        module.stages.start(name)
+        module.centroids_are_current = False
+        if module.schedule.before(name) is not None:
+            optimizer = module.optimizers(use_pl_optimizer=False)
+            assert isinstance(optimizer, torch.optim.Optimizer)
+            optimizer.state.clear()
 
 
 class RefreshCentroids(pl.Callback):
@@ -24,11 +60,8 @@ class RefreshCentroids(pl.Callback):
     an epoch's start are those of the validation before it, so one pass serves both.
 
     It works with any LightningModule that has `embed(images) -> (B, D)` and buffers `centroids` (C, D) and
-    `centroid_counts` (C,); optional are buffers `total_variance` (C,) and `effective_dim` (0-d),
-    `set_statistics(ClassStatistics)` in place of the writes to buffers, `needs_centroids(epoch) -> bool` (default:
-    every epoch), and `prepare_epoch(epoch)`, called before the pass, since a callback's hooks run before the module's.
-    Where `embed` gives several kinds of features side by side, `feature_widths` lists their widths, the first that of
-    `centroids`, and `set_statistics` takes the statistics of each.
+    `centroid_counts` (C,). Optional are buffers `total_variance` (C,) and `effective_dim` (0-d), and
+    `needs_centroids(epoch) -> bool` (default: every epoch needs them). A `TakesStatistics` takes the statistics itself.
 
     Args:
         dataloader: Batches (images, targets) of this rank's share of the training set; by default
@@ -41,144 +74,139 @@ class RefreshCentroids(pl.Callback):
     Source: Samuel & Chechik 2021, Sec. 6, "Estimating centroids".
     """
 
-    def __init__(self, dataloader: Iterable[Any] | None = None, *, always: bool = False) -> None:
+    def __init__(self, dataloader: Batches | None = None, *, always: bool = False) -> None:
         self.dataloader, self.always = dataloader, always
         self.seconds = 0.0
-        self._fresh = False
+        self._plain: _Plain | None = None
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        entered = getattr(pl_module, "_entered", None)
-        if hasattr(pl_module, "prepare_epoch"):
-            pl_module.prepare_epoch(trainer.current_epoch)
-            # Entering a stage may load other weights.
-            self._fresh &= getattr(pl_module, "_entered", None) == entered
-        if self._needed(trainer, pl_module) and not self._fresh:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        owner = self._owner(pl_module)
+        if self._needed(trainer, owner) and not owner.centroids_are_current:
             self.refresh(trainer, pl_module)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        self._fresh = False
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
+        self._owner(pl_module).centroids_are_current = False
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking and trainer.state.fn == "fit" and self._needed(trainer, pl_module):
+        training = not trainer.sanity_checking and trainer.state.fn == "fit"
+        if training and self._needed(trainer, self._owner(pl_module)):
             self.refresh(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # The weights tested may be of any epoch: their centroids are computed, not remembered.
         self.refresh(trainer, pl_module)
 
-    def _needed(self, trainer: pl.Trainer, pl_module: Any) -> bool:
-        return (
-            self.always or not hasattr(pl_module, "needs_centroids") or pl_module.needs_centroids(trainer.current_epoch)
-        )
-
-    def refresh(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Runs the pass and writes the statistics to the module; every rank must call it."""
+    def refresh(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Runs the pass and gives the statistics to the module; every rank must call it."""
         started = time.perf_counter()
         broadcast_buffers(pl_module)
-        num_classes, num_features = pl_module.centroids.shape
-        widths = getattr(pl_module, "feature_widths", [num_features])
+        owner, module = self._owner(pl_module), _with_centroids(pl_module)
 
         def embed(images: Tensor) -> Tensor:
             with trainer.precision_plugin.forward_context():
-                features: Tensor = pl_module.embed(images)
-            return features
+                return module.embed(images)
 
         with isolate_rng(), evaluating(pl_module):
-            loader = self.dataloader if self.dataloader is not None else trainer.datamodule.centroid_dataloader()  # type: ignore[attr-defined]
-            statistics, *others = blockwise_statistics(
+            loader = self.dataloader if self.dataloader is not None else data_of(trainer).centroid_dataloader()
+            statistics = blockwise_statistics(
                 embed,
                 _tracked(trainer, loader),
-                num_classes=num_classes,
-                widths=widths,
+                num_classes=len(module.centroids),
+                widths=owner.feature_widths,
                 device=pl_module.device,
             )
-            if hasattr(pl_module, "set_statistics"):
-                pl_module.set_statistics(statistics, *others)
-            else:
-                pl_module.centroids.copy_(statistics.centroids)
-                pl_module.centroid_counts.copy_(statistics.counts)
-                for name in ("total_variance", "effective_dim"):
-                    if hasattr(pl_module, name):
-                        getattr(pl_module, name).copy_(getattr(statistics, name))
-        self._fresh = True
+            owner.set_statistics(statistics)
         self.seconds += time.perf_counter() - started
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         pl_module.log("time/centroid_s", self.seconds)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, float]:
         return {"seconds": self.seconds}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.seconds = state_dict["seconds"]
 
+    def _needed(self, trainer: pl.Trainer, owner: TakesStatistics) -> bool:
+        return self.always or owner.needs_centroids(trainer.current_epoch)
 
-def _tracked(trainer: pl.Trainer, loader: Iterable[Any]) -> Iterator[Any]:
-    """The loader's batches, as a line of the progress bar where it offers one."""
-    track = getattr(trainer.progress_bar_callback, "track", None)
-    yield from loader if track is None else track(loader, "centroids")
+    def _owner(self, pl_module: pl.LightningModule) -> TakesStatistics:
+        if isinstance(pl_module, TakesStatistics):
+            return pl_module
+        self._plain = self._plain or _Plain(_with_centroids(pl_module), dict(pl_module.named_buffers(recurse=False)))
+        return self._plain
 
 
-class RanksDifferError(RuntimeError):
-    """The processes of a run were started with different configurations, or found different data."""
+class _Plain:
+    """A module with buffers alone, as one that takes statistics."""
+
+    def __init__(self, module: HasCentroids, buffers: Mapping[str, Tensor]) -> None:
+        self.module, self.buffers, self.centroids_are_current = module, buffers, False
+
+    @property
+    def feature_widths(self) -> Sequence[int]:
+        return [self.module.centroids.shape[1]]
+
+    def needs_centroids(self, epoch: int, /) -> bool:
+        return self.module.needs_centroids(epoch) if isinstance(self.module, ChoosesEpochs) else True
+
+    def set_statistics(self, statistics: Sequence[ClassStatistics], /) -> None:
+        found = statistics[0]
+        self.module.centroids.copy_(found.centroids)
+        self.module.centroid_counts.copy_(found.counts)
+        for name, value in (("total_variance", found.total_variance), ("effective_dim", found.effective_dim)):
+            if name in self.buffers:
+                self.buffers[name].copy_(value)
+        self.centroids_are_current = True
 
 
-class SameOnAllRanks(pl.Callback):
-    """Compares hashes of the configuration and of the split over the ranks before anything is trained.
+class FitClassifier(pl.Callback):
+    """Fits the classifier of a stage that starts, where it has something to fit, to validation images and centroids.
 
-    Args:
-        configuration: The resolved configuration, plain containers; its `logger` is rank 0's business.
-        split_sha256: Hash of the split.
-
-    Raises:
-        ValueError: the trainer would replace samplers by its own.
-        RanksDifferError: on every rank, in one sentence that names the first key or the split.
+    For a stage that runs no epoch this happens at the start of its test.
     """
 
-    def __init__(self, configuration: Mapping[str, Any], split_sha256: str) -> None:
-        compared = {key: value for key, value in configuration.items() if key != "logger"}
-        self.values = {key: json.dumps(value) for key, value in _flat(compared, "")}
-        self.split_sha256 = split_sha256
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._fit(trainer, ours(pl_module))
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage != "fit" or trainer.world_size == 1:
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._fit(trainer, ours(pl_module))
+
+    def _fit(self, trainer: pl.Trainer, module: DROLTModule) -> None:
+        if not module.stages.to_fit:
             return
-        # Lightning leaves our loaders alone even so; a torch DataLoader it would slice a second time.
-        if trainer._accelerator_connector.use_distributed_sampler:
-            raise ValueError("use_distributed_sampler must be False: the samplers slice for the ranks themselves")
-        text = json.dumps(self.values, sort_keys=True)
-        mine = (hashlib.sha256(text.encode()).hexdigest(), self.split_sha256)
-        configurations, splits = zip(*_from_all_ranks(mine), strict=True)
-        if len(set(configurations)) > 1:
-            found = _from_all_ranks(self.values)
-            other = next(rank for rank, theirs in enumerate(configurations) if theirs != configurations[0])
-            keys = sorted({*found[0], *found[other]})
-            key = next(key for key in keys if found[0].get(key) != found[other].get(key))
-            raise RanksDifferError(
-                f"{key} is {found[0].get(key)} on rank 0 and {found[other].get(key)} on rank {other}: start all "
-                "processes of a run with the same command"
-            )
-        if len(set(splits)) > 1:
-            other = next(rank for rank, theirs in enumerate(splits) if theirs != splits[0])
-            raise RanksDifferError(
-                f"dataset: rank {other} found other images than rank 0 (split {splits[other][:8]} and "
-                f"{splits[0][:8]}): give every machine the same data"
-            )
+        images = data_of(trainer).val_dataloader() or None
+        held_out = None
+        with torch.inference_mode(False):  # a test's mode, in which no classifier could take gradient steps
+            if images is not None:
+                with evaluating(module), trainer.precision_plugin.forward_context():
+                    held_out = HeldOut(*dataset_features(module.features, images, device=module.device))
+            module.classifier.fit(held_out, module.centroids, module.centroid_counts)
+            if module.classifier.measures:
+                self._measure(trainer, module)
+        module.stages.to_fit = False
+
+    def _measure(self, trainer: pl.Trainer, module: DROLTModule) -> None:
+        """Gives the classifier the class means of what it measures."""
+        classifier = module.classifier
+
+        def measured(images: Tensor) -> Tensor:
+            return classifier.measured(module.features(images))
+
+        with evaluating(module), trainer.precision_plugin.forward_context():
+            means = dataset_statistics(
+                measured,
+                data_of(trainer).centroid_dataloader(),
+                num_classes=module.centroids.shape[0],
+                num_features=module.centroids.shape[1],
+                device=module.device,
+            ).centroids
+        classifier.set_means(means)
 
 
-def _from_all_ranks(value: Any) -> list[Any]:
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    return found
-
-
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings by dotted path."""
-    if not isinstance(value, Mapping):
-        yield path, value
-        return
-    for key, part in value.items():
-        yield from _flat(part, f"{path}.{key}" if path else str(key))
+def stage_callbacks() -> list[pl.Callback]:
+    """The three callbacks that a `DROLTModule` needs, in their order."""
+    return [EnterStage(), RefreshCentroids(), FitClassifier()]
 
 
 class SeedEpoch(pl.Callback):
@@ -197,3 +225,26 @@ class SeedEpoch(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         sequence = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+
+def ours(pl_module: pl.LightningModule) -> DROLTModule:
+    """The module as what it is: these callbacks are of `DROLTModule` alone."""
+    if not isinstance(pl_module, DROLTModule):
+        raise TypeError(f"this callback needs a DROLTModule, got {type(pl_module).__name__}")
+    return pl_module
+
+
+def _with_centroids(pl_module: pl.LightningModule) -> HasCentroids:
+    buffers = {name for name, _ in pl_module.named_buffers(recurse=False)}
+    if not isinstance(pl_module, Embeds) or not {"centroids", "centroid_counts"} <= buffers:
+        raise TypeError(
+            f"RefreshCentroids needs a module with embed(images) and the buffers centroids and centroid_counts; "
+            f"{type(pl_module).__name__} lacks some of them"
+        )
+    return cast(HasCentroids, pl_module)
+
+
+def _tracked(trainer: pl.Trainer, loader: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """The loader's batches, as a line of the progress bar where it offers one."""
+    bar = trainer.progress_bar_callback
+    yield from bar.track(loader, "centroids") if isinstance(bar, Tracks) else loader

@@ -1,12 +1,17 @@
-"""What the robust loss rests on, measured while training: how far centroids move, and how far they are off."""
+"""Measurements of what the robust loss rests on: how far centroids move, and how far they are off."""
 
 import time
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from drolt_pl.learning.callbacks import ours
+from drolt_pl.learning.module import DROLTModule
+from drolt_pl.learning.protocols import LogsHistograms, data_of
+from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
 
 MAX_CONFUSION = 200  # classes up to which the confusion matrix is kept
 
@@ -23,6 +28,10 @@ class Diagnostics(pl.Callback):
       where training images are samples like any other, and grows as the network learns them by heart: by that factor
       radii from training features are too small.
 
+    - `coverage_held_out/*`: share of classes whose mean over validation images lies in the ball, and
+      `coverage_held_out_expected/*`, the share to be expected if training images were samples like any other. A mean of
+      few images has an error of its own, so that both lie below `coverage` where n is large.
+
     Further `batch/global`, `batch/per_rank`, `images_seen`, `time/epoch_s` and `time/images_per_s` for every epoch.
     Radii by class go to loggers with `log_histogram`. `confusion` (C, C) is that of the last test set named `test`,
     null beyond 200 classes.
@@ -31,115 +40,146 @@ class Diagnostics(pl.Callback):
     def __init__(self) -> None:
         self.confusion: Tensor | None = None
         self._before: Tensor | None = None
-        self._features: Tensor | None = None
-        self._hook: Any = None
+        self._output: Tensor | None = None
+        self._hook: RemovableHandle | None = None
         self._started, self._images = 0.0, 0
 
     # ---- per epoch ----
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._started, self._images = time.perf_counter(), pl_module.images_seen
-        batch = getattr(trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
-        if batch is not None:
-            pl_module.log_dict({"batch/global": float(batch), "batch/per_rank": batch / trainer.world_size})
-        if not pl_module.needs_centroids(trainer.current_epoch):
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module = ours(pl_module)
+        self._started, self._images = time.perf_counter(), module.images_seen
+        batch = data_of(trainer).batch_size
+        module.log_dict({"batch/global": float(batch), "batch/per_rank": batch / trainer.world_size})
+        if module.stage.uses_centroids and module.loss is not None:
+            module.log_dict(_by_group(module, "eps", module.loss.radii().detach()), on_step=False, on_epoch=True)
+        if not module.needs_centroids(trainer.current_epoch):
             self._before = None
             return
-        eps = pl_module.loss.radii().detach()
+        moved = None if self._before is None else self._before.to(module.centroids)
+        self._before = module.centroids.clone()
+        logged = {} if moved is None else _by_group(module, "drift", (module.centroids - moved).norm(dim=1))
+        if module.loss is not None:
+            logged |= self._of_radii(trainer, module, module.loss, moved)
+        module.log_dict(logged, on_step=False, on_epoch=True)
+
+    def _of_radii(
+        self, trainer: pl.Trainer, module: DROLTModule, loss: DROLTLoss | LayeredDROLTLoss, moved: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Drift in units of the radii, and the probability that the balls hold the true centroids."""
+        eps = loss.radii().detach()
+        found: dict[str, Tensor] = {}
         of_features = eps.ndim == 1  # radii of inner layers say nothing about the centroids of the last
-        logged: dict[str, Tensor] = {}
-        if self._before is not None:
-            drift = (pl_module.centroids - self._before.to(pl_module.centroids)).norm(dim=1)
-            logged |= _by_group(pl_module, "drift", drift)
-            # eps of the cosine distance lies on the unit sphere, where the centroids do not.
-            if of_features and pl_module.loss.distance != "cosine" and bool((eps > 0).all()):
-                logged |= _by_group(pl_module, "drift_over_eps", drift / eps)
-        self._before = pl_module.centroids.clone()
-        if of_features and pl_module.loss.distance == "euclidean":
-            logged |= _by_group(pl_module, "coverage", pl_module.loss.balls.log_probability(eps).exp().float())
-        pl_module.log_dict(logged, on_step=False, on_epoch=True)
+        # eps of the cosine distance lies on the unit sphere, where the centroids do not.
+        if moved is not None and of_features and loss.measure.distance != "cosine" and bool((eps > 0).all()):
+            found |= _by_group(module, "drift_over_eps", (module.centroids - moved).norm(dim=1) / eps)
+        coverages = loss.coverages()
+        if coverages is not None:
+            found |= _by_group(module, "coverage", coverages)
         for logger in trainer.loggers:
-            if hasattr(logger, "log_histogram"):
+            if isinstance(logger, LogsHistograms):
                 logger.log_histogram("eps_by_class", eps, trainer.current_epoch)
+        return found
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        seconds = time.perf_counter() - self._started
-        pl_module.log("images_seen", float(pl_module.images_seen))
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seconds, images = time.perf_counter() - self._started, ours(pl_module).images_seen
+        pl_module.log("images_seen", float(images))
         pl_module.log("time/epoch_s", seconds)
-        pl_module.log("time/images_per_s", (pl_module.images_seen - self._images) / max(seconds, 1e-9))
+        pl_module.log("time/images_per_s", (images - self._images) / max(seconds, 1e-9))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Tensor | None]:
         return {"before": self._before}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Tensor | None]) -> None:
         self._before = state_dict["before"]
 
     # ---- validation images against training centroids ----
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if trainer.state.fn == "fit" and pl_module.needs_centroids(trainer.current_epoch):
-            self._watch(pl_module.backbone)
-            self._sums = torch.zeros_like(pl_module.centroids, dtype=torch.float64)
-            self._counts = torch.zeros_like(pl_module.centroid_counts)
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module = ours(pl_module)
+        if trainer.state.fn == "fit" and module.needs_centroids(trainer.current_epoch):
+            self._watch(module.backbone)
+            self._sums = torch.zeros_like(module.centroids, dtype=torch.float64)
+            self._counts = torch.zeros_like(module.centroid_counts)
 
-    def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        if self._features is not None:
-            self._sums.index_add_(0, batch[1], pl_module.to_measured(self._features).double())
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: tuple[Tensor, ...],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self._output is not None:
+            features = ours(pl_module).evaluation.measure.normalise(self._output.flatten(1))
+            self._sums.index_add_(0, batch[1], features.double())
             self._counts.index_add_(0, batch[1], torch.ones_like(batch[1]))
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._hook is None:
             return
         self._unwatch()
+        module = ours(pl_module)
         for total in (self._sums, self._counts):
             if dist.is_available() and dist.is_initialized():
                 dist.all_reduce(total)
-        held_out = (self._sums / self._counts.clamp(min=1)[:, None]).to(pl_module.centroids)
-        known = (self._counts > 0) & (pl_module.centroid_counts > 0)
-        found = (pl_module.centroids - held_out).square().sum(1)
-        share = 1 / pl_module.centroid_counts.clamp(min=1) + 1 / self._counts.clamp(min=1)
-        explained = pl_module.total_variance * share
-        for name, index in pl_module.groups.items():
+        held_out = (self._sums / self._counts.clamp(min=1)[:, None]).to(module.centroids)
+        known = (self._counts > 0) & (module.centroid_counts > 0)
+        found = (module.centroids - held_out).square().sum(1)
+        share = 1 / module.centroid_counts.clamp(min=1) + 1 / self._counts.clamp(min=1)
+        explained = module.total_variance * share
+        covered = {} if module.loss is None else module.loss.held_out_coverage(found.sqrt(), self._counts)
+        for name, index in module.groups.items():
             part = index.to(known.device)
             part = part[known[part]]
             if len(part):
-                pl_module.log(f"inflation/{name}", (found[part].sum() / explained[part].sum()).sqrt())
+                module.log(f"inflation/{name}", (found[part].sum() / explained[part].sum()).sqrt())
+                module.log_dict({f"{key}/{name}": values[part].mean() for key, values in covered.items()})
 
     # ---- confusion matrix ----
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        num_classes = len(pl_module.centroid_counts)
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module = ours(pl_module)
+        num_classes = len(module.centroid_counts)
         if num_classes <= MAX_CONFUSION:
-            self._watch(pl_module.classifier)
-            self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=pl_module.device)
+            self._watch(module.classifier)
+            self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=module.device)
 
     def on_test_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: tuple[Tensor, ...],
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        if self.confusion is not None and pl_module.test_names[dataloader_idx] == "test":
-            cells = batch[1] * len(self.confusion) + self._features.argmax(1)  # type: ignore[union-attr]
+        is_test = ours(pl_module).evaluation.names[dataloader_idx] == "test"
+        if self.confusion is not None and self._output is not None and is_test:
+            cells = batch[1] * len(self.confusion) + self._output.argmax(1)
             self.confusion += cells.bincount(minlength=self.confusion.numel()).view_as(self.confusion)
 
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._unwatch()
         if self.confusion is not None and dist.is_available() and dist.is_initialized():
             dist.all_reduce(self.confusion)
 
-    def _watch(self, part: torch.nn.Module) -> None:
+    def _watch(self, part: nn.Module) -> None:
         """Keeps the last output of a part of the module."""
 
-        def keep(_: Any, __: Any, output: Tensor) -> None:
-            self._features = output.detach()
+        def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            self._output = output.detach()
 
         self._hook = part.register_forward_hook(keep)
 
     def _unwatch(self) -> None:
         if self._hook is not None:
             self._hook.remove()
-        self._hook = self._features = None
+        self._hook = self._output = None
 
 
-def _by_group(pl_module: Any, name: str, values: Tensor) -> dict[str, Tensor]:
+def _by_group(module: DROLTModule, name: str, values: Tensor) -> dict[str, Tensor]:
     """Means of a value per class over the classes of each shot group."""
-    groups = pl_module.groups.items()
+    groups = module.groups.items()
     return {f"{name}/{group}": values[index.to(values.device)].mean() for group, index in groups if len(index)}

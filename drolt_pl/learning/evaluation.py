@@ -1,14 +1,13 @@
-"""What is measured of a model on one data set, and the evaluation of a run's checkpoints after training."""
+"""What is measured of a model on a data set: during fit on validation images, after it on several sets at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.centroids import broadcast_buffers
+from drolt_pl.losses import Measure
 from drolt_pl.metrics import CalibrationError, ShotAccuracy, ncm_predict
 
 ECE_BINS = 15
@@ -77,74 +76,51 @@ def plain(metrics: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-class EvaluatedModule(pl.LightningModule):
-    """The evaluation half of a module: validation during fit, and tests of several data sets at once after it.
-
-    The other half has `features(images)`, `to_measured(features)`, `classifier`, `has_current_centroids()` and the
-    buffers `centroids` and `centroid_counts`.
-    """
-
-    def measure_with(self, class_counts: Sequence[int], **options: Any) -> None:
-        """Sets what is measured; the arguments are those of `Evaluator`."""
-        self._new_evaluator: Callable[[], Evaluator] = partial(Evaluator, class_counts, **options)
-        self.evaluator = self._new_evaluator()
-        self.test_evaluators: list[Evaluator] = []
-        self.test_names: list[str] = []
-        self.test_results: dict[str, dict[str, Any]] = {}
-        self._measures_ncm = False
-
-    def on_validation_epoch_start(self) -> None:
-        # Until here the ranks' BatchNorm statistics were their own.
-        broadcast_buffers(self)
-        self.evaluator.reset()
-        self._measures_ncm = self.has_current_centroids()  # type: ignore[operator]
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._measure(self.evaluator, batch)
-
-    def on_validation_epoch_end(self) -> None:
-        for name, value in self.evaluator.compute().items():
-            if not value.ndim and not bool(value.isnan()):
-                self.log(f"val/{name}", value, prog_bar=name in ("acc", "acc_ncm"))
-
-    def on_test_epoch_start(self) -> None:
-        self.test_names = self.test_names or ["test"]
-        self.test_evaluators = [self._new_evaluator().to(self.device) for _ in self.test_names]
-        self._measures_ncm = bool(self.centroid_counts.any())  # type: ignore[operator,union-attr]
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._measure(self.test_evaluators[dataloader_idx], batch)
-
-    def on_test_epoch_end(self) -> None:
-        measured = zip(self.test_names, self.test_evaluators, strict=True)
-        self.test_results = {name: plain(evaluator.compute()) for name, evaluator in measured}
-
-    def _measure(self, evaluator: Evaluator, batch: tuple[Tensor, Tensor]) -> None:
-        module: Any = self
-        features = module.features(batch[0])
-        centroids = (module.centroids, module.centroid_counts) if self._measures_ncm else None
-        evaluator.update(module.classifier(features), module.to_measured(features), batch[1], centroids)
-
-
-@torch.no_grad()
-def evaluate_checkpoint(
-    trainer: Any, module: Any, checkpoint: Mapping[str, Any], stage: str, loaders: Mapping[str, Any]
-) -> dict[str, dict[str, Any] | None]:
-    """Loads a checkpoint's weights and measures them on every loader, in one `trainer.test`.
+class Evaluation(nn.Module):
+    """What a module measures: validation during fit, and after it tests of several data sets at once.
 
     Args:
-        trainer: The run's trainer, after fit.
-        module: The run's `DROLTModule`.
-        checkpoint: A loaded checkpoint of the run.
-        stage: The stage whose classifier is measured.
-        loaders: Data sets by name; a null loader gives a null result.
+        class_counts: Training images per class, (C,).
+        measure: How features and centroids are compared.
+        many: Classes with more training images are "many".
+        few: Classes with fewer are "few".
 
-    Returns:
-        Plain metrics by data set name.
+    Attributes:
+        names: The data sets of the next test, in the order of its loaders.
+        results: Plain metrics of the last test, by data set.
     """
-    module.load_state_dict(checkpoint["state_dict"])
-    module.use_stage(stage)
-    present = {name: loader for name, loader in loaders.items() if loader is not None}
-    module.test_names = list(present)
-    trainer.test(module, dataloaders=list(present.values()), verbose=False)
-    return {name: module.test_results.get(name) for name in loaders}
+
+    def __init__(self, class_counts: Sequence[int], measure: Measure, *, many: int, few: int) -> None:
+        super().__init__()
+        self.measure = measure
+        self._new = partial(Evaluator, class_counts, many=many, few=few, distance=measure.distance)
+        self.validation = self._new()
+        self.tests: list[Evaluator] = []
+        self.names: list[str] = []
+        self.results: dict[str, dict[str, Any]] = {}
+        self._centroids: tuple[Tensor, Tensor] | None = None
+
+    def begin_validation(self, centroids: tuple[Tensor, Tensor] | None) -> None:
+        """Forgets the last validation; centroids (C, D) and counts (C,) where nearest centroids are to be measured."""
+        self.validation.reset()
+        self._centroids = centroids
+
+    def begin_test(self, centroids: tuple[Tensor, Tensor] | None, device: torch.device) -> None:
+        """The same for a test of every data set in `names`, by default one named `test`."""
+        self.names = self.names or ["test"]
+        self.tests = [self._new().to(device) for _ in self.names]
+        self._centroids = centroids
+
+    def update(self, logits: Tensor, features: Tensor, targets: Tensor, test: int | None = None) -> None:
+        """Adds a batch: logits (B, C), features (B, D), targets (B,), of validation or of a test's data set."""
+        evaluator = self.validation if test is None else self.tests[test]
+        evaluator.update(logits, self.measure.normalise(features), targets, self._centroids)
+
+    def validated(self) -> dict[str, Tensor]:
+        """Scalars of the validation, those left out that have nothing to average over."""
+        found = self.validation.compute().items()
+        return {name: value for name, value in found if not value.ndim and not bool(value.isnan())}
+
+    def end_test(self) -> None:
+        """Puts the test's metrics into `results`."""
+        self.results = {name: plain(test.compute()) for name, test in zip(self.names, self.tests, strict=True)}

@@ -1,9 +1,11 @@
 """One optimizer with fixed, named groups for all stages; what a group does in an epoch is set, never accumulated."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from torch import nn, optim
+
+from drolt_pl.errors import require
+from drolt_pl.learning.schedule import Stage
 
 
 class StageOptimizer:
@@ -33,10 +35,10 @@ class StageOptimizer:
         batch_size: int | None = None,
     ) -> None:
         for key, value in (("lr", lr), ("eps_lr", eps_lr), ("weight_decay", weight_decay)):
-            if value is not None and not (isinstance(value, int | float) and value >= 0):
-                raise ValueError(f"{key} must be a number >= 0, got {value!r}")
-        if base_batch is not None and not (isinstance(base_batch, int) and base_batch > 0 and batch_size):
-            raise ValueError(f"base_batch must be a whole number > 0, or null, got {base_batch!r}")
+            valid = value is None or (isinstance(value, int | float) and value >= 0)
+            require(key, value, valid, "must be a number >= 0")
+        whole = base_batch is None or (isinstance(base_batch, int) and base_batch > 0 and bool(batch_size))
+        require("base_batch", base_batch, whole, "must be a whole number > 0, or null")
         self.lr_scale = 1.0 if base_batch is None or batch_size is None else batch_size / base_batch
         self.algorithm, self.lr, self.eps_lr, self.weight_decay = algorithm, lr, eps_lr, weight_decay
 
@@ -47,7 +49,7 @@ class StageOptimizer:
             [{"params": parameters, "name": name} for name, parameters in listed.items() if parameters], lr=self.lr
         )
 
-    def rates(self, stage: Any, group: str, factor: float) -> tuple[float, float]:
+    def rates(self, stage: Stage, group: str, factor: float) -> tuple[float, float]:
         """(learning rate, weight decay) of a group in a stage; (0, 0) where the stage does not train it."""
         if not stage.trains(group):
             return 0.0, 0.0
@@ -57,7 +59,7 @@ class StageOptimizer:
         decay = 0.0 if group == "eps" else (self.weight_decay if own_decay is None else own_decay)
         return factor * self.lr_scale * (default if own_lr is None else own_lr), decay
 
-    def set_rates(self, optimizer: optim.Optimizer, stage: Any, factor: float) -> dict[str, float]:
+    def set_rates(self, optimizer: optim.Optimizer, stage: Stage, factor: float) -> dict[str, float]:
         """Sets every group's rate and decay for an epoch, and returns the learning rates by group name."""
         for group in optimizer.param_groups:
             group["lr"], group["weight_decay"] = self.rates(stage, group["name"], factor)

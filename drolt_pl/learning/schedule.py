@@ -1,11 +1,13 @@
 """The stage schedule: which stage an epoch belongs to, and what that stage trains on. A pure function of the epoch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-OBJECTIVES = {"ce": False, "dro_lt": True}  # names that stages may use, and whether they need the centroids
+from drolt_pl.errors import SettingError, require, require_choice, require_int
+
+OBJECTIVES = {"ce": False, "dro_lt": True}  # objectives that stages may name, and whether they need the centroids
 GROUPS = ("backbone", "classifier", "eps")
 STARTS = ("last", "best")
 SHAPES = ("constant", "multistep", "cosine")
@@ -31,8 +33,7 @@ class Curve:
     warmup_epochs: int = 0
 
     def __post_init__(self) -> None:
-        if self.shape not in SHAPES:
-            raise ValueError(f"curve.shape must be one of {SHAPES}, got {self.shape!r}")
+        require_choice("curve.shape", self.shape, SHAPES)
 
     def __call__(self, epoch: int, epochs: int) -> float:
         warmup = min(1.0, (epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
@@ -47,19 +48,22 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of the schedule.
+    """One stage of the schedule. The defaults of every stage in conf/ are these.
 
     Args:
         name: Its key in `schedule.stages`.
-        epochs: Its length; 0 skips its training.
+        epochs: Its length. With 0 no epoch is run: a classifier that is only fitted is fitted then, any other stage
+            is skipped.
         objective: Name of what it minimises: `ce` (the criterion alone), `dro_lt` (Eq. 19: ce_weight CE + (1 -
             ce_weight) L_robust) or another of the configuration's `objectives`.
-        sampling: Name of the training sampler; with `samples_per_class` for `class_aware`.
+        sampling: Name of the training sampler, or one name for each stream of batches: the objective gets the first
+            stream's batch, and with it the other streams' batches.
+        samples_per_class: Images of a class in a row, for `class_aware`.
         epoch_size: Images that go forward in an epoch: `dataset` (N), `max_class` (n_max C) or a number.
         views: Augmented views of each image drawn; an epoch draws that many times fewer.
         mixing: Name of what mixes the images of a batch, one of the configuration's `mixing`; null for none.
         trainable: Which of `backbone` and `classifier` learn; the rest stays bit-identical, buffers included.
-        shift_bn: A frozen backbone's BatchNorm statistics follow this stage's batches all the same (MiSLAS).
+        shift_bn: Whether a frozen backbone's BatchNorm statistics follow this stage's batches all the same (MiSLAS).
         monitor: The validation metric that names this stage's best epoch.
         start_from: `last` or `best` epoch of the stage before it.
         classifier: `keep` the one before, `reset` a fresh one, or the name of another (conf/classifier).
@@ -68,12 +72,13 @@ class Stage:
         weight_decay: The same for weight decay; eps never decays.
         curve: Factor of the learning rate over the stage's epochs.
         uses_centroids: Whether the objective needs the class centroids; `Schedule` fills it in.
+        fits: Whether the stage runs no epoch and fits its classifier; `Schedule` fills it in.
     """
 
     name: str
     epochs: int
     objective: str = "ce"
-    sampling: str = "instance"
+    sampling: str | Sequence[str] = "instance"
     samples_per_class: int = 4
     epoch_size: str | int = "dataset"
     views: int = 1
@@ -88,35 +93,43 @@ class Stage:
     weight_decay: float | Mapping[str, float] | None = None
     curve: Curve = Curve()
     uses_centroids: bool = False
+    fits: bool = False
 
     def __post_init__(self) -> None:
-        where = f"stages.{self.name}"
-        if not isinstance(self.epochs, int) or self.epochs < 0:
-            raise ValueError(f"{where}.epochs must be a whole number >= 0, got {self.epochs!r}")
-        if self.start_from not in STARTS:
-            raise ValueError(f"{where}.start_from must be one of {STARTS}, got {self.start_from!r}")
-        if not self.trainable or set(self.trainable) - set(GROUPS[:2]):
-            raise ValueError(f"{where}.trainable must list some of {GROUPS[:2]}, got {list(self.trainable)}")
-        if isinstance(self.epoch_size, str) and self.epoch_size not in ("dataset", "max_class"):
-            raise ValueError(f"{where}.epoch_size must be dataset, max_class or a number, got {self.epoch_size!r}")
-        if not isinstance(self.epoch_size, str) and not (isinstance(self.epoch_size, int) and self.epoch_size >= 1):
-            raise ValueError(f"{where}.epoch_size must be a whole number >= 1, got {self.epoch_size!r}")
-        for key in ("samples_per_class", "views"):
-            if not isinstance(getattr(self, key), int) or getattr(self, key) < 1:
-                raise ValueError(f"{where}.{key} must be a whole number >= 1, got {getattr(self, key)!r}")
+        require_int("epochs", self.epochs, at_least=0)
+        require_choice("start_from", self.start_from, STARTS)
+        named = bool(self.trainable) and not set(self.trainable) - set(GROUPS[:2])
+        require("trainable", list(self.trainable), named, f"must list some of {GROUPS[:2]}")
+        if isinstance(self.epoch_size, str):
+            require("epoch_size", self.epoch_size, self.epoch_size in ("dataset", "max_class"), _EPOCH_SIZE)
+        else:
+            require_int("epoch_size", self.epoch_size, at_least=1)
+        require_int("samples_per_class", self.samples_per_class, at_least=1)
+        require_int("views", self.views, at_least=1)
         if self.classifier_args and self.classifier == "keep":
-            raise ValueError(f"{where}.classifier_args need a classifier of their own: {where}.classifier is 'keep'")
-        for key in ("lr", "weight_decay"):
-            value = getattr(self, key)
-            if isinstance(value, Mapping) and set(value) - set(GROUPS):
-                raise ValueError(f"{where}.{key} names optimizer groups {GROUPS}, got {sorted(value)}")
+            raise SettingError("classifier_args", "need a classifier of their own, but classifier is 'keep'")
+        if self.fits and self.epochs and "backbone" not in self.trainable:
+            raise SettingError(
+                "epochs", f"must be 0 for classifier={self.classifier}, which is only fitted", self.epochs
+            )
+        for key, value in (("lr", self.lr), ("weight_decay", self.weight_decay)):
+            if isinstance(value, Mapping):
+                require(key, sorted(value), not set(value) - set(GROUPS), f"must name optimizer groups {GROUPS}")
             for rate in value.values() if isinstance(value, Mapping) else [value]:
-                if rate is not None and not (isinstance(rate, int | float) and rate >= 0):
-                    raise ValueError(f"{where}.{key} must be a number >= 0, got {rate!r}")
+                valid = rate is None or (isinstance(rate, int | float) and rate >= 0)
+                require(key, rate, valid, "must be a number >= 0")
 
     def trains(self, group: str) -> bool:
         """Whether an optimizer group learns in this stage; eps does where the objective needs the centroids."""
         return self.uses_centroids if group == "eps" else group in self.trainable
+
+    @property
+    def samplings(self) -> Sequence[str]:
+        """The sampler of every stream."""
+        return [self.sampling] if isinstance(self.sampling, str) else self.sampling
+
+
+_EPOCH_SIZE = "must be dataset, max_class or a number of images"
 
 
 class Schedule:
@@ -125,7 +138,11 @@ class Schedule:
     Args:
         stages: Fields of `Stage` by stage name, in training order.
         order: Stages that come first, in this order; the rest follow as they are listed.
-        objectives: Names that stages may use, and whether each needs the class centroids.
+        objectives: Objectives that stages may name, and whether each needs the class centroids.
+        fitted: Classifiers that stages may name and that are only fitted.
+
+    Raises:
+        SettingError: a value that no stage can have; its name starts with `stages.<stage>`.
     """
 
     def __init__(
@@ -133,31 +150,54 @@ class Schedule:
         stages: Mapping[str, Mapping[str, Any]],
         order: Sequence[str] | None = None,
         objectives: Mapping[str, bool] = OBJECTIVES,
+        fitted: Collection[str] = (),
     ) -> None:
         first = list(order or ())
-        if set(first) - set(stages) or len(set(first)) < len(first):
-            raise ValueError(f"order must name stages of {list(stages)}, each once, got {first}")
+        known = not set(first) - set(stages) and len(set(first)) == len(first)
+        require("order", first, known, f"must name stages of {list(stages)}, each once")
         names = [*first, *(name for name in stages if name not in first)]
-        self.stages = tuple(_stage(name, stages[name], objectives) for name in names)
-        if sum(stage.epochs for stage in self.stages) == 0:
-            raise ValueError("stages must train for at least one epoch in all")
+        self.stages = tuple(_stage(name, stages[name], objectives, fitted) for name in names)
+        if not self.trained:
+            raise SettingError("stages", "must train for at least one epoch in all")
+        last = names.index(self.trained[-1].name)
+        for stage in self.fitted:
+            if names.index(stage.name) < last:
+                demand = f"is only fitted, so it must come after the stages that train ({self.trained[-1].name} does)"
+                raise SettingError(f"stages.{stage.name}", demand)
+
+    @property
+    def trained(self) -> list[Stage]:
+        """The stages that run epochs."""
+        return [stage for stage in self.stages if stage.epochs]
+
+    @property
+    def fitted(self) -> list[Stage]:
+        """The stages that run no epoch and fit their classifier."""
+        return [stage for stage in self.stages if stage.fits and not stage.epochs]
 
     @property
     def epochs(self) -> int:
         """Epochs of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
+    def named(self, name: str) -> Stage:
+        """The stage of a name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def place(self, name: str) -> int:
+        """Number of the stages before stage `name`."""
+        return [stage.name for stage in self.stages].index(name)
+
     def first_epoch(self, name: str) -> int:
         """The epoch at which stage `name` starts."""
-        before = [stage.name for stage in self.stages].index(name)
-        return sum(stage.epochs for stage in self.stages[:before])
+        return sum(stage.epochs for stage in self.stages[: self.place(name)])
 
     def stage_at(self, epoch: int) -> Stage:
         """The stage of an epoch; past the end, the last stage that trains."""
         for stage in self.stages:
             if epoch < self.first_epoch(stage.name) + stage.epochs:
                 return stage
-        return [stage for stage in self.stages if stage.epochs][-1]
+        return self.trained[-1]
 
     def enters(self, epoch: int) -> bool:
         """Whether `epoch` is the first of its stage."""
@@ -170,18 +210,15 @@ class Schedule:
 
     def before(self, name: str) -> Stage | None:
         """The last stage before `name` that trains, null where none does."""
-        names = [stage.name for stage in self.stages]
-        return next((stage for stage in reversed(self.stages[: names.index(name)]) if stage.epochs), None)
+        return next((stage for stage in reversed(self.stages[: self.place(name)]) if stage.epochs), None)
 
     def classifier_of(self, name: str) -> str:
         """The stage whose classifier stage `name` uses: its own, or with `keep` that of the stages before it."""
         owner = self.stages[0].name
-        for stage in self.stages:
-            if stage.classifier != "keep" and stage.epochs:
+        for stage in self.stages[: self.place(name) + 1]:
+            if stage.classifier != "keep" and (stage.epochs or stage.fits):
                 owner = stage.name
-            if stage.name == name:
-                return owner
-        raise KeyError(name)
+        return owner
 
     def lr_factor(self, epoch: int) -> float:
         """The factor of the epoch's learning rates."""
@@ -194,13 +231,15 @@ class Schedule:
         return (epoch - self.first_epoch(stage.name)) / stage.epochs
 
 
-def _stage(name: str, fields: Mapping[str, Any], objectives: Mapping[str, bool]) -> Stage:
+def _stage(name: str, fields: Mapping[str, Any], objectives: Mapping[str, bool], fitted: Collection[str]) -> Stage:
+    where = f"stages.{name}"
     objective = fields.get("objective", "ce")
-    if objective not in objectives:
-        raise ValueError(f"stages.{name}.objective must be one of {tuple(objectives)}, got {objective!r}")
-    curve = fields.get("curve", {})
+    require_choice(f"{where}.objective", objective, objectives)
+    filled = {"uses_centroids": objectives[objective], "fits": fields.get("classifier") in fitted}
     try:
-        return Stage(name=name, **{**fields, "curve": Curve(**curve), "uses_centroids": objectives[objective]})
-    except (TypeError, ValueError) as error:
-        where = f"stages.{name}"
-        raise ValueError(str(error) if str(error).startswith(where) else f"{where}.{error}") from error
+        curve = fields.get("curve", {})
+        return Stage(name=name, **{**fields, **filled, "curve": curve if isinstance(curve, Curve) else Curve(**curve)})
+    except SettingError as error:
+        raise error.under(where) from error
+    except TypeError as error:
+        raise SettingError(where, f"has a key that no stage has ({error})") from error

@@ -1,143 +1,102 @@
-"""The stages of a module: which one is in force, what entering it does, and the classifiers that stages own."""
+"""The stage in force: which one it is, the classifier that it uses, and what a stage does when it starts."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.centroids import broadcast_buffers, dataset_features, evaluating
-from drolt_pl.classifiers import HeldOut
-from drolt_pl.learning.evaluation import EvaluatedModule
+from drolt_pl.classifiers import Classifier
+from drolt_pl.errors import SettingError
 from drolt_pl.learning.schedule import Schedule, Stage
-from drolt_pl.objectives import Objective
 
 
-class StagedModule(EvaluatedModule):
-    """The half of a module that knows the stages; the other half trains. The stage is a pure function of the epoch.
+class Stages:
+    """Keeps the stage in force and the classifiers that stages own.
 
     Args:
-        backbone: images -> features (B, D).
-        classifiers: Classifiers by the stage that owns them; each has `begin(previous, generator=...)`, and those that
-            are fitted when their stage starts `fit(held_out, centroids, counts)`.
-        objectives: What stages minimise, by the name that a stage gives.
         schedule: The stages.
-        seed: Seeds the classifiers built at stage borders.
-        checkpoint_dir: Where `start_from: best` finds the best epoch of the stage before.
-    """
+        classifiers: Classifiers by the stage that owns them, see `Schedule.classifier_of`.
+        seed: Seeds the classifiers that stages start.
+        checkpoint_dir: Where `start_from: best` finds the best epoch of the stage before; null for the current folder.
 
-    centroids: Tensor
-    centroid_counts: Tensor
+    Attributes:
+        stage: The stage in force, of epoch 0 at first.
+        to_fit: Whether the stage in force waits for the fit of its classifier; `FitClassifier` answers.
+    """
 
     def __init__(
         self,
-        backbone: nn.Module,
-        classifiers: Mapping[str, nn.Module],
-        *,
-        objectives: Mapping[str, Objective],
         schedule: Schedule,
-        seed: int,
-        checkpoint_dir: str | Path | None,
+        classifiers: Mapping[str, Classifier],
+        *,
+        seed: int = 0,
+        checkpoint_dir: str | Path | None = None,
     ) -> None:
-        super().__init__()
-        # Channels last is faster on CPUs and GPUs alike (0.19 against 0.23 s a ResNet-32 step in bf16 on two cores).
-        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.classifiers, self.objectives = nn.ModuleDict(classifiers), nn.ModuleDict(objectives)
-        self.schedule, self.seed, self.checkpoint_dir = schedule, seed, checkpoint_dir
+        self.schedule, self.classifiers, self.seed = schedule, dict(classifiers), seed
+        self.checkpoint_dir = Path(checkpoint_dir or ".")
         self.stage: Stage = schedule.stage_at(0)
-        self._entered: str | None = None
-        for name, classifier in self.classifiers.items():
-            self._begin_classifier(name, classifier)
+        self.to_fit = False
+        for name in self.classifiers:
+            self._begin(name)
 
     @property
-    def classifier(self) -> nn.Module:
+    def classifier(self) -> Classifier:
         """The classifier of the stage in force."""
-        return self._classifier_of(self.stage)
+        return self.classifier_of(self.stage)
 
-    def _classifier_of(self, stage: Stage) -> nn.Module:
+    def classifier_of(self, stage: Stage) -> Classifier:
+        """The classifier that a stage uses."""
         return self.classifiers[self.schedule.classifier_of(stage.name)]
 
-    def features(self, images: Tensor) -> Tensor:
-        """Features (B, D) of images (B, ...), as the classifier takes them."""
-        if images.ndim == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.backbone(images)
-        return features
+    def use(self, name: str) -> None:
+        """Puts a stage in force as it is, for evaluation."""
+        self.stage, self.to_fit = self.schedule.named(name), False
 
-    def train(self, mode: bool = True) -> "StagedModule":
-        """Train mode, but for the parts that the stage freezes: a frozen BatchNorm must not move its statistics."""
-        super().train(mode)
-        for name in ("backbone", "classifier"):
-            if not self.stage.trains(name):
-                getattr(self, name).eval()
-        if mode and self.stage.shift_bn:
-            for part in self.backbone.modules():
-                if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                    part.train()
-        return self
-
-    # ---- stages ----
-
-    def use_stage(self, name: str) -> None:
-        """Makes `name` the stage in force, without training it: for evaluation."""
-        self.stage = next(stage for stage in self.schedule.stages if stage.name == name)
-
-    def prepare_epoch(self, epoch: int) -> None:
-        """Puts the stage of `epoch` in force; at its first epoch enters it. Called by the first hook of the epoch."""
-        self.stage = self.schedule.stage_at(epoch)
-        if self.schedule.enters(epoch) and self._entered != self.stage.name:
-            self._enter(self.stage)
-        self._entered = self.stage.name
-        self.objectives[self.stage.objective].begin_epoch(self.schedule.progress(epoch))  # type: ignore[operator]
-        self.train()
-
-    def _enter(self, stage: Stage) -> None:
-        """The edge of a stage: the best epoch of the stage before, its own classifier, no momentum."""
-        before = self.schedule.before(stage.name)
-        if before is not None and stage.start_from == "best" and before.epochs:
-            path = Path(self.checkpoint_dir or ".") / f"{before.name}_best.ckpt"
-            self.load_state_dict(torch.load(path, map_location=self.device, weights_only=True)["state_dict"])
-        broadcast_buffers(self.backbone)
-        if stage.classifier != "keep":
-            self._begin_classifier(stage.name, self.classifiers[stage.name])
-        if before is not None:
-            optimizer = self.optimizers(use_pl_optimizer=False)
-            assert isinstance(optimizer, torch.optim.Optimizer)
-            optimizer.state.clear()
-
-    def _begin_classifier(self, name: str, classifier: nn.Module) -> None:
-        before = self.schedule.before(name)
-        previous = None if before is None else self.classifiers[self.schedule.classifier_of(before.name)]
-        order = [stage.name for stage in self.schedule.stages].index(name)
-        generator = torch.Generator().manual_seed(self.seed * 1000 + order)
-        try:
-            classifier.begin(previous, generator=generator)  # type: ignore[operator]
-        except TypeError as error:
-            raise ValueError(f"schedule.stages.{name}.classifier: {error}") from error
-
-    # ---- classifiers that are fitted ----
+    def start(self, name: str) -> None:
+        """Puts a stage in force and starts its own classifier, if it has one."""
+        self.stage = self.schedule.named(name)
+        if self.stage.classifier != "keep":
+            self._begin(name)
+        self.to_fit = self.classifier.needs_fit
 
     def fits(self, epoch: int) -> bool:
         """Whether an epoch begins with the fit of its stage's classifier."""
-        return self.schedule.enters(epoch) and hasattr(self._classifier_of(self.schedule.stage_at(epoch)), "fit")
+        return self.schedule.enters(epoch) and self.classifier_of(self.schedule.stage_at(epoch)).needs_fit
 
-    def fit_classifier(self) -> None:
-        """Fits the stage's classifier to the validation images, if there are any, and the centroids."""
-        held_out = self.trainer.datamodule.val_dataloader() or None  # type: ignore[attr-defined]
-        if held_out is not None:
-            with evaluating(self), self.trainer.precision_plugin.forward_context():
-                held_out = HeldOut(*dataset_features(self.features, held_out, device=self.device))
-        self.classifier.fit(held_out, self.centroids, self.centroid_counts)  # type: ignore[operator]
+    def start_weights(self, device: torch.device | str = "cpu") -> dict[str, Tensor] | None:
+        """Weights of the best epoch before, where the stage in force starts from it; null where it goes on."""
+        before = self.schedule.before(self.stage.name)
+        if before is None or self.stage.start_from != "best":
+            return None
+        path = self.checkpoint_dir / f"{before.name}_best.ckpt"
+        weights: dict[str, Tensor] = torch.load(path, map_location=device, weights_only=True)["state_dict"]
+        return weights
 
-    def learns(self, stage: Stage) -> bool:
-        """Whether a stage takes gradient steps; one with a classifier that is only fitted takes none."""
-        heads = [self._classifier_of(stage), self.objectives[stage.objective]]
-        return stage.trains("backbone") or any(True for head in heads for _ in head.parameters())
+    def _begin(self, name: str) -> None:
+        before = self.schedule.before(name)
+        previous = None if before is None else self.classifier_of(before)
+        generator = torch.Generator().manual_seed(self.seed * 1000 + self.schedule.place(name))
+        try:
+            self.classifiers[name].begin(previous, generator=generator)
+        except TypeError as error:
+            raise SettingError(f"schedule.stages.{name}.classifier", f"does not fit: {error}") from error
 
-    def plan(self, epoch: int) -> Stage:
-        """What the epoch draws: its stage's sampling, or the least there is where nothing learns."""
-        stage = self.schedule.stage_at(epoch)
-        if self.learns(stage):
-            return stage
-        return replace(stage, sampling="instance", epoch_size=self.trainer.world_size, views=1, mixing=None)
+
+class ByName(nn.ModuleDict):
+    """Modules by name, also by one that `nn.Module` has as a method: a stage may be called `train`."""
+
+    def __setitem__(self, key: str, module: nn.Module) -> None:
+        self._modules[key] = module
+
+
+def freeze(stage: Stage, backbone: nn.Module, classifier: nn.Module) -> None:
+    """Puts the parts that a stage does not train into eval mode, with moving BatchNorm statistics for `shift_bn`."""
+    training = backbone.training
+    for name, part in (("backbone", backbone), ("classifier", classifier)):
+        if not stage.trains(name):
+            part.eval()
+    if training and stage.shift_bn:
+        for layer in backbone.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                layer.train()

@@ -2,30 +2,36 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.losses.functional import check, check_choice
+from drolt_pl.losses.checks import check, check_choice
 from drolt_pl.losses.radius import (
     EPS_MODES,
     RADIUS_DIMS,
+    RADIUS_OFS,
     EpsMode,
     RadiusDim,
+    RadiusOf,
     coverage_radius,
     fixed_radii,
     inverse_softplus,
     log_ball_probability,
+    mean_coverage_factor,
 )
+
+AUTO_COVERAGE = 0.5  # mean over classes of p_c at which eps "auto" puts the radii
 
 
 class UncertaintyBalls(nn.Module):
     """Radius of each class's ball; arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
 
     Parameter: `rho` (C,), where eps_mode is ``learned``: the radii are softplus(rho), never negative.
-    Buffers: `class_counts` (C,); of :meth:`set_statistics`: `total_variance` (C,), `effective_dim` (0-d).
+    Buffers: `class_counts` (C,); of :meth:`set_statistics`: `total_variance` (C,), `effective_dim` (0-d); where eps is
+    ``auto``: `measured_eps` (0-d), nan until it is measured.
     """
 
     rho: Tensor | None
@@ -34,6 +40,7 @@ class UncertaintyBalls(nn.Module):
     effective_dim: Tensor
     has_statistics: Tensor
     coverage_radii: Tensor
+    measured_eps: Tensor
 
     def __init__(
         self,
@@ -42,27 +49,35 @@ class UncertaintyBalls(nn.Module):
         class_counts: Sequence[int] | Tensor,
         *,
         eps_mode: EpsMode,
-        eps: float,
+        eps: float | Literal["auto"],
         coverage: float,
         radius_dim: RadiusDim,
+        radius_of: RadiusOf = "ball",
     ) -> None:
         super().__init__()
         check_choice("eps_mode", eps_mode, EPS_MODES)
         check_choice("radius_dim", radius_dim, RADIUS_DIMS)
+        check_choice("radius_of", radius_of, RADIUS_OFS)
         check("num_classes", num_classes, num_classes >= 1, "at least 1")
         check("num_features", num_features, num_features >= 1, "at least 1")
-        check("eps", eps, 0 <= eps < math.inf, "finite and >= 0")
-        check("eps", eps, eps > 0 or eps_mode != "learned", "> 0 where eps_mode is 'learned'")
+        self.is_auto, self.eps = eps == "auto", math.nan if isinstance(eps, str) else eps
+        if self.is_auto:
+            check("eps", eps, eps_mode in ("shared", "sqrt_n"), f"a number where eps_mode is {eps_mode!r}")
+        else:
+            check("eps", eps, 0 <= self.eps < math.inf, "'auto', or finite and >= 0")
+            check("eps", eps, self.eps > 0 or eps_mode != "learned", "> 0 where eps_mode is 'learned'")
         check("coverage", coverage, 0 < coverage < 1, "in (0, 1)")
         self.num_classes, self.num_features = num_classes, num_features
-        self.eps_mode, self.eps, self.coverage, self.radius_dim = eps_mode, eps, coverage, radius_dim
-        self._knows_statistics = False
+        self.eps_mode, self.coverage, self.radius_dim, self.radius_of = eps_mode, coverage, radius_dim, radius_of
+        self._knows_statistics = self._is_measured = False
         self.register_buffer("class_counts", _whole_counts(class_counts, num_classes))
         self.register_buffer("total_variance", torch.zeros(num_classes))
         self.register_buffer("effective_dim", torch.tensor(float(num_features)))
         self.register_buffer("has_statistics", torch.tensor(False))
         self.register_buffer("coverage_radii", torch.zeros(num_classes), persistent=False)
-        start = torch.full((num_classes,), inverse_softplus(eps)) if eps_mode == "learned" else None
+        if self.is_auto:  # other losses' checkpoints hold no such buffer
+            self.register_buffer("measured_eps", torch.tensor(math.nan))
+        start = torch.full((num_classes,), inverse_softplus(self.eps)) if eps_mode == "learned" else None
         self.register_parameter("rho", None if start is None else nn.Parameter(start))
         self.register_load_state_dict_post_hook(_restore_statistics)  # type: ignore[no-untyped-call]
 
@@ -70,23 +85,32 @@ class UncertaintyBalls(nn.Module):
         """Radii, (C,), >= 0, with gradient where they are learned.
 
         Raises:
-            RuntimeError: eps_mode ``coverage`` before :meth:`set_statistics`.
+            RuntimeError: eps_mode ``coverage``, or eps ``auto``, before :meth:`set_statistics`.
         """
         if self.rho is not None:
             return F.softplus(self.rho.to(dtype))
+        if self.is_auto:
+            self._measure_once()
+            return self.measured_eps.to(dtype) * self._unit_radii(dtype)
         if self.eps_mode != "coverage":
             return fixed_radii(self.eps_mode, self.eps, self.class_counts, dtype)
         self._require_statistics("eps_mode 'coverage'")
         return self.coverage_radii.to(dtype)
 
-    def log_probability(self, radii: Tensor) -> Tensor:
+    def log_probability(self, radii: Tensor, held_out_counts: Tensor | None = None) -> Tensor:
         """Log-probability that the true centroid lies in a ball of these radii, (C,) float64.
+
+        With `held_out_counts` m_c >= 1, (C,), that the mean of so many other samples lies in it: its own error makes
+        the variance of their distance larger by 1 + n_c / m_c.
 
         Raises:
             RuntimeError: before :meth:`set_statistics`.
         """
         self._require_statistics("eps_prior")
-        return log_ball_probability(radii, self.class_counts, self.total_variance, self._degrees_of_freedom())
+        counts, variance, *rest = self._statistics()
+        if held_out_counts is not None:
+            variance = variance * (1 + counts / held_out_counts)
+        return log_ball_probability(radii, counts, variance, *rest)
 
     def set_statistics(self, total_variance: Tensor, effective_dim: float | Tensor) -> None:
         """Takes the statistics of the centroid pass, which coverage radii and the prior need.
@@ -114,12 +138,26 @@ class UncertaintyBalls(nn.Module):
 
     def _update_coverage_radii(self) -> None:
         if self.eps_mode == "coverage":
-            dim = self._degrees_of_freedom()
-            self.coverage_radii.copy_(coverage_radius(self.coverage, self.class_counts, self.total_variance, dim))
+            self.coverage_radii.copy_(coverage_radius(self.coverage, *self._statistics()))
 
-    def _degrees_of_freedom(self) -> Tensor:
+    @torch.no_grad()
+    def _measure_once(self) -> None:
+        """Settles eps ``auto`` when it is first needed, by the statistics of the last centroid pass."""
+        if not self._is_measured:
+            self._require_statistics("eps 'auto'")
+            factor = mean_coverage_factor(AUTO_COVERAGE, self._unit_radii(torch.float64), *self._statistics())
+            self.measured_eps.copy_(factor)
+            self._is_measured = True
+
+    def _unit_radii(self, dtype: torch.dtype) -> Tensor:
+        return fixed_radii(self.eps_mode, 1.0, self.class_counts, dtype)
+
+    def _statistics(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Counts, variances, nu, and the degrees of freedom of an error that the radii are to hold."""
         effective = self.radius_dim == "effective"
-        return self.effective_dim if effective else torch.full_like(self.effective_dim, self.num_features)
+        dim = self.effective_dim if effective else torch.full_like(self.effective_dim, self.num_features)
+        freedom = dim if self.radius_of == "ball" else torch.ones_like(dim)
+        return self.class_counts, self.total_variance, dim, freedom
 
     def _require_statistics(self, asked: str) -> None:
         if not self._knows_statistics:
@@ -129,6 +167,7 @@ class UncertaintyBalls(nn.Module):
 def _restore_statistics(balls: UncertaintyBalls, _: Any) -> None:
     """After load_state_dict: whether statistics are there, read back once, and the radii that follow from them."""
     balls._knows_statistics = bool(balls.has_statistics)
+    balls._is_measured = balls.is_auto and bool(balls.measured_eps.isfinite())
     if balls._knows_statistics:
         balls._update_coverage_radii()
 

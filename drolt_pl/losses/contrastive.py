@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drolt_pl.losses.batch import class_histogram
-from drolt_pl.losses.functional import check
+from drolt_pl.losses.checks import check
 
 
 def supervised_contrastive(embeddings: Tensor, targets: Tensor, *, temperature: float = 0.1) -> Tensor:

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.losses.functional import check, check_targets
+from drolt_pl.losses.checks import check, check_choice, check_targets
+
+SPREADS = ("others", "all")
 
 
 def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
@@ -33,8 +35,8 @@ class Criterion(nn.Module, ABC):
 
     .. math:: \sum_i w_{y_i} \ell_i / \sum_i w_{y_i}
 
-    as torch's weighted cross-entropy does (`Focal` divides by the batch). The weights are class-balanced from share
-    ``start`` of a stage on ("deferred re-weighting", Cao et al. 2019: beta 0.9999 from 160 of 200 epochs), and 1
+    as torch's weighted cross-entropy does (the focal losses divide by the batch). The weights are class-balanced from
+    share ``start`` of a stage on ("deferred re-weighting", Cao et al. 2019: beta 0.9999 from 160 of 200 epochs), and 1
     before. Computed in at least float32.
 
     Args:
@@ -70,6 +72,10 @@ class Criterion(nn.Module, ABC):
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Loss of each sample before the class weights, (B,), of logits (B, C) for targets (B,)."""
 
+    def weighted_losses(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Loss of each sample with its class's weight, (B,): the product, as a rule."""
+        return weights * self.losses(logits, targets)
+
     def forward(
         self, logits: Tensor, targets: Tensor, partners: Tensor | None = None, shares: Tensor | None = None
     ) -> Tensor:
@@ -101,7 +107,7 @@ class Criterion(nn.Module, ABC):
         check_targets(targets, logits.shape[1])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         weights = self.class_weights.to(logits.dtype)[targets] if self.in_force else torch.ones_like(logits[:, 0])
-        return weights * self.losses(logits, targets), weights
+        return self.weighted_losses(logits, targets, weights), weights
 
 
 class CrossEntropy(Criterion):
@@ -123,34 +129,6 @@ class FrequencyWeighted(CrossEntropy):
     def __init__(self, class_counts: Sequence[int] | Tensor) -> None:
         super().__init__(class_counts)
         self.class_weights = self.class_counts / self.class_counts.max()
-
-
-class Focal(Criterion):
-    r"""Focal loss :math:`-(1 - p_y)^\gamma \log p_y` of the softmax (Lin et al. 2017); with ``beta`` class-balanced.
-
-    Divided by the batch and not by its weights, as Cui et al. and LDAM-DRW do: with a long tail, where most of a batch
-    has small weights, its steps are several times smaller than those of the weighted mean.
-
-    Args:
-        class_counts, beta, start: See `Criterion`.
-        gamma: >= 0; 0 is cross-entropy. LDAM-DRW's code compares with 1, Lin et al. use 2.
-    """
-
-    def __init__(
-        self, class_counts: Sequence[int] | Tensor, *, gamma: float = 1.0, beta: float = 0.0, start: float = 0.0
-    ) -> None:
-        super().__init__(class_counts, beta=beta, start=start)
-        check("gamma", gamma, gamma >= 0, ">= 0")
-        self.gamma = gamma
-
-    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        log_p = -F.cross_entropy(logits, targets, reduction="none")
-        # Below a probability's resolution the power has no derivative at 0; such a sample has no loss either.
-        missing = (-torch.expm1(log_p)).clamp(min=torch.finfo(logits.dtype).tiny)
-        return -(missing**self.gamma) * log_p
-
-    def mean(self, losses: Tensor, weights: Tensor) -> Tensor:
-        return losses.mean()
 
 
 class LDAM(Criterion):
@@ -215,13 +193,15 @@ class LogitAdjusted(Criterion):
 class LabelAwareSmoothing(Criterion):
     r"""Label smoothing that grows with the class (MiSLAS, Zhong et al. 2021, Eqs. 4 and 5, the concave form).
 
-    The target has :math:`1 - e_y` at the own class and :math:`e_y / (C - 1)` at each other one, with
+    The target has :math:`1 - e_y` at the own class and shares :math:`e_y` among the others, with
     :math:`e_y = e_t + (e_h - e_t) \sin(\frac{\pi}{2} \frac{n_y - n_{min}}{n_{max} - n_{min}})`.
 
     Args:
         class_counts, beta, start: See `Criterion`.
         head: :math:`e_h` of the largest class, in [0, 1). 0.4 is their value for CIFAR-100-LT at ratio 100.
         tail: :math:`e_t` of the smallest, in [0, 1).
+        spread: Who shares :math:`e_y`: ``others``, :math:`e_y / (C - 1)` for each other class, as in the paper; or
+            ``all``, :math:`e_y / C` for each class and the own one too, as in the authors' code.
     """
 
     smoothing: Tensor
@@ -232,12 +212,15 @@ class LabelAwareSmoothing(Criterion):
         *,
         head: float = 0.4,
         tail: float = 0.1,
+        spread: str = "others",
         beta: float = 0.0,
         start: float = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
         check("head", head, 0 <= head < 1, "in [0, 1)")
         check("tail", tail, 0 <= tail < 1, "in [0, 1)")
+        check_choice("spread", spread, SPREADS)
+        self.spread = spread
         low, high = self.class_counts.aminmax()
         place = (self.class_counts - low) / (high - low).clamp(min=1)
         self.register_buffer("smoothing", tail + (head - tail) * (torch.pi / 2 * place).sin(), persistent=False)
@@ -246,5 +229,8 @@ class LabelAwareSmoothing(Criterion):
         log_p = logits.log_softmax(1)
         own = log_p.gather(1, targets[:, None])[:, 0]
         smoothing = self.smoothing.to(logits.dtype)[targets]
-        others = (log_p.sum(1) - own) / max(logits.shape[1] - 1, 1)
-        return -((1 - smoothing) * own + smoothing * others)
+        if self.spread == "all":
+            rest = log_p.mean(1)
+        else:
+            rest = (log_p.sum(1) - own) / max(logits.shape[1] - 1, 1)
+        return -((1 - smoothing) * own + smoothing * rest)

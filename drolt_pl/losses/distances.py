@@ -1,10 +1,14 @@
 """Distances between batches of vectors, and unit vectors, with gradients that stay finite at zero."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+Distance = Literal["euclidean", "student_t", "cosine"]
+DISTANCES: tuple[str, ...] = get_args(Distance)
 
 
 class _PairwiseDistance(torch.autograd.Function):
@@ -41,3 +45,15 @@ def unit_vectors(x: Tensor) -> Tensor:
     """Rows of (B, D) divided by their norm; a zero row stays zero, with a finite gradient."""
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / torch.where(norm > 0, norm, 1.0)
+
+
+def distance_of_radius(distance: Distance) -> Callable[[Tensor], Tensor]:
+    """The f of d = f(r), r Euclidean (for ``cosine`` of unit vectors); it increases, which is all that bounds need."""
+    return _DISTANCES_OF_RADII[distance]
+
+
+_DISTANCES_OF_RADII: dict[Distance, Callable[[Tensor], Tensor]] = {
+    "euclidean": lambda r: r,
+    "student_t": lambda r: torch.log1p(r.square()),
+    "cosine": lambda r: 0.5 * r.square(),
+}

@@ -1,7 +1,6 @@
 """The DRO-LT loss as a module: radii, weights and mixing around the functional core."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
@@ -9,38 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from drolt_pl.losses.balls import UncertaintyBalls
-from drolt_pl.losses.batch import (
-    CLASS_WEIGHTS,
-    DENOMINATORS,
-    ClassWeight,
-    Denominator,
-    class_histogram,
-    gather_keys,
-    sample_weights,
-    training_set_log_weights,
-)
-from drolt_pl.losses.distances import unit_vectors
-from drolt_pl.losses.functional import (
-    BOUNDS,
-    DISTANCES,
-    Bound,
-    Distance,
-    check,
-    check_choice,
-    check_targets,
-    robust_loss,
-    second_branch_share,
-)
-from drolt_pl.losses.radius import EpsMode, RadiusDim
+from drolt_pl.losses.batch import CLASS_WEIGHTS, ClassWeight, Denominator, sample_weights
+from drolt_pl.losses.checks import check, check_choice, check_targets
+from drolt_pl.losses.distances import Distance
+from drolt_pl.losses.functional import Bound
+from drolt_pl.losses.likelihoods import LikelihoodName, OwnDistance, Prior, likelihood_of
+from drolt_pl.losses.measure import Measure
+from drolt_pl.losses.radius import EpsMode, RadiusDim, RadiusOf
 
 FeatureNorm = Literal["none", "l2"]
+Mixing = Literal["convex", "added"]
 FEATURE_NORMS: tuple[str, ...] = get_args(FeatureNorm)
+MIXINGS: tuple[str, ...] = get_args(Mixing)
 
 
 class DROLTLoss(nn.Module):
     r"""Distributional robustness loss for long-tailed recognition (Samuel & Chechik, ICCV 2021, Eqs. 18 and 19).
 
-    ``L_robust = sum_i w_i robust_i``, with robust_i of :func:`~drolt_pl.losses.functional.robust_loss`.
+    ``L_robust = sum_i w_i robust_i``, with robust_i of :func:`~drolt_pl.losses.functional.robust_loss` or, for
+    likelihood ``class``, of :func:`~drolt_pl.losses.classwise.classwise_loss`.
 
     Args:
         num_classes: C.
@@ -48,17 +34,24 @@ class DROLTLoss(nn.Module):
         class_counts: Training images of each class, (C,), >= 1.
         eps_mode: Radii ``zero``, ``shared`` (eps), ``sqrt_n`` (eps / sqrt(n_c)), ``learned`` (a parameter per class,
             started at eps; it needs an optimizer, without decay) or ``coverage`` (from :meth:`set_statistics`).
-        eps: Radius in units of the Euclidean distance of features.
+        eps: Radius in units of the Euclidean distance of features; ``auto`` (with ``shared`` and ``sqrt_n``) is the one
+            at which the mean of p_c is one half, by the first statistics that :meth:`radii` finds.
         temperature: Softmax temperature, > 0.
+        likelihood: ``sample`` (Eq. 18: which sample is the centroid's) or ``class`` (which centroid is the sample's);
+            `bound`, `denominator` and `gather` are of ``sample`` alone, `prior` and `own_distance` of ``class``.
+        prior: Class probabilities pi: ``none``, all alike, or ``train``, n_c.
+        own_distance: ``leave_one_out`` takes the sample out of its own centroid: its distance times n_c / (n_c - 1).
         bound: ``paper`` (Eq. 18), ``negatives``, ``sample`` or ``tight``.
         denominator: ``batch``, or ``weighted`` to estimate the sum over the training set.
         class_weight: ``present``, ``train_set`` or ``uniform`` (:func:`~drolt_pl.losses.batch.sample_weights`).
         distance: ``euclidean``, ``student_t`` or ``cosine``.
         feature_norm: ``l2`` divides features and centroids by their norms; eps and statistics are in those units.
         ce_weight: Weight of cross-entropy in :meth:`mix`, in [0, 1]; the paper's lambda.
+        mixing: ``convex`` (Eq. 19), or ``added``: Eq. 19 divided by ce_weight, which leaves cross-entropy its step.
         eps_prior: Weight of -log p_c(eps_c) for learned radii: without it the loss can only shrink them.
         coverage: Probability that the ball holds the true centroid, for eps_mode ``coverage``.
-        radius_dim: Degrees of freedom of that probability: the ``effective`` ones, or all ``features``.
+        radius_dim: Dimension nu of that probability: the ``effective`` one, or that of all ``features``.
+        radius_of: Whose probability p_c is: the ``ball`` holds the centroid, or eps its error along one ``direction``.
         gather: Keys are the batches of all ranks; the gradient is right once DDP has averaged it.
 
     Raises:
@@ -74,17 +67,22 @@ class DROLTLoss(nn.Module):
         class_counts: Sequence[int] | Tensor,
         *,
         eps_mode: EpsMode = "sqrt_n",
-        eps: float = 1.0,
+        eps: float | Literal["auto"] = 1.0,
         temperature: float = 1.0,
+        likelihood: LikelihoodName = "sample",
+        prior: Prior = "none",
+        own_distance: OwnDistance = "plain",
         bound: Bound = "paper",
         denominator: Denominator = "batch",
         class_weight: ClassWeight = "present",
         distance: Distance = "euclidean",
         feature_norm: FeatureNorm = "none",
         ce_weight: float = 0.5,
+        mixing: Mixing = "convex",
         eps_prior: float = 0.0,
         coverage: float = 0.9,
         radius_dim: RadiusDim = "effective",
+        radius_of: RadiusOf = "ball",
         gather: bool = False,
     ) -> None:
         super().__init__()
@@ -96,26 +94,29 @@ class DROLTLoss(nn.Module):
             eps=eps,
             coverage=coverage,
             radius_dim=radius_dim,
+            radius_of=radius_of,
         )
-        check_choice("bound", bound, BOUNDS)
-        check_choice("denominator", denominator, DENOMINATORS)
+        self.likelihood = likelihood_of(
+            likelihood,
+            temperature=temperature,
+            bound=bound,
+            denominator=denominator,
+            distance=distance,
+            gather=gather,
+            prior=prior,
+            own_distance=own_distance,
+        )
         check_choice("class_weight", class_weight, CLASS_WEIGHTS)
-        check_choice("distance", distance, DISTANCES)
         check_choice("feature_norm", feature_norm, FEATURE_NORMS)
-        check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
+        check_choice("mixing", mixing, MIXINGS)
         check("ce_weight", ce_weight, 0 <= ce_weight <= 1, "in [0, 1]")
+        check("ce_weight", ce_weight, ce_weight > 0 or mixing == "convex", f"> 0 where mixing is {mixing!r}")
         check("eps_prior", eps_prior, 0 <= eps_prior < math.inf, "finite and >= 0")
         check("eps_prior", eps_prior, eps_prior == 0 or eps_mode == "learned", "0 unless eps_mode is 'learned'")
-        if distance != "euclidean":  # these three rest on the geometry of d itself
-            only = f"where distance is {distance!r}"
-            check("bound", bound, bound != "tight", f"paper, negatives or sample {only}")
-            check("eps_mode", eps_mode, eps_mode != "coverage", f"zero, shared, sqrt_n or learned {only}")
-            check("eps_prior", eps_prior, eps_prior == 0, f"0 {only}")
+        _check_geometry(distance, feature_norm, eps_mode, eps, eps_prior, own_distance)
         self.num_classes, self.num_features = num_classes, num_features
-        self.temperature, self.bound, self.distance, self.feature_norm = temperature, bound, distance, feature_norm
-        self.denominator, self.class_weight, self.gather = denominator, class_weight, gather
-        self.ce_weight, self.eps_prior = ce_weight, eps_prior
-        self._warned = False
+        self.distance, self.class_weight, self.measure = distance, class_weight, Measure(distance, feature_norm)
+        self.ce_weight, self.mixing, self.eps_prior = ce_weight, mixing, eps_prior
         self.register_buffer("updates", torch.zeros(num_classes, dtype=torch.long))
 
     def forward(self, features: Tensor, targets: Tensor, centroids: Tensor) -> Tensor:
@@ -142,49 +143,52 @@ class DROLTLoss(nn.Module):
             share of pairs whose exponent no longer depends on eps. :meth:`total` adds up what is to be minimised.
 
         Raises:
-            RuntimeError: eps_prior or coverage before :meth:`set_statistics`.
+            RuntimeError: eps_prior, coverage or eps ``auto`` before :meth:`set_statistics`.
             ValueError: a shape that does not fit; on CPU a target outside [0, C), or ranks with unequal batches.
         """
         check_targets(targets, self.num_classes)
-        features, centroids = self.normalise(features), self.normalise(centroids.detach())
-        keys, key_targets, self_index = gather_keys(features, targets) if self.gather else (features, targets, None)
-        present = class_histogram(key_targets, self.num_classes)  # (C,)
-        batch_counts, class_counts = present.to(features.dtype), self.balls.class_counts.to(features.dtype)
-        weighted = self.denominator == "weighted"
-        log_weights = training_set_log_weights(key_targets, batch_counts, class_counts) if weighted else None
-        eps = self.radii(features.dtype)
-        robust = robust_loss(
-            features,
-            targets,
-            centroids,
-            eps,
-            temperature=self.temperature,
-            bound=self.bound,
-            distance=self.distance,
-            keys=keys,
-            key_targets=key_targets,
-            key_log_weights=log_weights,
-            self_index=self_index,
-        )  # (B,)
-        weights = sample_weights(targets, batch_counts, class_counts, self.class_weight)
+        features, centroids, eps, class_counts = self._measured(features, centroids)
+        rows = self.likelihood.rows(features, targets, centroids, eps, class_counts)
+        present = rows.present
+        weights = sample_weights(targets, present.to(features.dtype), class_counts, self.class_weight)
         if shares is not None:
             weights = weights * shares
-        if len(keys) > len(features):  # the weights are those of the batch of all ranks, by whose number DDP divides
-            weights = len(keys) / len(features) * weights
-        terms = {"robust": (weights * robust).sum()}
+        if rows.num_samples > len(features):  # weights of the batch of all ranks, by whose number DDP divides
+            weights = rows.num_samples / len(features) * weights
+        terms = {"robust": (weights * rows.loss).sum()}
         if self.eps_prior > 0:
             log_p = self.balls.log_probability(eps) * (present > 0)
             terms["prior"] = -self.eps_prior * log_p.sum().to(features.dtype) / (present > 0).sum()
-        if self.bound == "tight":
-            terms["second_branch"] = second_branch_share(
-                features, targets, centroids, eps, keys=keys, key_targets=key_targets, self_index=self_index
-            )
-            self._warn_of_attraction(terms["second_branch"])
+        terms |= rows.measures
         if shares is not None:  # the rest is not of single samples
             terms = {name: term if name == "robust" else shares.mean() * term for name, term in terms.items()}
         if self.training and torch.is_grad_enabled():
             self.updates += present > 0
         return terms
+
+    @torch.no_grad()
+    def own_mass(self, features: Tensor, targets: Tensor, centroids: Tensor) -> Tensor:
+        """Mean over samples of the own class's share in the softmax of the loss, 0-d; arguments as in :meth:`terms`."""
+        features, centroids, eps, class_counts = self._measured(features, centroids)
+        return self.likelihood.own_mass(features, targets, centroids, eps, class_counts).mean()
+
+    @torch.no_grad()
+    def held_out_coverage(self, distances: Tensor, held_out_counts: Tensor) -> dict[str, Tensor]:
+        """Whether means of held-out samples lie in the balls; empty where the loss does not measure Euclidean distance.
+
+        Args:
+            distances: Of each class's centroid to the mean of its held-out samples, (C,).
+            held_out_counts: Their numbers, (C,).
+
+        Returns:
+            By class, (C,): ``coverage_held_out``, 1 in the ball and 0 outside, and ``coverage_held_out_expected``, the
+            probability of that if training samples were like any other.
+        """
+        if self.distance != "euclidean":
+            return {}
+        eps = self.radii()
+        expected = self.balls.log_probability(eps, held_out_counts.clamp(min=1)).exp()
+        return {"coverage_held_out": (distances <= eps).float(), "coverage_held_out_expected": expected.float()}
 
     @staticmethod
     def total(terms: Mapping[str, Tensor]) -> Tensor:
@@ -192,11 +196,13 @@ class DROLTLoss(nn.Module):
         return terms["robust"] + terms["prior"] if "prior" in terms else terms["robust"]
 
     def mix(self, ce: Tensor, value: Tensor) -> Tensor:
-        """``ce_weight * ce + (1 - ce_weight) * value``, Eq. 19."""
+        """``ce_weight * ce + (1 - ce_weight) * value``, Eq. 19; divided by ce_weight where mixing is ``added``."""
+        if self.mixing == "added":
+            return ce + (1 - self.ce_weight) / self.ce_weight * value
         return self.ce_weight * ce + (1 - self.ce_weight) * value
 
     def radii(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Radius of each class's ball, (C,), >= 0; raises RuntimeError for ``coverage`` without statistics."""
+        """Radius of each class's ball, (C,), >= 0; RuntimeError for ``coverage`` and ``auto`` without statistics."""
         radii: Tensor = self.balls(dtype)
         return radii
 
@@ -205,16 +211,40 @@ class DROLTLoss(nn.Module):
         self.balls.set_statistics(total_variance, effective_dim)
 
     def normalise(self, features: Tensor) -> Tensor:
-        """Features (B, D) as the loss measures them: in at least float32, and unit vectors for feature_norm ``l2``."""
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
-        return unit_vectors(features) if self.feature_norm == "l2" else features
+        """Features (B, D) as the loss measures them, see :meth:`Measure.normalise`."""
+        return self.measure.normalise(features)
 
-    def _warn_of_attraction(self, share: Tensor) -> None:
-        # On an accelerator the value stays there: the caller logs it.
-        if share.device.type == "cpu" and not self._warned and float(share) > 0.1:
-            self._warned = True
-            warnings.warn(
-                f"bound 'tight': {float(share):.0%} of the pairs are on its second branch, where other classes are "
-                "attracted; take a smaller eps, or bound 'negatives' for training",
-                stacklevel=4,
-            )
+    def parts(self) -> "list[DROLTLoss]":
+        """The loss itself: `LayeredDROLTLoss` has several."""
+        return [self]
+
+    def coverages(self) -> Tensor | None:
+        """Probability p_c(eps_c) that each ball holds the true centroid, (C,); null but for Euclidean distances."""
+        if self.distance != "euclidean":
+            return None
+        return self.balls.log_probability(self.radii().detach()).exp().float()
+
+    def _measured(self, features: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features and centroids as the loss measures them, radii and class sizes, in one dtype."""
+        features, centroids = self.normalise(features), self.normalise(centroids.detach())
+        return features, centroids, self.radii(features.dtype), self.balls.class_counts.to(features.dtype)
+
+
+def _check_geometry(
+    distance: Distance,
+    feature_norm: FeatureNorm,
+    eps_mode: EpsMode,
+    eps: float | str,
+    eps_prior: float,
+    own_distance: OwnDistance,
+) -> None:
+    """Refuses what rests on Euclidean distances of the features themselves, where the loss measures others."""
+    plain = own_distance == "plain"  # a normalised mean is not the mean of normalised features
+    check(
+        "own_distance", own_distance, plain or feature_norm == "none", f"plain where feature_norm is {feature_norm!r}"
+    )
+    if distance != "euclidean":
+        only = f"where distance is {distance!r}"
+        check("eps_mode", eps_mode, eps_mode != "coverage", f"zero, shared, sqrt_n or learned {only}")
+        check("eps", eps, eps != "auto", f"a number {only}")
+        check("eps_prior", eps_prior, eps_prior == 0, f"0 {only}")

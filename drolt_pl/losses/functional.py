@@ -1,25 +1,17 @@
 """The robust loss of DRO-LT as free functions of tensors (Samuel & Chechik, ICCV 2021, Eqs. 6-18)."""
 
 import math
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from drolt_pl.losses.distances import pairwise_distance, unit_vectors
+from drolt_pl.losses.checks import check, check_choice, check_radii, check_targets
+from drolt_pl.losses.distances import DISTANCES, Distance, distance_of_radius, pairwise_distance, unit_vectors
 from drolt_pl.losses.euclidean import EuclideanRobustLoss
 
 Bound = Literal["paper", "negatives", "sample", "tight"]
-Distance = Literal["euclidean", "student_t", "cosine"]
 BOUNDS: tuple[str, ...] = get_args(Bound)
-DISTANCES: tuple[str, ...] = get_args(Distance)
-
-# d = f(r) of the Euclidean r; f is increasing, which is all that the bounds need
-_DISTANCE_OF_RADIUS: dict[str, Callable[[Tensor], Tensor]] = {
-    "student_t": lambda r: torch.log1p(r.square()),
-    "cosine": lambda r: 0.5 * r.square(),
-}
 
 
 def robust_loss(
@@ -149,7 +141,7 @@ def exponents(
         plain = r_own[:, None] - r
         worst = plain + 2 * radius[:, None]
     else:
-        f = _DISTANCE_OF_RADIUS[distance]
+        f = distance_of_radius(distance)
         plain = f(r_own)[:, None] - f(r)
         worst = f(r_own + radius)[:, None] - f((r - radius[:, None]).clamp(min=0.0))
     same_class = targets[:, None] == key_targets[None, :]
@@ -185,27 +177,6 @@ def second_branch_share(
 def own_pairs(self_index: Tensor, num_keys: int) -> Tensor:
     """Where key j is query i itself, (B, K) bool."""
     return self_index[:, None] == torch.arange(num_keys, device=self_index.device)[None, :]
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError, starting with the name, where the value is not one of those allowed."""
-    check(name, value, value in allowed, f"one of {allowed}")
-
-
-def check(name: str, value: object, is_right: bool, demand: str) -> None:
-    """Raises ValueError `<name> must be <demand>, got <value>` where the value is not right."""
-    if not is_right:
-        raise ValueError(f"{name} must be {demand}, got {value!r}")
-
-
-def check_targets(targets: Tensor, num_classes: int) -> None:
-    """Raises ValueError for targets that are not (B,) integers or, on CPU, lie outside [0, num_classes)."""
-    if targets.ndim != 1 or targets.is_floating_point():
-        raise ValueError(f"targets must be integers of shape (B,), got {targets.dtype} of {tuple(targets.shape)}")
-    if targets.device.type == "cpu" and len(targets):
-        low, high = map(int, targets.aminmax())
-        if low < 0 or high >= num_classes:
-            raise ValueError(f"targets must be in [0, {num_classes}), got {low} to {high}")
 
 
 def _keys(features: Tensor, targets: Tensor, keys: Tensor | None, key_targets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -244,7 +215,4 @@ def _check_tensors(
     check_targets(targets, num_classes)
     if key_targets is not targets:
         check_targets(key_targets, num_classes)
-    if eps.device.type == "cpu":
-        low, high = (bound.item() for bound in eps.aminmax())
-        if not 0 <= low <= high < math.inf:
-            raise ValueError(f"eps must be finite and >= 0, got {low} to {high}")
+    check_radii(eps)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from drolt_pl.losses.dro_lt import DROLTLoss
+from drolt_pl.losses.measure import Measure
 
 
 class LayeredDROLTLoss(nn.Module):
@@ -24,15 +25,17 @@ class LayeredDROLTLoss(nn.Module):
         self.layers = nn.ModuleList(losses.values())
         self.widths = [loss.num_features for loss in losses.values()]
 
-    @property
-    def losses(self) -> list[DROLTLoss]:
+        self.losses = list(losses.values())
+        self.num_classes, self.num_features = self.losses[0].num_classes, sum(self.widths)
+
+    def parts(self) -> list[DROLTLoss]:
         """The layers' losses, in order."""
-        return [loss for loss in self.layers if isinstance(loss, DROLTLoss)]
+        return self.losses
 
     @property
-    def distance(self) -> str:
+    def measure(self) -> Measure:
         """As in `DROLTLoss`."""
-        return self.losses[0].distance
+        return self.losses[0].measure
 
     @property
     def updates(self) -> Tensor:
@@ -49,6 +52,17 @@ class LayeredDROLTLoss(nn.Module):
         by_layer = [loss.terms(z, targets, means, shares) for loss, z, means in parts]
         return {name: torch.stack([terms[name] for terms in by_layer]).mean(0) for name in by_layer[0]}
 
+    def own_mass(self, features: Tensor, targets: Tensor, centroids: Tensor) -> Tensor:
+        """Mean over the layers of `DROLTLoss.own_mass`."""
+        parts = zip(
+            self.losses, torch.split(features, self.widths, 1), torch.split(centroids, self.widths, 1), strict=True
+        )
+        return torch.stack([loss.own_mass(z, targets, means) for loss, z, means in parts]).mean(0)
+
+    def held_out_coverage(self, distances: Tensor, held_out_counts: Tensor) -> dict[str, Tensor]:
+        """Nothing: the balls of inner layers are not around the centroids before the classifier."""
+        return {}
+
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
         """As in `DROLTLoss`."""
         return self.losses[0].total(terms)
@@ -56,6 +70,10 @@ class LayeredDROLTLoss(nn.Module):
     def mix(self, ce: Tensor, value: Tensor) -> Tensor:
         """As in `DROLTLoss`."""
         return self.losses[0].mix(ce, value)
+
+    def coverages(self) -> Tensor | None:
+        """Null: radii of inner layers say nothing about the centroids of the last."""
+        return None
 
     def radii(self) -> Tensor:
         """Radius of each class's ball in each layer, (C, layers)."""

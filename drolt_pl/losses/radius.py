@@ -2,7 +2,8 @@
 
 Our reading of the paper's Appendix A: with n samples of total variance tau^2 in nu effective dimensions,
 ``nu n |mu_hat - mu|^2 / tau^2`` follows chi-square with nu degrees of freedom, so a ball of radius eps holds the true
-centroid with probability ``p(eps) = F_nu(nu n eps^2 / tau^2)``.
+centroid with probability ``p(eps) = F_nu(nu n eps^2 / tau^2)``. Along one direction, whose variance is tau^2 / nu, the
+error is at most eps with probability ``F_1(nu n eps^2 / tau^2)``: the radius is smaller there by about sqrt(nu).
 """
 
 import math
@@ -14,8 +15,10 @@ from torch.autograd.function import once_differentiable
 
 EpsMode = Literal["zero", "shared", "sqrt_n", "learned", "coverage"]
 RadiusDim = Literal["effective", "features"]
+RadiusOf = Literal["ball", "direction"]
 EPS_MODES: tuple[str, ...] = get_args(EpsMode)
 RADIUS_DIMS: tuple[str, ...] = get_args(RadiusDim)
+RADIUS_OFS: tuple[str, ...] = get_args(RadiusOf)
 
 SERIES_TERMS = 256  # of the lower incomplete gamma function below its mean: 1e-12 relative up to 2048 dimensions
 TINY = 1e-30  # in place of a zero radius or variance, whose logarithm is infinite
@@ -34,7 +37,9 @@ def inverse_softplus(x: float) -> float:
     return x + math.log(-math.expm1(-x))
 
 
-def log_ball_probability(eps: Tensor, class_counts: Tensor, total_variance: Tensor, dim: Tensor) -> Tensor:
+def log_ball_probability(
+    eps: Tensor, class_counts: Tensor, total_variance: Tensor, dim: Tensor, freedom: Tensor | None = None
+) -> Tensor:
     """Log-probability that the true centroid lies in the ball, log p_c(eps_c), (C,) float64; finite gradient in eps.
 
     Args:
@@ -42,17 +47,44 @@ def log_ball_probability(eps: Tensor, class_counts: Tensor, total_variance: Tens
         class_counts: Training images of each class, (C,), >= 1.
         total_variance: tau_c^2, expected squared distance of a sample to its true centroid, (C,), >= 0.
         dim: Effective dimension nu of the features within a class, 0-d, > 0.
+        freedom: Degrees of freedom of the error, 0-d: by default all nu; 1 for the error along one direction.
     """
     squared = eps.double().clamp(min=TINY).square()
-    return log_chi2_cdf(dim.double() * class_counts * squared / total_variance.double().clamp(min=TINY), dim)
+    scaled = dim.double() * class_counts * squared / total_variance.double().clamp(min=TINY)
+    return log_chi2_cdf(scaled, dim if freedom is None else freedom)
 
 
-def coverage_radius(coverage: float, class_counts: Tensor, total_variance: Tensor, dim: Tensor) -> Tensor:
+def coverage_radius(
+    coverage: float, class_counts: Tensor, total_variance: Tensor, dim: Tensor, freedom: Tensor | None = None
+) -> Tensor:
     """Radius whose ball holds the true centroid with probability `coverage`, (C,) float64.
 
     ``tau_c sqrt(F_nu^-1(coverage) / (nu n_c))``, arguments as in :func:`log_ball_probability`.
     """
-    return (total_variance.double() * chi2_quantile(coverage, dim) / (dim.double() * class_counts)).sqrt()
+    quantile = chi2_quantile(coverage, dim if freedom is None else freedom)
+    return (total_variance.double() * quantile / (dim.double() * class_counts)).sqrt()
+
+
+def mean_coverage_factor(
+    coverage: float,
+    radii: Tensor,
+    class_counts: Tensor,
+    total_variance: Tensor,
+    dim: Tensor,
+    freedom: Tensor | None = None,
+) -> Tensor:
+    """Factor of `radii` (C,), > 0, at which the mean of p_c over classes is `coverage`, 0-d float64.
+
+    Bisection as in :func:`chi2_quantile`; arguments as in :func:`log_ball_probability`.
+    """
+    statistics = (class_counts, total_variance, dim, freedom)
+    of_class = coverage_radius(coverage, *statistics) / radii.double()  # where each class alone has it
+    low, high = of_class.amin(), of_class.amax()
+    for _ in range(60):
+        middle = (low + high) / 2
+        is_below = log_ball_probability(middle * radii.double(), *statistics).exp().mean() < coverage
+        low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
+    return (low + high) / 2
 
 
 class _LogChi2Cdf(torch.autograd.Function):

@@ -1,17 +1,17 @@
 """Contrastive objectives, for stages with several views of each image: SupCon and balanced contrastive learning."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from drolt_pl.losses import balanced_contrastive, supervised_contrastive
-from drolt_pl.objectives.base import Batch, Model, Objective
+from drolt_pl.errors import require
+from drolt_pl.losses import Criterion, balanced_contrastive, supervised_contrastive
+from drolt_pl.objectives.base import Batch, Learner, Objective
 
 
-def projection(num_features: int, num_outputs: int, *, norm: bool = False) -> nn.Sequential:
-    """The head of Khosla et al. 2020: D -> D -> E with one ReLU; BCL's code has a BatchNorm before it."""
-    layers = [nn.Linear(num_features, num_features), *[nn.BatchNorm1d(num_features)] * norm, nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(num_features, num_outputs))
+def projection(num_features: int, num_outputs: int, *, hidden: int | None = None, norm: bool = False) -> nn.Sequential:
+    """The head of Khosla et al. 2020: D -> hidden (D) -> E with one ReLU; BCL's code has a BatchNorm before it."""
+    width = num_features if hidden is None else hidden
+    layers = [nn.Linear(num_features, width), *[nn.BatchNorm1d(width)] * norm, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(width, num_outputs))
 
 
 class SupCon(Objective):
@@ -20,55 +20,81 @@ class SupCon(Objective):
     Args:
         num_features: D.
         temperature: T; 0.1 for CIFAR, 0.07 for ImageNet.
+        base_temperature: The loss is multiplied by T over it, in their code 0.07: at T = 0.1, steps of 1.43 times the
+            rate. Null leaves the loss as their paper has it.
         num_outputs: Width of the projection.
-        options: See `Objective`.
+        criterion, options: See `Objective`.
+
+    Raises:
+        SettingError: a base temperature that is not positive.
     """
 
-    def __init__(self, *, num_features: int, temperature: float = 0.1, num_outputs: int = 128, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        *,
+        criterion: Criterion,
+        num_features: int,
+        temperature: float = 0.1,
+        base_temperature: float | None = None,
+        num_outputs: int = 128,
+        **options: object,
+    ) -> None:
+        super().__init__(criterion=criterion)
+        valid = base_temperature is None or base_temperature > 0
+        require("base_temperature", base_temperature, valid, "must be null or > 0")
         self.temperature = temperature
+        self.factor = 1.0 if base_temperature is None else temperature / base_temperature
         self.projection = projection(num_features, num_outputs)
 
-    def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        embeddings = self.projection(model.training_features(batch.images))
+    def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
+        embeddings = self.projection(learner.training_features(batch.images))
         loss = supervised_contrastive(embeddings, batch.targets, temperature=self.temperature)
-        return {"loss_supcon": loss, "loss": loss}
+        return {"loss_supcon": loss, "loss": self.factor * loss}
 
 
 class BalancedContrastive(Objective):
     """The criterion, logit-adjusted as a rule, plus a balanced contrastive loss (BCL, Zhu et al. 2022).
 
-    The classes' prototypes are projections of the classifier's rows.
+    The classes' prototypes are projections of the classifier's rows. Of three views the first is classified and the
+    other two are contrasted, as in their code; otherwise every view is both.
 
     Args:
         num_features: D.
         weight: Of the contrastive loss.
         temperature: T.
         num_outputs: Width of the projections.
-        options: See `Objective`.
+        num_hidden: Width of their inner layer; null for D. 512 in the code of ProCo, which has BCL for CIFAR.
+        criterion, options: See `Objective`.
     """
 
     def __init__(
         self,
         *,
+        criterion: Criterion,
         num_features: int,
         weight: float = 0.35,
         temperature: float = 0.1,
         num_outputs: int = 128,
-        **options: Any,
+        num_hidden: int | None = None,
+        **options: object,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(criterion=criterion)
         self.weight, self.temperature = weight, temperature
-        self.projection = projection(num_features, num_outputs, norm=True)
-        self.prototypes = projection(num_features, num_outputs, norm=True)
+        self.projection = projection(num_features, num_outputs, hidden=num_hidden, norm=True)
+        self.prototypes = projection(num_features, num_outputs, hidden=num_hidden, norm=True)
 
-    def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        features = model.training_features(batch.images)
-        terms = self.classify(model, batch, features)
+    def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
+        features = learner.training_features(batch.images)
+        embeddings = self.projection(features)  # of all views: its BatchNorm sees what the backbone's sees
+        classified = contrasted = slice(None)
+        if batch.views == 3:
+            first = len(batch.targets) // 3
+            classified, contrasted = slice(first), slice(first, None)
+        terms = self.classify(learner, batch.part(classified), features[classified])
         contrast = balanced_contrastive(
-            self.projection(features),
-            batch.targets,
-            self.prototypes(model.classifier.weight),
+            embeddings[contrasted],
+            batch.targets[contrasted],
+            self.prototypes(learner.classifier.class_vectors()),
             temperature=self.temperature,
         )
         return {**terms, "loss_contrastive": contrast, "loss": terms["loss_ce"] + self.weight * contrast}

@@ -1,42 +1,71 @@
 """The objective of OLTR: cross-entropy of its classifier, and a loss that keeps its memory at the class centroids."""
 
-from typing import Any
+from collections.abc import Iterable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from drolt_pl.objectives.base import Batch, Model, Objective
+from drolt_pl.classifiers import Classifier
+from drolt_pl.losses import Criterion
+from drolt_pl.losses.batch import class_histogram
+from drolt_pl.objectives.base import Batch, Learner, Objective
 
 
 def memory_loss(features: Tensor, targets: Tensor, memory: Tensor, *, margin: float = 10.0) -> Tensor:
-    r"""Pulls each feature and its class's memory together, and the other classes' memories away (Liu et al. 2019).
+    r"""Pulls each feature to its class's memory, and features and the other classes' memories apart (Liu et al. 2019).
 
     .. math:: \frac{1}{2B} \sum_i \|f_i - M_{y_i}\|^2 +
         0.01 \max\Big(0, m - \frac{1}{BC} \sum_i \sum_{c \ne y_i} \|f_i - M_c\|^2\Big)
 
-    as their code has it. Args: features (B, D), targets (B,), memory (C, D), the margin m.
+    as their code has it. No gradient of the first term reaches the memory: `memory_pull` says what moves it.
+    Args: features (B, D), targets (B,), memory (C, D), the margin m.
     """
     features = features.to(memory.dtype)
     distances = features.square().sum(1, keepdim=True) + memory.square().sum(1) - 2 * features @ memory.T  # (B, C)
-    own = (features - memory[targets]).square().sum(1)
+    own = (features - memory.detach()[targets]).square().sum(1)
     others = distances.scatter(1, targets[:, None], 0.0).sum() / distances.numel()
     return 0.5 * own.mean() + 0.01 * (margin - others).clamp(min=0)
+
+
+@torch.no_grad()
+def memory_pull(features: Tensor, targets: Tensor, memory: Tensor) -> Tensor:
+    r"""What their code has for the memory's gradient of the first term of `memory_loss`, (C, D).
+
+    .. math:: \frac{1}{B (1 + b_c)} \sum_{i: y_i = c} (M_c - f_i)
+
+    with b_c samples of the class in the batch: the gradient over 1 + b_c. Arguments as for `memory_loss`.
+    """
+    number = class_histogram(targets, len(memory)).to(memory.dtype)[:, None]  # (C, 1)
+    total = torch.zeros_like(memory).index_add_(0, targets, features.to(memory.dtype))
+    return (number * memory - total) / (len(targets) * (1 + number))
 
 
 class OLTR(Objective):
     """Criterion + ``weight`` x `memory_loss`, for stages with the classifier `oltr`.
 
+    The memory follows `memory_pull`, which the weight does not scale (the backward pass of their code leaves it out),
+    at the backbone's rate and decay: 0.01 and not the classifier's 0.1.
+
     Args:
         weight: Of the memory loss; theirs is 0.01.
         margin: See `memory_loss`.
-        options: See `Objective`.
+        criterion, options: See `Objective`.
     """
 
-    def __init__(self, *, weight: float = 0.01, margin: float = 10.0, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, criterion: Criterion, weight: float = 0.01, margin: float = 10.0, **options: object) -> None:
+        super().__init__(criterion=criterion)
         self.weight, self.margin = weight, margin
 
-    def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        features = model.training_features(batch.images)
-        terms = self.classify(model, batch, features)
-        memory = memory_loss(features, batch.targets, model.classifier.memory, margin=self.margin)
-        return {**terms, "loss_memory": memory, "loss": terms["loss_ce"] + self.weight * memory}
+    def with_backbone(self, classifier: Classifier) -> Iterable[nn.Parameter]:
+        memory = classifier.class_vectors()
+        return [memory] if isinstance(memory, nn.Parameter) else []
+
+    def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
+        features = learner.training_features(batch.images)
+        terms = self.classify(learner, batch, features)
+        memory = learner.classifier.class_vectors()
+        loss = memory_loss(features, batch.targets, memory, margin=self.margin)
+        pull = memory_pull(features, batch.targets, memory)
+        # Worth 0, with `pull` for its gradient.
+        pulling = (pull * (memory - memory.detach())).sum()
+        return {**terms, "loss_memory": loss, "loss": terms["loss_ce"] + self.weight * loss + pulling}

@@ -1,12 +1,11 @@
 """Self-supervision by rotation: which quarter turn an image was given."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.objectives.base import Batch, Model, Objective
+from drolt_pl.losses import Criterion
+from drolt_pl.objectives.base import Batch, Learner, Objective
 
 
 class Rotation(Objective):
@@ -17,18 +16,18 @@ class Rotation(Objective):
 
     Args:
         num_features: D.
-        options: See `Objective`.
+        criterion, options: See `Objective`.
     """
 
-    def __init__(self, *, num_features: int, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, criterion: Criterion, num_features: int, **options: object) -> None:
+        super().__init__(criterion=criterion)
         self.head = nn.Linear(num_features, 4)
 
-    def forward(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
         turns = torch.arange(len(batch.images), device=batch.images.device) % 4
         turned = batch.images.clone()
         for turn in range(1, 4):
             turned[turn::4] = batch.images[turn::4].rot90(turn, (2, 3))
-        logits = self.head(model.training_features(turned))
+        logits = self.head(learner.training_features(turned))
         loss = F.cross_entropy(logits.float(), turns)
         return {"loss_rotation": loss, "acc": (logits.detach().argmax(1) == turns).float().mean(), "loss": loss}

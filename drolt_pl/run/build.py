@@ -1,7 +1,8 @@
 """Objects out of the configuration; what they refuse names the key that the user typed."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -9,32 +10,55 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
-
-class UserError(Exception):
-    """Something the caller can mend; its text is one sentence that names the key, the value and the remedy."""
+from drolt_pl.errors import SettingError
 
 
-def build(config: DictConfig, key: str, **known: Any) -> Any:
-    """Instantiates a node of the configuration; what its constructor refuses becomes a `UserError` with its key."""
+class UserError(SettingError):
+    """A whole sentence; goes when its last users name a key."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("", text)
+
+
+def build(config: DictConfig, key: str, **known: object) -> Any:
+    """Instantiates a node of the configuration.
+
+    Raises:
+        SettingError: its constructor refused a value; the error has the node's key.
+    """
     node = OmegaConf.select(config, key)
     try:
         return instantiate(node, **known, _convert_="all")
     except InterpolationKeyError as error:
         wanted = re.search(r"'([^']+)\.([^'.]+)'", str(error))
-        hint = f": choose a {wanted.group(1)} that has {wanted.group(2)}" if wanted else ""
-        raise UserError(f"{key} refers to another choice: {sentence(error)}{hint}") from error
+        hint = f"choose a {wanted.group(1)} that has {wanted.group(2)}" if wanted else ""
+        raise SettingError(key, f"refers to another choice: {sentence(error)}", remedy=hint) from error
     except InstantiationException as error:
         # Hydra names the target in its own sentence; the cause has ours.
-        raise UserError(f"{key}.{sentence(error.__cause__ or error)}") from error
+        cause = error.__cause__ or error
+        if isinstance(cause, SettingError):
+            raise cause.under(key) from error
+        ours = str(OmegaConf.select(config, f"{key}._target_")).startswith("drolt_pl.")
+        if not ours or re.search("keyword argument|required positional|required keyword", str(cause)):
+            raise SettingError(key, f"is refused: {sentence(cause)}") from error
+        raise cause from error  # a fault of ours
 
 
-def checked(key: str, call: Callable[[], Any]) -> Any:
-    """Calls a step of the set-up; what it refuses becomes a `UserError` under `key`."""
+@contextmanager
+def under(key: str) -> Iterator[None]:
+    """Completes the names of what is refused inside: `loader` becomes `dataset.loader` under `dataset`."""
     try:
-        return call()
-    except (ValueError, OSError) as error:
-        raise UserError(f"{key}.{sentence(error)}".lstrip(".")) from error
+        yield
+    except SettingError as error:
+        raise error.under(key) from error
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A node of the configuration as plain containers, resolved."""
+    container: Any = OmegaConf.to_container(node, resolve=True)
+    return dict(container)
 
 
 def sentence(error: BaseException) -> str:
+    """An error's text on one line."""
     return " ".join(str(error).split())

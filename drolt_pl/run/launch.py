@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from drolt_pl.run import ranks
+from drolt_pl.run import ranks, schema
 from drolt_pl.run.build import UserError, sentence
 from drolt_pl.run.jobs import end_with_parent, is_begun, run_job
 
@@ -35,6 +35,7 @@ def main(task: Callable[[], Any], conf: Path) -> int:
     """
     # Hydra then raises instead of printing its own several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    schema.register()
     try:
         end_with_parent()
         sys.argv[1:] = _prepared(sys.argv[1:], conf)

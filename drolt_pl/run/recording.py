@@ -5,12 +5,27 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
+from pytorch_lightning.callbacks import Checkpoint
 from rich.console import Console
+from torch import Tensor
+
+from drolt_pl.learning.callbacks import ours
+from drolt_pl.learning.schedule import Schedule
+from drolt_pl.lightning_internals import TrackingBar
+
+
+@dataclass
+class Best:
+    """The best epoch of a stage by its monitor, and how many were compared."""
+
+    score: float | None
+    epoch: int
+    candidates: int
 
 
 class StageCheckpoint(Checkpoint):
@@ -21,13 +36,16 @@ class StageCheckpoint(Checkpoint):
     Args:
         dirpath: The run's checkpoint folder.
         schedule: The run's `Schedule`: stage borders and monitors.
+
+    Attributes:
+        best: The best epoch of each stage that was validated.
+        seconds: Time spent in training, over all resumptions.
     """
 
-    def __init__(self, dirpath: str | Path, schedule: Any) -> None:
+    def __init__(self, dirpath: str | Path, schedule: Schedule) -> None:
         self.dirpath, self.schedule = Path(dirpath), schedule
-        self.best: dict[str, dict[str, Any]] = {}  # by stage: score, epoch, candidates
-        self.seconds = 0.0  # of training, over all resumptions
-        self._started = 0.0
+        self.best: dict[str, Best] = {}
+        self.seconds, self._started = 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.perf_counter()
@@ -43,36 +61,31 @@ class StageCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.dirpath / f"{stage.name}.ckpt")
         trainer.save_checkpoint(self.dirpath / "last.ckpt")
 
-    def name_result(self, trainer: pl.Trainer) -> bool:
-        """Names the run's result `best.ckpt`: the last stage's best epoch, its last where nothing was validated.
+    def has_ended(self) -> bool:
+        """Whether the last stage that trains has been trained to its end."""
+        return (self.dirpath / f"{self.schedule.trained[-1].name}.ckpt").exists()
 
-        To be called after fit, which has nothing left to do in a run that was stopped after its last epoch.
-
-        Returns:
-            Whether the last stage has been trained to its end.
-        """
-        trained = [stage.name for stage in self.schedule.stages if stage.epochs][-1]
-        source = self.dirpath / (f"{trained}_best.ckpt" if trained in self.best else f"{trained}.ckpt")
-        ended = (self.dirpath / f"{trained}.ckpt").exists()
-        if trainer.is_global_zero and ended:
+    def name_result(self, trainer: pl.Trainer, source: str) -> None:
+        """Copies the checkpoint of the model that the run reports to `best.ckpt`."""
+        if trainer.is_global_zero:
             partial = self.dirpath / "best.ckpt.part"
-            shutil.copyfile(source, partial)
+            shutil.copyfile(self.dirpath / source, partial)
             os.replace(partial, self.dirpath / "best.ckpt")
         trainer.strategy.barrier()
-        return ended
 
     def _validated(self, trainer: pl.Trainer, stage: str, epoch: int, score: float) -> None:
-        best = self.best.setdefault(stage, {"score": None, "epoch": epoch, "candidates": 0})
-        best["candidates"] += 1
-        if best["score"] is None or score >= best["score"]:  # of equals the later: it has trained longer
-            best |= {"score": score, "epoch": epoch}
+        best = self.best.setdefault(stage, Best(None, epoch, 0))
+        best.candidates += 1
+        if best.score is None or score >= best.score:  # of equals the later: it has trained longer
+            best.score, best.epoch = score, epoch
             trainer.save_checkpoint(self.dirpath / f"{stage}_best.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "seconds": self.seconds}
+        return {"best": {stage: asdict(best) for stage, best in self.best.items()}, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self.seconds = state_dict["best"], state_dict["seconds"]
+        self.best = {stage: Best(**best) for stage, best in state_dict["best"].items()}
+        self.seconds = state_dict["seconds"]
 
 
 class MetricsFile(Checkpoint):
@@ -95,11 +108,11 @@ class MetricsFile(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
+        module = ours(pl_module)
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        images = getattr(pl_module, "images_seen", None)
-        stage = self.stage_name(pl_module)
-        row = {"epoch": trainer.current_epoch, "stage_name": stage, "images_seen": None, **metrics}
-        row["images_seen"] = images  # whole, where a callback has logged it as a float
+        row: dict[str, object] = {"epoch": trainer.current_epoch, "stage_name": module.stage.name, "images_seen": None}
+        row |= metrics
+        row["images_seen"] = module.images_seen  # whole, where a callback has logged it as a float
         rows = [old for old in self._read() if int(old["epoch"]) < trainer.current_epoch]
         rows.append({key: str(value) for key, value in row.items()})
         columns = list(dict.fromkeys([*row, *(key for old in rows for key in old)]))
@@ -117,13 +130,8 @@ class MetricsFile(Checkpoint):
         with self.path.open(newline="") as file:
             return list(csv.DictReader(file))
 
-    @staticmethod
-    def stage_name(pl_module: Any) -> str:
-        """Name of the stage in force, empty for a module without stages."""
-        return str(getattr(getattr(pl_module, "stage", None), "name", ""))
 
-
-class StageProgressBar(RichProgressBar):
+class StageProgressBar(TrackingBar):
     """Lightning's rich bar, with the stage in its description and a line for other passes over data.
 
     Where standard output is no terminal, one plain line an epoch takes its place.
@@ -134,9 +142,9 @@ class StageProgressBar(RichProgressBar):
         if not Console().is_terminal:
             self.disable()
 
-    def _get_train_description(self, current_epoch: int) -> str:
-        stage = MetricsFile.stage_name(self.trainer.lightning_module)
-        return f"{stage} {current_epoch + 1}/{self.trainer.max_epochs}"
+    def description(self, epoch: int) -> str:
+        """`joint 120/300`."""
+        return f"{ours(self.trainer.lightning_module).stage.name} {epoch + 1}/{self.trainer.max_epochs}"
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
@@ -144,16 +152,16 @@ class StageProgressBar(RichProgressBar):
             metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
             keys = ("train/loss", "train/acc", "val/acc", "val/acc_ncm")
             shown = "  ".join(f"{key} {metrics[key]:.4f}" for key in keys if key in metrics)
-            print(f"{self._get_train_description(trainer.current_epoch)}  {shown}", flush=True)
+            print(f"{self.description(trainer.current_epoch)}  {shown}", flush=True)
 
-    def track(self, batches: Iterable[Any], description: str) -> Iterator[Any]:
+    def track(self, batches: Iterable[tuple[Tensor, Tensor]], description: str, /) -> Iterator[tuple[Tensor, Tensor]]:
         """Passes `batches` on, counting them in a line of the bar."""
-        if self.progress is None:
-            yield from batches
-            return
-        task = self._add_task(len(batches), description)  # type: ignore[arg-type]
-        for batch in batches:
-            yield batch
-            self.progress.update(task, advance=1, visible=True)
-        self.progress.update(task, visible=False)
-        self.progress.remove_task(task)
+        return self.counted(list_length(batches), batches, description)
+
+
+def list_length(batches: Iterable[tuple[Tensor, Tensor]]) -> int | None:
+    """How many batches there are, null where that is not known before."""
+    try:
+        return len(batches)  # type: ignore[arg-type]
+    except TypeError:
+        return None

@@ -6,6 +6,10 @@ from typing import Any
 
 import torch
 
+from drolt_pl.errors import SettingError
+from drolt_pl.learning.module import DROLTModule
+from drolt_pl.lightning_internals import set_epoch
+
 
 def split_source(init_from: str, first_stage: str) -> tuple[Path, str]:
     """`<run dir>[:stage]` as (folder, stage); without a stage, the schedule's first one."""
@@ -13,7 +17,7 @@ def split_source(init_from: str, first_stage: str) -> tuple[Path, str]:
     return (Path(folder), stage) if folder else (Path(stage), first_stage)
 
 
-def warm_checkpoint(init_from: str, module: Any, split_sha256: str) -> tuple[str, dict[str, Any]]:
+def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> tuple[str, dict[str, Any]]:
     """A checkpoint of `module` at the end of a stage that another run has trained.
 
     Backbone, the classifiers of the stages so far and the centroids come from that run; radii and optimizer start
@@ -28,46 +32,46 @@ def warm_checkpoint(init_from: str, module: Any, split_sha256: str) -> tuple[str
         The stage's name and the checkpoint, which `Trainer.fit(ckpt_path=...)` continues.
 
     Raises:
-        ValueError: no such run or stage, another split, or weights that do not fit.
+        SettingError: no such run or stage, another split, or weights that do not fit.
     """
     names = [stage.name for stage in module.schedule.stages]
-    folder, stage = split_source(init_from, names[0])
+    folder, theirs = split_source(init_from, names[0])
+    path = folder / "checkpoints" / f"{theirs}.ckpt"
+    # A method of one stage calls it `train`, one of several `ce_warmup`: a foreign name stands for our first stage.
+    stage = theirs if theirs in names or not path.exists() else names[0]
     if stage not in names[:-1]:
-        raise ValueError(f"init_from must name a stage before the last of the schedule {names}, got {stage!r}")
-    path = folder / "checkpoints" / f"{stage}.ckpt"
+        raise SettingError("init_from", f"must name a stage before the last of the schedule {names}", stage)
     if not path.exists():
-        raise ValueError(f"init_from: {path} does not exist; name the folder of a run that has trained stage {stage}")
-    theirs = json.loads((folder / "split.json").read_text())["sha256"]
-    if theirs != split_sha256:
-        raise ValueError(
-            f"init_from={init_from} was trained on another split of the data ({theirs[:12]}, here "
-            f"{split_sha256[:12]}): use its dataset, protocol and dataset.split_seed"
+        remedy = f"name the folder of a run that has trained stage {theirs}"
+        raise SettingError("init_from", f"names {path}, which does not exist", remedy=remedy)
+    other_split = json.loads((folder / "split.json").read_text())["sha256"]
+    if other_split != split_sha256:
+        raise SettingError(
+            f"init_from={init_from}",
+            f"was trained on another split of the data ({other_split[:12]}, here {split_sha256[:12]})",
+            remedy="use its dataset, protocol and dataset.split_seed",
         )
     rest = module.schedule.stages[names.index(stage) + 1 :]
     after = next((other.name for other in rest if other.epochs), names[-1])
     if module.schedule.stages[names.index(after)].start_from == "best":
-        raise ValueError(f"init_from starts from a stage's last epoch: set schedule.stages.{after}.start_from=last")
+        remedy = f"set schedule.stages.{after}.start_from=last"
+        raise SettingError("init_from", "starts from a stage's last epoch", remedy=remedy)
     checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     owners = {module.schedule.classifier_of(name) for name in names[: names.index(after)]}
+    own, foreign = module.schedule.classifier_of(stage), checkpoint["drolt_pl"]["classifier"]
+    renamed = {f"classifiers.{own}.": f"classifiers.{foreign}."}
     kept = ("backbone.", "centroid", "total_variance", "effective_dim", *(f"classifiers.{owner}." for owner in owners))
     state = module.state_dict()
     for key in [key for key in state if key.startswith(kept)]:
-        source = checkpoint["state_dict"].get(key)
+        prefix = next((ours for ours in renamed if key.startswith(ours)), "")
+        source = checkpoint["state_dict"].get(renamed.get(prefix, "") + key.removeprefix(prefix))
         if source is None and ".neck." in key:
             continue  # it starts as the identity
         if source is None or source.shape != state[key].shape:
-            raise ValueError(f"init_from={init_from} does not fit: {key} is missing or has another shape there")
+            raise SettingError(f"init_from={init_from}", f"does not fit: {key} is missing or has another shape there")
         state[key] = source
     checkpoint["state_dict"] = state
     checkpoint["optimizer_states"] = [module.configure_optimizers().state_dict()]
     checkpoint["callbacks"] = {}
-    _set_epoch(checkpoint, module.schedule.first_epoch(after))
+    set_epoch(checkpoint, module.schedule.first_epoch(after))
     return stage, checkpoint
-
-
-def _set_epoch(checkpoint: dict[str, Any], epoch: int) -> None:
-    """Makes a checkpoint written at an epoch's end one of epoch `epoch - 1`."""
-    checkpoint["epoch"] = epoch - 1
-    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
-    for counters in (progress["total"], progress["current"]):
-        counters |= {"ready": epoch, "started": epoch, "processed": epoch, "completed": epoch - 1}

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from drolt_pl.classifiers import CosineClassifier, LinearClassifier, LWSClassifier, linear
+from drolt_pl.classifiers import (
+    CosineClassifier,
+    LinearClassifier,
+    LWSClassifier,
+    OLTRClassifier,
+    ScaledLinearClassifier,
+    linear,
+)
 
 D, C = 12, 5
 Drawn = LinearClassifier | CosineClassifier
@@ -27,7 +34,6 @@ def test_begin_draws_only_from_the_generator(cls: type[Drawn]) -> None:
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name])
         assert not torch.equal(value, other.state_dict()[name])
-        assert value.abs().max() <= D**-0.5
 
 
 def test_begin_follows_the_law_of_torchs_linear_layer() -> None:
@@ -41,8 +47,47 @@ def test_begin_follows_the_law_of_torchs_linear_layer() -> None:
         assert 0.98 * bound < mine.abs().max() <= bound
 
 
-@pytest.mark.parametrize("build", [LinearClassifier, CosineClassifier, LWSClassifier])
-def test_one_interface(build: Callable[..., Drawn | LWSClassifier]) -> None:
+def test_kaiming_normal_is_as_wide_as_in_ldams_code() -> None:
+    """Standard deviation sqrt(2 / D): 0.177 at D = 64, where torch's is 0.072."""
+    ours, torchs = (LinearClassifier(64, 1000, init=init) for init in ("kaiming_normal", "torch"))
+    for classifier in (ours, torchs):
+        classifier.begin(None, generator=seeded(0))
+    reference = nn.init.kaiming_normal_(torch.empty(1000, 64), generator=seeded(1))
+    assert ours.weight.std().item() == pytest.approx(reference.std().item(), rel=0.02)
+    assert ours.weight.std().item() == pytest.approx(0.177, abs=0.003)
+    assert torchs.weight.std().item() == pytest.approx(0.072, abs=0.001)
+    assert torch.equal(ours.bias, torchs.bias)
+
+
+def test_rare_sigmoids_start_at_one_over_the_classes() -> None:
+    classifier = LinearClassifier(D, C, init="rare_sigmoid")
+    classifier.begin(None, generator=seeded(0))
+    torch.testing.assert_close(classifier(torch.zeros(1, D)).sigmoid(), torch.full((1, C), 1 / C))
+    plain = LinearClassifier(D, C)
+    plain.begin(None, generator=seeded(0))
+    assert torch.equal(classifier.weight, plain.weight)
+
+
+@pytest.mark.parametrize(("classes", "init"), [(C, "zeros"), (1, "rare_sigmoid")])
+def test_linear_refuses_an_unknown_init(classes: int, init: str) -> None:
+    with pytest.raises(ValueError, match=f"^init must be one of .*, got '{init}'$"):
+        LinearClassifier(D, classes, init=init)
+
+
+def test_cosine_rows_start_as_in_ldams_code() -> None:
+    """Unit rows of uniform draws; OLTR's are as long as those of torch's linear layer, 0.58 on average."""
+    cosine, oltr = CosineClassifier(64, 200), OLTRClassifier(64, 200)
+    torch.testing.assert_close(cosine.weight.norm(dim=1), torch.ones(200))
+    for classifier in (cosine, oltr):
+        classifier.begin(None, generator=seeded(0))
+    torch.testing.assert_close(cosine.weight.norm(dim=1), torch.ones(200))
+    assert cosine.weight.std().item() == pytest.approx(1 / 8, rel=0.02)
+    assert oltr.weight.norm(dim=1).mean().item() == pytest.approx(3**-0.5, abs=0.01)
+    assert oltr.weight.abs().max() <= 1 / 8
+
+
+@pytest.mark.parametrize("build", [LinearClassifier, CosineClassifier, LWSClassifier, ScaledLinearClassifier])
+def test_one_interface(build: Callable[..., Drawn | LWSClassifier | ScaledLinearClassifier]) -> None:
     classifier = build(num_features=D, num_classes=C)
     parameters = {name: id(parameter) for name, parameter in classifier.named_parameters()}
     previous = LinearClassifier(num_features=D, num_classes=C)
@@ -86,6 +131,42 @@ def test_lws_starts_as_the_previous_classifier_and_learns_scales_only() -> None:
     with torch.no_grad():
         previous.weight.zero_()
     assert classifier.frozen_weight.any()
+
+
+def test_scaled_rows_and_factors_learn_each_at_its_rate() -> None:
+    """A step of SGD with momentum is that of two groups, the factors' rate five times the rows'."""
+    previous = LinearClassifier(D, C)
+    ours = ScaledLinearClassifier(D, C, factor_rate=5.0)
+    ours.begin(previous, generator=seeded(0))
+    features, targets = torch.randn(8, D, generator=seeded(1)), torch.arange(8) % C
+    torch.testing.assert_close(ours(features), previous(features))
+    scale, weight, bias = (
+        value.clone().requires_grad_() for value in (torch.ones(C), previous.weight.detach(), previous.bias.detach())
+    )
+    groups = [{"params": [weight, bias], "lr": 0.02}, {"params": [scale], "lr": 0.1}]
+    theirs = torch.optim.SGD(groups, momentum=0.9)
+    optimizer = torch.optim.SGD(ours.parameters(), lr=0.02, momentum=0.9)
+    for _ in range(4):
+        for stepping, logits in (
+            (theirs, scale * nn.functional.linear(features, weight, bias)),
+            (optimizer, ours(features)),
+        ):
+            stepping.zero_grad()
+            nn.functional.cross_entropy(logits, targets).backward()
+            stepping.step()
+    torch.testing.assert_close(ours.class_scale, scale)
+    torch.testing.assert_close(ours.row_weight, weight)
+    torch.testing.assert_close(ours.row_bias, bias)
+    assert not torch.equal(ours.class_scale, torch.ones(C))
+
+
+def test_scaled_needs_a_linear_classifier_and_a_rate() -> None:
+    with pytest.raises(TypeError, match=r"^previous must be a linear classifier.* got CosineClassifier$"):
+        ScaledLinearClassifier(D, C).begin(CosineClassifier(D, C), generator=seeded(0))
+    with pytest.raises(TypeError, match=r"^previous must be a linear classifier.* got ScaledLinearClassifier$"):
+        LWSClassifier(D, C).begin(ScaledLinearClassifier(D, C), generator=seeded(0))
+    with pytest.raises(ValueError, match=r"^factor_rate must be above 0, got 0$"):
+        ScaledLinearClassifier(D, C, factor_rate=0)
 
 
 def test_lws_state_is_in_the_checkpoint() -> None:

@@ -12,6 +12,7 @@ from helpers.ranks import on_ranks
 from helpers.running import command, train_composed
 from torch import Tensor, nn
 
+from drolt_pl.centroids import class_statistics
 from drolt_pl.classifiers import (
     CosineClassifier,
     HeldOut,
@@ -119,6 +120,53 @@ def test_the_nearest_mean(distance: str, feature_norm: str) -> None:
             if distance == "cosine":
                 a, b = (a - origin) / (a - origin).norm(), (b - origin) / (b - origin).norm()
             torch.testing.assert_close(logits[i, c], -(a - b).norm())
+
+
+@pytest.mark.parametrize("form", ["un", "l2n", "cl2n"])
+def test_the_nearest_mean_has_kangs_three_forms(form: str) -> None:
+    """Means of features as they are, of unit ones, and of unit ones after the mean of all images is taken off."""
+    features, targets = held_out()
+    statistics = class_statistics(features, targets, C)
+    classifier = NearestMeanClassifier(D, C, form=form).double()
+    classifier.fit(None, statistics.centroids.double(), statistics.counts)
+    if classifier.measures:
+        measured = classifier.measured(features)
+        classifier.set_means(class_statistics(measured, targets, C).centroids)
+    origin = features.mean(0) if form == "cl2n" else torch.zeros(D)
+
+    def point(z: Tensor) -> Tensor:
+        return z if form == "un" else (z - origin) / (z - origin).norm()
+
+    means = {c: sum(point(z) for z in features[targets == c]) / int((targets == c).sum()) for c in (0, 2, 3)}
+    logits = classifier(features)
+    for i, z in enumerate(features):
+        for c, mean in means.items():
+            torch.testing.assert_close(logits[i, c], -(point(z) - mean).norm(), rtol=1e-5, atol=1e-5)  # type: ignore[operator]
+    with pytest.raises(ValueError, match=r"^form must be one of .*'cl2n'.* got 'l2'"):
+        NearestMeanClassifier(D, C, form="l2")
+
+
+@pytest.mark.parametrize("form", ["un", "cl2n"])
+def test_a_stage_measures_the_means_of_its_form(form: str, tmp_path: Path) -> None:
+    short = ("trainer=cpu", "method=ncm", "schedule.stages.ce_warmup.epochs=1")
+    train_composed(tmp_path, *short, f"schedule.stages.rebalance.classifier_args={{form:{form}}}")
+    state = torch.load(tmp_path / "checkpoints" / "rebalance.ckpt", weights_only=True)["state_dict"]
+    means, centroids = state["classifiers.rebalance.means"], state["centroids"]
+    assert torch.equal(means, centroids) == (form == "un")
+
+
+def test_smdragons_softmax_of_sigmoids() -> None:
+    """DRAGON's last layer: p times the softmax over the classes of the sigmoids, normalised."""
+    images = held_out()
+    classifier = fitted(SmDragonClassifier(D, C, degree=2, weights="softmax"), images)
+    p = linear()(images.features).softmax(1).detach()
+    a = p @ classifier.coefficients.T + classifier.offset
+    shares = COUNTS.double() / 40
+    weights = (a[:, :1] + a[:, 1:] * shares).sigmoid().softmax(1)
+    expected = p * weights / (p * weights).sum(1, keepdim=True)
+    torch.testing.assert_close(classifier(images.features).exp(), expected, rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match=r"^weights must be one of .'sigmoid', 'softmax'., got 'none'"):
+        SmDragonClassifier(D, C, weights="none")
 
 
 def test_smdragon_reweights_by_a_polynomial() -> None:
@@ -245,13 +293,15 @@ def test_held_out_features_of_all_ranks() -> None:
 
 
 def test_published_needs_the_number_and_takes_it(tmp_path: Path) -> None:
-    from drolt_pl.run.build import UserError
+    from drolt_pl.errors import SettingError
 
-    short = ("trainer=cpu", "method=tau_norm", "schedule.stages.ce_warmup.epochs=1")
+    short = ("trainer=cpu", "method=tau_norm", "schedule.stages.train.epochs=1")
     results = train_composed(tmp_path / "holdout", *short)
     assert results["chosen"].keys() == {"tau"}
     assert results["selection"]["metric"] == "val/acc"
-    with pytest.raises(UserError, match=r"stages\.rebalance\.classifier_args=\{tau: \.\.\.\} must be given.*published"):
+    with pytest.raises(
+        SettingError, match=r"stages\.rebalance\.classifier_args=\{tau: \.\.\.\} must be given.*published"
+    ):
         train_composed(tmp_path / "refused", *short, "protocol=published")
     given = "schedule.stages.rebalance.classifier_args={tau:0.4}"
     assert train_composed(tmp_path / "published", *short, "protocol=published", given)["chosen"] == {"tau": 0.4}
@@ -259,14 +309,13 @@ def test_published_needs_the_number_and_takes_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_fit_one_classifier(tmp_path: Path) -> None:
-    """Two epochs without steps, after which DDP still finishes."""
+    """No epoch is run for the fit, and DDP still finishes."""
     done = command(
         "trainer=cpu",
         "trainer.devices=2",
         "trainer.strategy=ddp",
         "method=tau_norm",
-        "schedule.stages.ce_warmup.epochs=1",
-        "schedule.stages.rebalance.epochs=2",
+        "schedule.stages.train.epochs=1",
         f"hydra.run.dir={tmp_path / 'run'}",
     )
     assert done.returncode == 0, done.stderr

@@ -67,6 +67,12 @@ def test_only_joint_leaves_its_learning_rate_to_the_optimizer() -> None:
         assert [key for key, stage in stages.items() if stage.lr is None] == ["joint"], name
 
 
+def test_a_data_set_changes_what_the_main_file_sets() -> None:
+    assert composed("dataset=digits_lt").num_threads == 1
+    assert composed("dataset=cifar10_lt").num_threads is None
+    assert composed("dataset=digits_lt", "num_threads=2").num_threads == 2
+
+
 def test_no_yaml_names_a_machine() -> None:
     for path in (HOME / "conf").rglob("*.yaml"):
         assert not re.search(r"/(home|root|mnt|data)/", path.read_text()), path

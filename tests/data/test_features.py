@@ -12,12 +12,16 @@ import torch
 from helpers.data_tools import at_epoch
 from torch import Tensor, nn
 
-from drolt_pl import DROLTLoss, DROLTModule, RefreshCentroids
+from drolt_pl import DROLTLoss, DROLTModule
+from drolt_pl.backbones import Backbone
 from drolt_pl.classifiers import LinearClassifier
 from drolt_pl.data import Catalogue, CutMix, LongTailDataModule, Mixup, Sampling, Source
 from drolt_pl.errors import SettingError
+from drolt_pl.learning.callbacks import stage_callbacks
 from drolt_pl.learning.optim import StageOptimizer
 from drolt_pl.learning.schedule import Schedule
+from drolt_pl.losses import CrossEntropy
+from drolt_pl.objectives.robust import Robust
 
 WIDTH = 6
 
@@ -108,13 +112,12 @@ def test_features_can_be_mixed_but_not_cut() -> None:
         next(iter(loader(CutMix())))
 
 
-class Widen(nn.Module):
+class Widen(Backbone):
     """A backbone of features."""
-
-    num_features = 8
 
     def __init__(self) -> None:
         super().__init__()
+        self.num_features = 8
         self.layer = nn.Linear(WIDTH - 1, 8)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -123,20 +126,21 @@ class Widen(nn.Module):
 
 def test_the_module_trains_on_features(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    sizes = {"num_features": 8, "num_classes": 3}
-    stages = {"joint": {"epochs": 6, "objective": "dro_lt", "sampling": "class_aware", "curve": {"shape": "constant"}}}
+    sizes, counts = {"num_features": 8, "num_classes": 3}, [45, 15, 5]
+    stage = {"epochs": 6, "objective": "dro_lt", "sampling": "class_aware", "curve": {"shape": "constant"}}
+    schedule = Schedule({"joint": stage})
     module = DROLTModule(
         Widen(),
         {"joint": LinearClassifier(**sizes)},
-        loss=DROLTLoss(**sizes, class_counts=[45, 15, 5]),
-        schedule=Schedule(stages),
+        objectives={"dro_lt": Robust(criterion=CrossEntropy(counts), loss=DROLTLoss(**sizes, class_counts=counts))},
+        schedule=schedule,
         optimizer=StageOptimizer(partial(torch.optim.SGD, momentum=0.9), lr=0.05, weight_decay=0.0),
-        class_counts=[45, 15, 5],
+        class_counts=counts,
     )
     trainer = pl.Trainer(
         max_epochs=6,
         accelerator="cpu",
-        callbacks=[RefreshCentroids()],
+        callbacks=stage_callbacks(),
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -146,5 +150,5 @@ def test_the_module_trains_on_features(tmp_path: Path) -> None:
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
     )
-    trainer.fit(module, datamodule=clouds(plan=module.plan))
+    trainer.fit(module, datamodule=clouds(plan=schedule.stage_at))
     assert float(trainer.callback_metrics["val/acc"]) > 0.9

@@ -27,7 +27,7 @@ def shard_statistics(rank: int, world: int, features: Tensor, targets: Tensor, n
 def compared_on_rank(rank: int, world: int, cases: list[Any]) -> list[str | None]:
     """What `SameOnAllRanks` says on a rank, for cases of (configuration, split) by rank."""
     # Not above: the processes of the other functions need not wait for Lightning.
-    from drolt_pl.learning.callbacks import RanksDifferError, SameOnAllRanks
+    from drolt_pl.learning.same_ranks import RanksDifferError, SameOnAllRanks
 
     connector = SimpleNamespace(use_distributed_sampler=False)
     trainer: Any = SimpleNamespace(world_size=world, _accelerator_connector=connector)

@@ -7,16 +7,21 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from drolt_pl.backbones import Backbone
 
-class PlainNet(torch.nn.Sequential):
+
+class PlainNet(Backbone):
     """A network without normalisation: no image's features depend on the others of its batch."""
 
     num_features = 16
 
     def __init__(self, in_channels: int, **_: int) -> None:
         convolutions = torch.nn.Conv2d(in_channels, 16, 3, padding=1), torch.nn.Conv2d(16, 16, 3, stride=2)
-        super().__init__(convolutions[0], torch.nn.ReLU(), convolutions[1], torch.nn.ReLU(),
-                         torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())  # fmt: skip
+        super().__init__()
+        self.layers = torch.nn.Sequential(convolutions[0], torch.nn.ReLU(), convolutions[1], torch.nn.ReLU())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images).mean((2, 3))
 
 
 class StageWatch(pl.Callback):

@@ -36,10 +36,10 @@ def test_the_fast_path_gives_the_losses_of_the_plain_one(tmp_path: Path) -> None
         config = composed("trainer=cpu", "trainer.enable_progress_bar=false", *epochs, *overrides)
         seed_everything(0, verbose=False)
         (tmp_path / name).mkdir()
-        data, module, trainer = assemble(config, tmp_path / name, HOME / "conf")
+        run = assemble(config, tmp_path / name, HOME / "conf")
         losses = Losses()
-        trainer.callbacks.append(losses)
-        trainer.fit(module, datamodule=data)
+        run.trainer.callbacks.append(losses)
+        run.trainer.fit(run.module, datamodule=run.datamodule)
         found.append(losses.found[:STEPS])
     plain, fast = found
     assert len(plain) == STEPS

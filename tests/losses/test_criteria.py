@@ -19,6 +19,8 @@ from drolt_pl.losses import (
     FrequencyWeighted,
     LabelAwareSmoothing,
     LogitAdjusted,
+    SigmoidFocal,
+    WeightedFocal,
     criteria,
 )
 
@@ -40,6 +42,18 @@ def focal(row: list[float], y: int, gamma: float = 2.0) -> float:
     return -((1 - p) ** gamma) * math.log(p)
 
 
+def sigmoid_focal(row: list[float], y: int, gamma: float = 2.0) -> float:
+    """Cui et al. 2019: a focal term of every class's sigmoid."""
+    q = [1 / (1 + math.exp(-s if c == y else s)) for c, s in enumerate(row)]
+    return sum(-((1 - value) ** gamma) * math.log(value) for value in q)
+
+
+def weighted_focal(row: list[float], y: int, weight: float = 1.0, gamma: float = 2.0) -> float:
+    """LDAM-DRW's code: the weight inside p."""
+    loss = weight * cross_entropy(row, y)
+    return (1 - math.exp(-loss)) ** gamma * loss
+
+
 def ldam(row: list[float], y: int) -> float:
     margins = [n ** (-1 / 4) for n in COUNTS]
     margins = [0.5 * margin / max(margins) for margin in margins]
@@ -57,21 +71,32 @@ def label_aware(row: list[float], y: int) -> float:
     return -sum(q * log_p for q, log_p in zip(target, log_softmax(row), strict=True))
 
 
-Reference = Callable[[list[float], int], float]
+Reference = Callable[..., float]
 KINDS: dict[str, tuple[type[Criterion], dict[str, Any], Reference]] = {
     "ce": (CrossEntropy, {}, cross_entropy),
     "focal": (Focal, {"gamma": 2.0}, focal),
+    "sigmoid_focal": (SigmoidFocal, {"gamma": 2.0}, sigmoid_focal),
+    "weighted_focal": (WeightedFocal, {"gamma": 2.0}, weighted_focal),
     "ldam": (LDAM, {}, ldam),
     "logit_adjusted": (LogitAdjusted, {"tau": 1.5}, logit_adjusted),
     "label_aware_smoothing": (LabelAwareSmoothing, {}, label_aware),
 }
 EACH = pytest.mark.parametrize("kind", KINDS)
-BY_BATCH = {"focal"}  # divided by the samples, as Cui et al.'s and LDAM-DRW's code; the others by the weights, as torch
+BY_BATCH = {
+    "focal",
+    "sigmoid_focal",
+    "weighted_focal",
+}  # divided by the samples, as Cui et al.'s and LDAM-DRW's code; the others by the weights, as torch
 
 
 def make(kind: str, **options: Any) -> Criterion:
     cls, own, _ = KINDS[kind]
     return cls(COUNTS, **{**own, **options}).double()
+
+
+def weighted(kind: str, row: list[float], y: int, weight: float) -> float:
+    reference = KINDS[kind][2]
+    return reference(row, y, weight) if kind == "weighted_focal" else weight * reference(row, y)
 
 
 def batch(size: int = 12, seed: int = 0, scale: float = 3.0) -> tuple[Tensor, Tensor]:
@@ -93,7 +118,7 @@ def test_the_weighted_mean_of_the_formula(kind: str, beta: float) -> None:
     weights = weights_of(beta) if beta else [1.0] * C
     total = mass = 0.0
     for row, y in zip(logits.tolist(), targets.tolist(), strict=True):
-        total += weights[y] * KINDS[kind][2](row, y)
+        total += weighted(kind, row, y, weights[y])
         mass += 1 if kind in BY_BATCH else weights[y]
     assert float(make(kind, beta=beta)(logits, targets)) == pytest.approx(total / mass, rel=1e-6)
 
@@ -105,7 +130,7 @@ def test_mixed_batches_count_both_labels(kind: str) -> None:
     weights = weights_of(0.99)
     total = mass = 0.0
     for row, a, b, share in zip(logits.tolist(), targets.tolist(), partners.tolist(), shares.tolist(), strict=True):
-        total += share * weights[a] * KINDS[kind][2](row, a) + (1 - share) * weights[b] * KINDS[kind][2](row, b)
+        total += share * weighted(kind, row, a, weights[a]) + (1 - share) * weighted(kind, row, b, weights[b])
         mass += 1 if kind in BY_BATCH else share * weights[a] + (1 - share) * weights[b]
     loss = make(kind, beta=0.99)(logits, targets, partners, shares)
     assert float(loss) == pytest.approx(total / mass, rel=1e-6)
@@ -158,6 +183,15 @@ def test_weights_sum_to_the_classes_and_favour_the_rare(counts: list[int], beta:
     assert bool((weights[order].diff() <= 1e-6).all())
 
 
+@pytest.mark.parametrize(("beta", "effective"), [(0.9, 127), (0.99, 57), (0.999, 28), (0.9999, 26)])
+def test_beta_decides_how_many_images_a_batch_is_worth(beta: float, effective: int) -> None:
+    """CIFAR-100-LT at ratio 100, batches of 128: (sum w)^2 / sum w^2."""
+    counts = torch.tensor([int(500 * 100 ** (-c / 99)) for c in range(100)])
+    weights = criteria.effective_number_weights(counts, beta).double()
+    found = 128 * (counts * weights).sum() ** 2 / (counts.sum() * (counts * weights**2).sum())
+    assert float(found) == pytest.approx(effective, abs=0.5)
+
+
 def test_beta_near_one_is_inverse_frequency() -> None:
     weights = criteria.effective_number_weights(torch.tensor(COUNTS), 1 - 1e-12)
     inverse = torch.tensor([1 / n for n in COUNTS])
@@ -185,6 +219,15 @@ def test_relations() -> None:
     torch.testing.assert_close(make("label_aware_smoothing", head=0.0, tail=0.0)(logits, targets), plain)
     smoothed = torch.nn.functional.cross_entropy(logits, targets, label_smoothing=0.25)
     torch.testing.assert_close(make("label_aware_smoothing", head=0.2, tail=0.2)(logits, targets), smoothed)
+    torch.testing.assert_close(make("weighted_focal")(logits, targets), make("focal")(logits, targets))
+    sigmoid = torch.nn.functional.binary_cross_entropy_with_logits
+    one_hot = torch.nn.functional.one_hot(targets, C).double()
+    expected = sigmoid(logits, one_hot, reduction="none").sum(1).mean()
+    torch.testing.assert_close(make("sigmoid_focal", gamma=0.0)(logits, targets), expected)
+    # e / C of every class is e' / (C - 1) of the others for e' = e (C - 1) / C
+    shared = make("label_aware_smoothing", head=0.2, tail=0.2, spread="all")(logits, targets)
+    torch.testing.assert_close(shared, torch.nn.functional.cross_entropy(logits, targets, label_smoothing=0.2))
+    torch.testing.assert_close(shared, make("label_aware_smoothing", head=0.16, tail=0.16)(logits, targets))
     # tau 1 is the balanced softmax of Ren et al. 2020
     balanced = torch.nn.functional.cross_entropy(logits + torch.tensor(COUNTS).log(), targets)
     torch.testing.assert_close(make("logit_adjusted", tau=1.0)(logits, targets), balanced)
@@ -248,6 +291,7 @@ def test_checkpoints_hold_nothing_of_it(kind: str) -> None:
         (LogitAdjusted, {"tau": -1}, "tau must be >= 0, got -1"),
         (LabelAwareSmoothing, {"head": 1}, "head must be in .* got 1"),
         (LabelAwareSmoothing, {"tail": -0.1}, "tail must be in .* got -0.1"),
+        (LabelAwareSmoothing, {"spread": "none"}, "spread must be one of .'others', 'all'., got 'none'"),
     ],
 )
 def test_a_wrong_value_is_named(cls: type[Criterion], options: dict[str, Any], message: str) -> None:

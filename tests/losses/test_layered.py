@@ -90,9 +90,9 @@ def test_a_run_at_two_layers(options: tuple[str, ...], tmp_path: Path) -> None:
     assert torch.tensor(results["eps"]).shape == (10, 2)
     assert results["test"]["acc_ncm"] > 0.5
     state = torch.load(tmp_path / "checkpoints" / "joint.ckpt", weights_only=True)["state_dict"]
-    assert state["layer_centroids"].shape == (10, 32 + 64)
+    assert state["objectives.dro_lt.centroids"].shape == (10, 32 + 64)
     if "ema" not in options[0]:  # the last layer's map is what is pooled for the classifier
-        torch.testing.assert_close(state["layer_centroids"][:, 32:], state["centroids"])
+        torch.testing.assert_close(state["objectives.dro_lt.centroids"][:, 32:], state["centroids"])
     resumed = tmp_path / "checkpoints" / "ce_warmup.ckpt"
     resumed.replace(tmp_path / "checkpoints" / "last.ckpt")
     again = train_composed(

@@ -5,9 +5,16 @@ import torch
 from torch import Tensor, nn
 
 from drolt_pl.classifiers import LinearClassifier, OLTRClassifier
-from drolt_pl.losses import CrossEntropy, DROLTLoss, LogitAdjusted, balanced_contrastive, supervised_contrastive
+from drolt_pl.losses import (
+    Criterion,
+    CrossEntropy,
+    DROLTLoss,
+    LogitAdjusted,
+    balanced_contrastive,
+    supervised_contrastive,
+)
 from drolt_pl.objectives import OLTR, BalancedContrastive, Batch, Classification, Robust, Rotation, SupCon
-from drolt_pl.objectives.oltr import memory_loss
+from drolt_pl.objectives.oltr import memory_loss, memory_pull
 
 COUNTS = [20, 8, 3, 1]
 C, D = len(COUNTS), 6
@@ -22,20 +29,20 @@ class TinyModel(nn.Module):
         self.backbone = nn.Linear(5, D)
         self.classifier = LinearClassifier(D, C)
         self.loss = DROLTLoss(C, D, COUNTS, **loss)  # type: ignore[arg-type]
-        self.centroids = torch.randn(C, D)
+        self.register_buffer("centroids", torch.randn(C, D))
         self.frozen = frozen
         self.double()
+
+    def robust(self, criterion: Criterion) -> Robust:
+        """The objective with this model's loss and centroids."""
+        objective = Robust(criterion=criterion, loss=self.loss)
+        objective.centroids = self.centroids
+        return objective
 
     def training_features(self, images: Tensor) -> Tensor:
         with torch.set_grad_enabled(not self.frozen):
             features: Tensor = self.backbone(images)
         return features
-
-    def loss_features(self, features: Tensor) -> Tensor:
-        return features
-
-    def step_centroids(self, features: Tensor, targets: Tensor) -> Tensor:
-        return self.centroids.double()
 
 
 def batch(size: int = 9, *, mixed: bool = False) -> Batch:
@@ -66,17 +73,18 @@ def test_classification_is_the_criterion_of_the_classifier() -> None:
 
 def test_a_frozen_backbone_gets_no_gradient() -> None:
     model = TinyModel(frozen=True, eps_mode="learned")
-    for objective in (Classification, Robust):
-        found = gradients(model, objective(criterion=CrossEntropy(COUNTS))(model, batch())["loss"])
+    criterion = CrossEntropy(COUNTS)
+    for objective in (Classification(criterion=criterion), model.robust(criterion)):
+        found = gradients(model, objective(model, batch())["loss"])
         assert not found["backbone.weight"]
         assert found["classifier.weight"]
-        assert found.get("loss.balls.rho") == (objective is Robust)
+        assert found.get("loss.balls.rho") == (objective.robust() is not None)
 
 
 @pytest.mark.parametrize("ce_weight", [0.0, 0.3, 1.0])
 def test_robust_is_equation_19(ce_weight: float) -> None:
     model, data = TinyModel(ce_weight=ce_weight), batch()
-    terms = Robust(criterion=CrossEntropy(COUNTS))(model, data)
+    terms = model.robust(CrossEntropy(COUNTS))(model, data)
     features = model.backbone(data.images)
     ce = nn.functional.cross_entropy(model.classifier(features), data.targets)
     robust = model.loss(features, data.targets, model.centroids.double())
@@ -87,7 +95,7 @@ def test_robust_is_equation_19(ce_weight: float) -> None:
 
 def test_a_mixed_image_counts_for_both_classes() -> None:
     model, data = TinyModel(ce_weight=0.0, temperature=2.0), batch(mixed=True)
-    terms = Robust(criterion=CrossEntropy(COUNTS))(model, data)
+    terms = model.robust(CrossEntropy(COUNTS))(model, data)
     assert data.partners is not None
     assert data.shares is not None
     z, centroids, radii = model.backbone(data.images), model.centroids.double(), model.loss.radii(torch.float64)
@@ -109,7 +117,7 @@ def test_unmixed_shares_change_nothing_and_the_prior_counts_once() -> None:
     model.loss.set_statistics(torch.ones(C), 3.0)
     plain = batch()
     ones = torch.ones(len(plain.targets), dtype=torch.float64)
-    objective = Robust(criterion=CrossEntropy(COUNTS))
+    objective = model.robust(CrossEntropy(COUNTS))
     expected = objective(model, plain)
     for mixed in (Batch(*plain[:2], plain.targets.roll(1), ones), Batch(*plain[:2], plain.targets, ones / 4)):
         for name, value in objective(model, mixed).items():
@@ -120,8 +128,8 @@ def test_bfloat16_features_are_measured_in_float32() -> None:
     model, data = TinyModel(eps_mode="learned").float(), batch(mixed=True)
     data = Batch(data.images.float(), *data[1:])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = Robust(criterion=CrossEntropy(COUNTS))(model, data)
-    full = Robust(criterion=CrossEntropy(COUNTS))(model, data)
+        half = model.robust(CrossEntropy(COUNTS))(model, data)
+    full = model.robust(CrossEntropy(COUNTS))(model, data)
     assert half["loss"].dtype in (torch.float32, torch.float64)
     torch.testing.assert_close(half["loss"], full["loss"], rtol=0.05, atol=0.05)
     assert all(gradients(model, half["loss"]).values())
@@ -160,6 +168,50 @@ def test_bcl_is_the_criterion_and_a_share_of_the_contrast() -> None:
     torch.testing.assert_close(terms["loss"], ce + 0.35 * contrast)
     assert all(gradients(model, terms["loss"]).values())
     assert all(p.grad is not None for p in objective.parameters())
+
+
+def test_bcl_classifies_the_first_of_three_views_and_contrasts_the_others() -> None:
+    model, data = TinyModel(), batch(12)
+    data = data._replace(targets=data.targets[:4].repeat(3), views=3)
+    objective = BalancedContrastive(criterion=LogitAdjusted(COUNTS), num_features=D, weight=0.35, num_hidden=32)
+    objective.double()
+    assert [layer.out_features for layer in objective.projection if isinstance(layer, nn.Linear)] == [32, 128]
+    terms = objective(model, data)
+    features = model.backbone(data.images)
+    ce = LogitAdjusted(COUNTS)(model.classifier(features[:4]), data.targets[:4])
+    torch.testing.assert_close(terms["loss_ce"], ce)
+    # Their head's BatchNorm sees all three.
+    embeddings, prototypes = objective.projection(features), objective.prototypes(model.classifier.weight)
+    contrast = balanced_contrastive(embeddings[4:], data.targets[4:], prototypes, temperature=0.1)
+    torch.testing.assert_close(terms["loss_contrastive"], contrast)
+    assert terms["acc"] == (model.classifier(features[:4]).argmax(1) == data.targets[:4]).float().mean()
+
+
+def test_two_views_are_both_classified_and_contrasted() -> None:
+    model, data = TinyModel(), batch(8, mixed=True)
+    objective = BalancedContrastive(criterion=LogitAdjusted(COUNTS), num_features=D).double()
+    one, two = objective(model, data), objective(model, data._replace(views=2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    ce = LogitAdjusted(COUNTS)(model.classifier(model.backbone(data.images)), *data[1:4])
+    torch.testing.assert_close(two["loss_ce"], ce)
+
+
+def test_a_part_of_a_batch_keeps_what_was_mixed_in() -> None:
+    data = batch(6, mixed=True)._replace(views=3)
+    part = data.part(slice(2, 4))
+    assert part.views == 1
+    for whole, some in zip(data[:4], part[:4], strict=True):
+        assert torch.equal(whole[2:4], some)  # type: ignore[index,arg-type]
+    assert batch(6).part(slice(2)).partners is None
+
+
+def test_supcons_code_multiplies_by_the_temperature_over_its_base() -> None:
+    model, data = TinyModel(), batch()
+    objective = SupCon(criterion=CrossEntropy(COUNTS), num_features=D, temperature=0.1, base_temperature=0.07).double()
+    terms = objective(model, data)
+    torch.testing.assert_close(terms["loss"], terms["loss_supcon"] / 0.7)
+    with pytest.raises(ValueError, match=r"^base_temperature must be null or > 0, got 0$"):
+        SupCon(criterion=CrossEntropy(COUNTS), num_features=D, base_temperature=0)
 
 
 def test_rotation_turns_each_image_by_its_place() -> None:
@@ -202,12 +254,55 @@ def test_the_memory_loss_is_its_formula(margin: float) -> None:
     assert float(memory_loss(features, targets, memory, margin=margin)) == pytest.approx(expected)
 
 
-def test_oltr_trains_its_memory_by_its_own_loss() -> None:
-    model, data = TinyModel(), batch()
-    model.classifier = OLTRClassifier(D, C).double()
+def test_the_memory_is_pulled_by_the_gradient_over_one_more_than_its_samples() -> None:
+    generator = torch.Generator().manual_seed(2)
+    features, memory = (torch.randn(size, D, generator=generator, dtype=torch.float64) for size in (7, C))
+    targets = torch.tensor([0, 0, 1, 3, 3, 0, 1])
+    expected = torch.zeros_like(memory)
+    for c in range(C):
+        own = features[targets == c]
+        expected[c] = sum(memory[c] - z for z in own) / (7 * (1 + len(own))) if len(own) else 0.0
+    torch.testing.assert_close(memory_pull(features, targets, memory), expected)
+    # Over 1 + b_c of the first term's own gradient, at a margin that leaves the second one out.
+    memory.requires_grad_()
+    attract = 0.5 * (features - memory[targets]).square().sum(1).mean()
+    (whole,) = torch.autograd.grad(attract, memory)
+    torch.testing.assert_close(expected, whole / (1 + targets.bincount(minlength=C))[:, None])
+    assert not torch.autograd.grad(memory_loss(features, targets, memory, margin=-1e9), memory)[0].any()
+
+
+def oltr_model() -> TinyModel:
+    model = TinyModel()
+    model.classifier = OLTRClassifier(D, C).double()  # type: ignore[assignment]
     model.classifier.begin(None, generator=torch.Generator().manual_seed(0))
-    model.classifier.fit(None, model.centroids, torch.tensor(COUNTS))
+    model.classifier.fit(None, model.centroids, torch.tensor(COUNTS))  # type: ignore[attr-defined]
+    return model
+
+
+def test_oltr_trains_its_memory_by_its_own_loss() -> None:
+    model, data = oltr_model(), batch()
     terms = OLTR(criterion=CrossEntropy(COUNTS), weight=0.01)(model, data)
     torch.testing.assert_close(terms["loss"], terms["loss_ce"] + 0.01 * terms["loss_memory"])
     assert all(gradients(model, terms["loss"]).values())
     assert not gradients(model, OLTR(criterion=CrossEntropy(COUNTS))(model, data)["loss_ce"])["classifier.memory"]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.01, 1.0])
+def test_the_weight_of_the_memory_loss_is_the_features_alone(weight: float) -> None:
+    """The pull is what their backward pass returns, whatever the weight; the repelling term has it."""
+    model, data = oltr_model(), batch()
+    gradients(model, OLTR(criterion=CrossEntropy(COUNTS), weight=weight, margin=1e4)(model, data)["loss"])
+    features = model.backbone(data.images).detach()
+    memory = model.classifier.memory.detach().requires_grad_()  # type: ignore[union-attr]
+    distances = (features[:, None] - memory).square().sum(2)
+    others = distances.masked_fill(nn.functional.one_hot(data.targets, C).bool(), 0.0).sum() / distances.numel()
+    (repel,) = torch.autograd.grad(weight * 0.01 * (1e4 - others), memory)
+    expected = memory_pull(features, data.targets, memory) + repel
+    torch.testing.assert_close(model.classifier.memory.grad, expected)  # type: ignore[union-attr]
+
+
+def test_the_memory_learns_at_the_rates_of_the_backbone() -> None:
+    model = oltr_model()
+    beside = list(OLTR(criterion=CrossEntropy(COUNTS)).with_backbone(model.classifier))
+    assert [id(parameter) for parameter in beside] == [id(model.classifier.memory)]  # type: ignore[union-attr]
+    assert not list(Classification(criterion=CrossEntropy(COUNTS)).with_backbone(model.classifier))

@@ -15,9 +15,10 @@ from helpers.rank_functions import compared_on_rank
 from helpers.ranks import on_ranks
 from helpers.running import EPOCHS, HOME, SHORT, command, composed, tensors, train_here
 
-from drolt_pl.learning.callbacks import SameOnAllRanks
+from drolt_pl.errors import SettingError
+from drolt_pl.learning.same_ranks import SameOnAllRanks
 from drolt_pl.run.assemble import assemble
-from drolt_pl.run.build import UserError, build
+from drolt_pl.run.build import build
 from drolt_pl.run.ranks import Meeting, find_meeting
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")
@@ -82,7 +83,7 @@ def test_a_rank_with_another_configuration_or_other_data_stops_the_run() -> None
     sentences = (
         None,
         "optimizer.lr is 0.1 on rank 0 and 0.2 on rank 1: start all processes of a run with the same command",
-        "dataset: rank 1 found other images than rank 0 (split bbbbbbbb and aaaaaaaa): give every machine the same "
+        "dataset has other images on rank 1 than on rank 0 (split bbbbbbbb and aaaaaaaa): give every machine the same "
         "data",
     )
     assert on_ranks(2, compared_on_rank, cases) == [list(sentences)] * 2
@@ -90,7 +91,7 @@ def test_a_rank_with_another_configuration_or_other_data_stops_the_run() -> None
 
 def test_lightnings_own_slicing_is_off() -> None:
     config = composed("trainer=cpu", *DDP)
-    trainer = assemble(config, Path("unused"), HOME / "conf")[2]
+    trainer = assemble(config, Path("unused"), HOME / "conf").trainer
     assert trainer._accelerator_connector.use_distributed_sampler is False
     callback = next(callback for callback in trainer.callbacks if isinstance(callback, SameOnAllRanks))
     theirs = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
@@ -112,7 +113,7 @@ def test_rates_follow_the_batch_where_asked(tmp_path: Path) -> None:
 
 
 def test_a_base_batch_that_is_no_batch_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^optimizer\.base_batch must be a whole number > 0, or null, got 0$"):
+    with pytest.raises(SettingError, match=r"^optimizer\.base_batch must be a whole number > 0, or null, got 0$"):
         build(composed("optimizer.base_batch=0"), "optimizer")
 
 

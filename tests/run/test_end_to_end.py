@@ -120,9 +120,9 @@ def test_every_radius_trains(mode: str, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_sentence(tmp_path: Path) -> None:
-    from drolt_pl.run.build import UserError
+    from drolt_pl.errors import SettingError
 
-    with pytest.raises(UserError, match=r"train/loss_ce .* epoch 0 \(stage ce_warmup\).* lower optimizer.lr"):
+    with pytest.raises(SettingError, match=r"train/loss_ce .* epoch 0 \(stage ce_warmup\).* lower optimizer.lr"):
         train_here(tmp_path, "schedule.stages.ce_warmup.lr=1e20")
 
 

@@ -112,9 +112,9 @@ def test_a_stage_is_written_before_the_checkpoint_that_goes_on_after_it(
 
 
 def test_a_run_that_something_stopped_early_is_not_measured(tmp_path: Path) -> None:
-    from drolt_pl.run.build import UserError
+    from drolt_pl.errors import SettingError
 
-    with pytest.raises(UserError, match=r"ended in epoch \d of 6.*resume="):
+    with pytest.raises(SettingError, match=r"ended in epoch \d of 6.*resume="):
         train_here(tmp_path, "+trainer.max_steps=5")
     assert not (tmp_path / "results.json").exists()
 
@@ -156,23 +156,23 @@ def test_init_from_skips_the_stages_that_another_run_trained(tmp_path: Path) -> 
 
 
 def test_init_from_another_split_is_refused(tmp_path: Path) -> None:
-    from drolt_pl.run.build import UserError
+    from drolt_pl.errors import SettingError
 
     train_here(tmp_path / "source")
-    with pytest.raises(UserError, match="another split"):
+    with pytest.raises(SettingError, match="another split"):
         train_here(tmp_path / "warm", f"init_from={tmp_path / 'source'}", "dataset.split_seed=1")
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(SettingError, match="does not exist"):
         train_here(tmp_path / "warm", f"init_from={tmp_path / 'nowhere'}")
-    with pytest.raises(UserError, match="before the last"):
+    with pytest.raises(SettingError, match="before the last"):
         train_here(tmp_path / "warm", f"init_from={tmp_path / 'source'}:rebalance")
 
 
 def test_resume_refuses_changed_data(tmp_path: Path) -> None:
-    from drolt_pl.run.build import UserError
+    from drolt_pl.errors import SettingError
 
     run = tmp_path / "run"
     train_here(run)
     split = json.loads((run / "split.json").read_text())
     (run / "split.json").write_text(json.dumps({**split, "sha256": "0" * 64}))
-    with pytest.raises(UserError, match="changed"):
+    with pytest.raises(SettingError, match="changed"):
         train_here(run, f"resume={run}")

@@ -35,8 +35,10 @@ EVERY_EPOCH = {
 }
 WITH_CENTROIDS = {
     *("train/loss_robust", "train/loss_prior", "val/acc_ncm", "val/acc_ncm_cosine"),
+    *("train/own_mass", "train/grad_ratio", "train/grad_cosine"),
     *(f"val/{group}_ncm" for group in GROUPS),
     *(f"{name}/{group}" for name in ("eps", "drift", "drift_over_eps", "coverage", "inflation") for group in GROUPS),
+    *(f"{name}/{group}" for name in ("coverage_held_out", "coverage_held_out_expected") for group in GROUPS),
 }
 FINAL = {f"final/{part}/{key}" for part in ("val", "test") for key in ("acc", *GROUPS, "acc_ncm", "ece")}
 

@@ -1,4 +1,4 @@
-"""Mixing samples in pairs: Mixup and CutMix, each sample with its own partner and share."""
+"""Mixing samples in pairs: Mixup and CutMix, each sample with a partner, and a share of its own or the batch's."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from drolt_pl.data.images.loaders import BatchLoader
-from drolt_pl.errors import SettingError, require
+from drolt_pl.errors import SettingError, require, require_choice
+
+SHARES = ("sample", "batch")
 
 
 class Mixing(ABC):
@@ -16,11 +18,14 @@ class Mixing(ABC):
 
     Args:
         alpha: Shares come from Beta(alpha, alpha), > 0.
+        share_per: ``sample`` draws a share for each image, ``batch`` one for all images of a batch, as the code of
+            Mixup's authors and of MiSLAS does.
     """
 
-    def __init__(self, *, alpha: float = 1.0) -> None:
+    def __init__(self, *, alpha: float = 1.0, share_per: str = "sample") -> None:
         require("alpha", alpha, alpha > 0, "must be > 0")
-        self.alpha = alpha
+        require_choice("share_per", share_per, SHARES)
+        self.alpha, self.share_per = alpha, share_per
 
     def __call__(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
@@ -39,8 +44,10 @@ class Mixing(ABC):
         partners = torch.randperm(len(images), generator=generator).to(images.device)
         # torch draws no Beta from a generator.
         seed = int(torch.randint(2**62, (), generator=generator))
-        shares = np.random.Generator(np.random.PCG64(seed)).beta(self.alpha, self.alpha, len(images))
-        mixed, own = self.mix(images, images[partners], torch.from_numpy(shares).float(), generator)
+        number = len(images) if self.share_per == "sample" else 1
+        drawn = np.random.Generator(np.random.PCG64(seed)).beta(self.alpha, self.alpha, number)
+        shares = torch.from_numpy(drawn).float().expand(len(images))
+        mixed, own = self.mix(images, images[partners], shares, generator)
         return mixed, targets, targets[partners], own
 
     @abstractmethod

@@ -1,8 +1,8 @@
 """Image operations on a batch in which every sample has its own operation and magnitude.
 
-The operations and their arithmetic are those of torchvision's AutoAugment and RandAugment on tensors. torchvision
-applies one operation to a whole batch; here samples are grouped by operation. One gather of source pixels does all
-geometric operations, and one look-up in a table of each sample does the seven that map pixel values to pixel values.
+The operations and their arithmetic are those of torchvision's AutoAugment, RandAugment and ColorJitter on tensors.
+torchvision applies one operation to a whole batch; here samples are grouped by operation. One gather of source pixels
+does all geometric operations, and one look-up in a table of each sample does the seven that map values to values.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,8 @@ def apply_operations(images: Tensor, operations: Tensor, magnitudes: Tensor, *, 
         images: uint8, (B, C, H, W), C 1 or 3.
         operations: Index into `OPERATIONS` of each, (B,), on the CPU, where grouping them keeps no device waiting.
         magnitudes: Strength of each, (B,), float64, on the CPU: sine for shears, pixels for translations, degrees for
-            rotation, factor - 1 for colours, bits for Posterize, threshold for Solarize; other operations have none.
+            rotation, factor - 1 for colours, share of the circle for Hue, bits for Posterize, threshold for Solarize;
+            other operations have none.
         fill: Value of pixels that come from outside the image.
 
     Returns:
@@ -136,6 +137,28 @@ def _color(images: Tensor, operations: Tensor, magnitudes: Tensor, fill: int) ->
     return _blend(images, _grey(images), 1 + magnitudes.to(images.device)[:, None, None, None])
 
 
+def _hue(images: Tensor, operations: Tensor, magnitudes: Tensor, fill: int) -> Tensor:
+    """Hue turned by a share of the circle, in HSV."""
+    if images.shape[1] == 1:
+        return images
+    rgb = images.float() / 255
+    highest, brightest = rgb.max(1)
+    span = highest - rgb.amin(1)
+    red, green, blue = rgb.unbind(1)
+    # In sixths of the circle, from the channel that is highest.
+    sixths = torch.stack([green - blue, blue - red, red - green], 1) / span.clamp(min=1e-12)[:, None]
+    sixths = (
+        sixths.gather(1, brightest[:, None])[:, 0]
+        + 2 * brightest
+        + 6 * magnitudes.to(images.device).float()[:, None, None]
+    )
+    turned = []
+    for place in (5, 3, 1):
+        distance = (place + sixths).remainder(6)
+        turned.append(highest - span * torch.minimum(distance, 4 - distance).clamp(0, 1))
+    return (torch.stack(turned, 1) * 255.999).to(torch.uint8)  # as torchvision rounds
+
+
 def _sharpness(images: Tensor, operations: Tensor, magnitudes: Tensor, fill: int) -> Tensor:
     if min(images.shape[2:]) <= 2:
         return images
@@ -169,10 +192,11 @@ TABLES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "AutoContrast": _auto_contrast,
     "Equalize": _equalize,
 }
-OPERATIONS = ("Identity", *GEOMETRIC, *TABLES, "Color", "Sharpness")
+OPERATIONS = ("Identity", *GEOMETRIC, *TABLES, "Color", "Sharpness", "Hue")
 _GROUPS: tuple[tuple[tuple[str, ...], Callable[[Tensor, Tensor, Tensor, int], Tensor]], ...] = (
     (GEOMETRIC, _geometric),
     (tuple(TABLES), _by_table),
     (("Color",), _color),
     (("Sharpness",), _sharpness),
+    (("Hue",), _hue),
 )

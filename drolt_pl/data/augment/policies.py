@@ -78,7 +78,7 @@ class RandAugment:
         require("num_ops", num_ops, num_ops >= 0, "must be >= 0")
         require("magnitude", magnitude, 0 <= magnitude < num_magnitude_bins, f"must be in [0, {num_magnitude_bins})")
         self.num_ops, self.magnitude, self.num_magnitude_bins, self.fill = num_ops, magnitude, num_magnitude_bins, fill
-        self.operations = torch.tensor([code for code, name in enumerate(OPERATIONS) if name != "Invert"])
+        self.operations = torch.tensor([code for code, name in enumerate(OPERATIONS) if name not in ("Invert", "Hue")])
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         num_images, _, height, width = images.shape
@@ -92,33 +92,68 @@ class RandAugment:
 
 
 class ColorJitter:
-    """Multiplies brightness, contrast and saturation of each image by random factors, in random order.
+    """Multiplies brightness, contrast and saturation of each image by random factors and turns its hue.
 
-    Factors and order are drawn as by torchvision's ColorJitter.
+    The law and the random order of the steps are those of torchvision's ColorJitter.
 
     Args:
         brightness, contrast, saturation: x >= 0: factors come uniformly from [max(0, 1 - x), 1 + x]; 0 leaves it out.
+        hue: In [0, 0.5]: the turn comes uniformly from [-hue, hue], in shares of the circle.
+        chance: Chance of an image to be changed at all.
     """
 
-    def __init__(self, *, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4) -> None:
-        strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    def __init__(
+        self,
+        *,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        saturation: float = 0.4,
+        hue: float = 0.0,
+        chance: float = 1.0,
+    ) -> None:
+        strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
         for field, strength in strengths.items():
             require(field, strength, strength >= 0, "must be >= 0")
-        names = ("Brightness", "Contrast", "Color")
+        require("hue", hue, hue <= 0.5, "must be <= 0.5, half the circle")
+        _check_chance(chance)
+        names = ("Brightness", "Contrast", "Color", "Hue")
         used = [(name, strength) for name, strength in zip(names, strengths.values(), strict=True) if strength > 0]
         self.operations = torch.tensor([OPERATIONS.index(name) for name, _ in used], dtype=torch.int64)
         self.strengths = torch.tensor([strength for _, strength in used], dtype=torch.float64)
+        self.chance = chance
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         shape = len(images), len(self.operations)
         order = torch.rand(shape, generator=generator).argsort(1)
         low, high = (-self.strengths).clamp(min=-1), self.strengths
         magnitudes = low + (high - low) * torch.rand(shape, generator=generator, dtype=torch.float64)
+        changed = torch.rand(shape[0], generator=generator) < self.chance if self.chance < 1 else torch.tensor(True)
         for step in range(shape[1]):
             turn = order[:, step]
             strengths = magnitudes.gather(1, turn[:, None])[:, 0]
-            images = apply_operations(images, self.operations[turn], strengths)
+            images = apply_operations(images, torch.where(changed, self.operations[turn], IDENTITY), strengths)
         return images
+
+
+class RandomGrey:
+    """Takes some images' colours away, as torchvision's RandomGrayscale, but with a draw for each image.
+
+    Args:
+        chance: Chance of an image, in [0, 1].
+    """
+
+    def __init__(self, *, chance: float = 0.2) -> None:
+        _check_chance(chance)
+        self.chance = chance
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        chosen = torch.rand(len(images), generator=generator) < self.chance
+        operations = torch.where(chosen, OPERATIONS.index("Color"), IDENTITY)
+        return apply_operations(images, operations, torch.full((len(images),), -1.0, dtype=torch.float64))
+
+
+def _check_chance(chance: float) -> None:
+    require("chance", chance, 0 <= chance <= 1, "must be in [0, 1]")
 
 
 def _signed(magnitudes: Tensor, operations: Tensor, generator: torch.Generator) -> Tensor:

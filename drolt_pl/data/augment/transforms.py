@@ -6,10 +6,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from drolt_pl.errors import require
+from drolt_pl.errors import SettingError, require
 
 # Takes (B, C, H, W) uint8 images and a CPU generator, gives (B, C, H, W) uint8 images.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+Augments = Augment | Sequence[Augment] | None  # one for all views, one for each view, or none
+
+
+class PerView:
+    """Applies to each view an augmentation of its own.
+
+    Batches hold the first view of every image, then the second of every image.
+
+    Args:
+        augments: One for each view.
+    """
+
+    def __init__(self, augments: Sequence[Augment]) -> None:
+        self.augments = list(augments)
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        views = images.view(len(self.augments), -1, *images.shape[1:])  # (V, B / V, C, H, W)
+        return torch.cat([augment(view, generator) for augment, view in zip(self.augments, views, strict=True)])
+
+
+def check_augment(augment: Augments) -> None:
+    """Refuse a value that is neither null, nor an augmentation, nor a list of augmentations."""
+    listed: list[object] = list(augment) if isinstance(augment, Sequence) else [augment]
+    holds = augment is None or (bool(listed) and all(map(callable, listed)))
+    require("augment", augment, holds, "must take a batch of images and a generator, or be null")
+
+
+def for_views(augment: Augments, views: int) -> Augment | None:
+    """The augmentation of batches with so many views. Of a list, a single view takes the first.
+
+    Raises:
+        SettingError: the list's length is not `views`, and `views` is not 1.
+    """
+    if not isinstance(augment, Sequence):
+        return augment
+    if views not in (1, len(augment)):
+        raise SettingError("views", f"must be {len(augment)}, as many as augment lists, or 1", views)
+    return augment[0] if views == 1 else PerView(augment)
 
 
 class Chain:

@@ -35,6 +35,22 @@ def test_mixup_shares_follow_the_beta_distribution() -> None:
     assert kstest(shares.numpy(), beta(0.4, 0.4).cdf).pvalue > 1e-3
 
 
+@KINDS
+def test_one_share_a_batch(kind: type[Mixing]) -> None:
+    """Mixup's authors and MiSLAS: all images of a batch keep as much of themselves, drawn anew for the next."""
+    images, targets = one_colour_each(40), torch.arange(40)
+    generator = torch.Generator().manual_seed(0)
+    drawn = []
+    for _ in range(300):
+        mixed, own, other, shares = kind(share_per="batch")(images, targets, generator)
+        torch.testing.assert_close(mixed.mean((1, 2, 3)), shares * own + (1 - shares) * other, rtol=1e-4, atol=1e-4)
+        if kind is Mixup:
+            assert len(shares.unique()) == 1
+        drawn.append(shares.max().item())
+    if kind is Mixup:
+        assert kstest(drawn, beta(1, 1).cdf).pvalue > 1e-3
+
+
 def test_cutmix_replaces_one_rectangle_of_the_drawn_size() -> None:
     images = one_colour_each(2000, (20, 30))
     mixed, _, other, shares = CutMix()(images, torch.arange(2000), torch.Generator().manual_seed(2))
@@ -69,3 +85,5 @@ def test_draws_come_from_the_generator(kind: type[Mixing]) -> None:
 def test_a_wrong_alpha_is_refused(kind: type[Mixing]) -> None:
     with pytest.raises(ValueError, match=r"^alpha must be > 0, got 0"):
         kind(alpha=0)
+    with pytest.raises(ValueError, match=r"^share_per must be one of .'sample', 'batch'., got 'epoch'"):
+        kind(share_per="epoch")

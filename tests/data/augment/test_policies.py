@@ -13,7 +13,7 @@ from torchvision import transforms
 from torchvision.transforms.autoaugment import RandAugment as TorchvisionRandAugment
 
 from drolt_pl.data.augment.operations import OPERATIONS
-from drolt_pl.data.augment.policies import SIGNED, AutoAugment, ColorJitter, RandAugment, magnitude_table
+from drolt_pl.data.augment.policies import SIGNED, AutoAugment, ColorJitter, RandAugment, RandomGrey, magnitude_table
 
 DRAWS = 2000
 
@@ -91,7 +91,48 @@ def test_colour_jitter_has_the_distribution_of_torchvision() -> None:
     assert len(batched(ColorJitter()).unique(dim=0)) > DRAWS / 2
 
 
-@pytest.mark.parametrize("augment", [AutoAugment(), RandAugment(), ColorJitter()])
+def test_hue_has_the_distribution_of_torchvision() -> None:
+    theirs = per_image(transforms.ColorJitter(hue=0.3)).float()
+    ours = batched(ColorJitter(brightness=0, contrast=0, saturation=0, hue=0.3)).float()
+    a, b = ours.mean((2, 3)), theirs.mean((2, 3))
+    assert ((a.mean(0) - b.mean(0)).abs() < 4.5 * (a.var(0) / DRAWS + b.var(0) / DRAWS).sqrt()).all()
+    assert torch.allclose(
+        a.quantile(torch.tensor([0.1, 0.5, 0.9]), 0), b.quantile(torch.tensor([0.1, 0.5, 0.9]), 0), atol=5
+    )
+
+
+@pytest.mark.parametrize("augment", [ColorJitter(chance=0.8), RandomGrey(chance=0.8)])
+def test_a_chance_is_each_images_own(augment: Any) -> None:
+    changed = (batched(augment) != picture()).flatten(1).any(1).double().mean().item()
+    assert changed == pytest.approx(0.8, abs=4 * (0.16 / DRAWS) ** 0.5)
+    never = type(augment)(chance=0.0)
+    assert torch.equal(batched(never), picture().expand(DRAWS, -1, -1, -1))
+
+
+def test_grey_images_have_torchvisions_grey() -> None:
+    wanted = transforms.functional.rgb_to_grayscale(picture(), num_output_channels=3)
+    assert torch.equal(batched(RandomGrey(chance=1.0)), wanted.expand(DRAWS, -1, -1, -1))
+
+
+def test_grey_draws_come_from_the_generator_and_one_channel_is_grey_already() -> None:
+    images = picture().expand(50, -1, -1, -1)
+    first = RandomGrey()(images, torch.Generator().manual_seed(1))
+    assert torch.equal(RandomGrey()(images, torch.Generator().manual_seed(1)), first)
+    assert not torch.equal(RandomGrey()(images, torch.Generator().manual_seed(2)), first)
+    assert torch.equal(RandomGrey(chance=1.0)(images[:, :1], torch.Generator()), images[:, :1])
+
+
+def test_jitter_without_hue_and_chance_draws_as_before() -> None:
+    """Kept runs of augment=color_jitter can be repeated."""
+    generator = torch.Generator().manual_seed(0)
+    ColorJitter()(picture().expand(10, -1, -1, -1), generator)
+    expected = torch.Generator().manual_seed(0)
+    torch.rand(10, 3, generator=expected)
+    torch.rand(10, 3, generator=expected, dtype=torch.float64)
+    assert torch.equal(generator.get_state(), expected.get_state())
+
+
+@pytest.mark.parametrize("augment", [AutoAugment(), RandAugment(), ColorJitter(hue=0.1, chance=0.8)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_draws_come_from_the_generator(augment: Any, channels: int) -> None:
     before = random_state()
@@ -110,6 +151,9 @@ def test_draws_come_from_the_generator(augment: Any, channels: int) -> None:
         (lambda: RandAugment(num_ops=-1), "num_ops must be >= 0, got -1"),
         (lambda: RandAugment(magnitude=31), r"magnitude must be in \[0, 31\), got 31"),
         (lambda: ColorJitter(contrast=-0.1), "contrast must be >= 0, got -0.1"),
+        (lambda: ColorJitter(hue=0.6), "hue must be <= 0.5, half the circle, got 0.6"),
+        (lambda: ColorJitter(chance=1.1), r"chance must be in \[0, 1\], got 1.1"),
+        (lambda: RandomGrey(chance=-1), r"chance must be in \[0, 1\], got -1"),
     ],
 )
 def test_wrong_settings_are_refused(make: Callable[[], Any], message: str) -> None:
@@ -118,7 +162,7 @@ def test_wrong_settings_are_refused(make: Callable[[], Any], message: str) -> No
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("augment", [AutoAugment(), RandAugment(), ColorJitter()])
+@pytest.mark.parametrize("augment", [AutoAugment(), RandAugment(), ColorJitter(hue=0.1), RandomGrey()])
 def test_a_gpu_sees_the_images_that_a_cpu_sees(augment: Any) -> None:
     images = picture().expand(200, -1, -1, -1)
     on_cpu = augment(images, torch.Generator().manual_seed(3))

@@ -8,7 +8,7 @@ import torch
 from helpers.data_tools import NumberedImages, at_epoch, numbers_of, pixel_hash, random_state, write_images
 
 from drolt_pl.data import ImageFolderLT, LongTailDataModule, Mixup
-from drolt_pl.data.augment.transforms import CropFlip
+from drolt_pl.data.augment.transforms import BatchTransform, CropFlip
 from drolt_pl.data.plan import Sampling, in_views
 
 
@@ -89,6 +89,55 @@ def test_mixing_leaves_the_augmentation_as_it_is() -> None:
         assert torch.equal(targets, own)
         assert torch.equal(own.sort().values, other.sort().values)
         assert bool(((shares >= 0) & (shares <= 1)).all())
+
+
+class Brighter:
+    """Adds a number, and a draw of 0 or 1 to see which generator it comes from."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        noise = torch.randint(2, (len(images), 1, 1, 1), generator=generator)
+        return images + (self.number + noise).to(torch.uint8)
+
+
+def with_augment(augment: object, views: int) -> LongTailDataModule:
+    module = NumberedImages(class_sizes=(30, 20), imbalance_ratio=None, val_per_class=4, batch_size=8, augment=augment)
+    module.plan = lambda epoch: Sampling(views=views)
+    return at_epoch(module, 0)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_view_has_the_augmentation_of_its_place(rank: int) -> None:
+    augments = [Brighter(50), Brighter(100), Brighter(150)]
+    module = at_epoch(with_augment(augments, 3), 0, rank, 2)
+    for images, _ in module.train_dataloader():
+        views = images[:, 1].round().chunk(3)  # the second digit is 0 as it comes
+        for view, first in zip(views, (50, 100, 150), strict=True):
+            assert set(view.flatten().tolist()) <= {first, first + 1}
+        numbers = [(view[:, 0, 0, 0] - view[:, 1, 0, 0]).round() for view in images.chunk(3)]
+        assert torch.equal(numbers[0], numbers[1])
+        assert torch.equal(numbers[0], numbers[2])
+
+
+def test_a_stage_of_one_view_takes_the_first() -> None:
+    listed = with_augment([Brighter(50), Brighter(100)], 1).train_dataloader()
+    assert pixel_hash(listed) == pixel_hash(with_augment(Brighter(50), 1).train_dataloader())
+
+
+def test_one_augmentation_draws_for_all_views_together_as_before() -> None:
+    alone = with_augment(CropFlip(padding=1), 2).train_dataloader()
+    assert isinstance(alone.transform, BatchTransform)  # type: ignore[union-attr]
+    assert isinstance(alone.transform.augment, CropFlip)  # type: ignore[union-attr]
+
+
+def test_a_list_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^views must be 3, as many as augment lists, or 1, got 2$"):
+        with_augment([Brighter(0)] * 3, 2).train_dataloader()
+    for wrong in ([], [Brighter(0), "crop"], "crop"):
+        with pytest.raises(ValueError, match=r"^augment must take a batch of images and a generator, or be null, got "):
+            NumberedImages(augment=wrong)
 
 
 def test_in_views_tells_seeds_apart() -> None:

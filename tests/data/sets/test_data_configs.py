@@ -58,13 +58,27 @@ def check(module: Any) -> None:
     assert len(module.mean) == len(module.std) == 3
 
 
-@pytest.mark.parametrize("augment", ["basic", "autoaugment", "randaugment", "color_jitter"])
+@pytest.mark.parametrize("augment", ["basic", "autoaugment", "randaugment", "color_jitter", "bcl", "supcon"])
 def test_augmentations(augment: str) -> None:
     module = built_and_set_up("dataset=digits_lt", f"augment={augment}")
     images, _ = next(iter(module.train_dataloader()))
     assert images.shape[1:] == (1, 8, 8)
     plain, _ = next(iter(built_and_set_up("dataset=digits_lt", "augment=none").train_dataloader()))
     assert not torch.equal(images, plain)
+
+
+def test_the_views_of_bcl_and_supcon_are_those_of_their_sources(roots: Path) -> None:
+    """RandomResizedCrop from .08 (BCL) and .2 (SupCon), flip, jitter with hue in 0.8 of the images, grey in 0.2."""
+    classified, *contrasted = built("dataset=cifar10_lt", "augment=bcl", f"dataset.root={roots}").augment
+    assert [type(step).__name__ for step in classified.steps] == ["CropFlip", "AutoAugment", "Cutout"]
+    assert len(contrasted) == 2
+    supcon = built("dataset=cifar10_lt", "augment=supcon", f"dataset.root={roots}").augment
+    for chain, least in ((contrasted[0], 0.08), (contrasted[1], 0.08), (supcon, 0.2)):
+        crop, flip, jitter, grey = chain.steps
+        assert list(crop.scale) == [least, 1.0]
+        assert (flip.padding, flip.flip) == (0, True)
+        assert jitter.strengths.tolist() == [0.4, 0.4, 0.4, 0.1]
+        assert (jitter.chance, grey.chance) == (0.8, 0.2)
 
 
 def built_and_set_up(*overrides: str) -> Any:

@@ -1,0 +1,108 @@
+"""What every classifier is: features in, logits out, and a start that a stage gives it."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class HeldOut(NamedTuple):
+    """Features (M, D) and targets (M,) of images that no weight was trained on."""
+
+    features: Tensor
+    targets: Tensor
+
+
+class Classifier(nn.Module, ABC):
+    """Base of the classifiers: `forward(features (B, D)) -> logits (B, C)`.
+
+    Attributes:
+        fitted: Whether the classifier is only fitted: it has buffers, no parameters, and takes no gradient step.
+        needs_fit: Whether `fit` is called when its stage starts.
+    """
+
+    fitted: ClassVar[bool] = False
+    needs_fit: ClassVar[bool] = False
+
+    @abstractmethod
+    def begin(self, previous: "Classifier | None", *, generator: torch.Generator) -> None:
+        """Starts the classifier when its stage starts.
+
+        Args:
+            previous: The classifier that was trained before, null in the first stage.
+            generator: Source of what is drawn.
+
+        Raises:
+            TypeError: `previous` is not what this classifier builds on.
+        """
+
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
+        """Fits to the features as they are when the stage starts; called where `needs_fit`.
+
+        Args:
+            held_out: Validation images; null where the protocol has none.
+            centroids: Class means over the training set, (C, D).
+            counts: Images behind each mean, (C,).
+
+        Raises:
+            SettingError: an argument must be given, since there are no held-out images to choose it on.
+        """
+
+    @property
+    def measures(self) -> bool:
+        """Whether, after `fit`, `set_means` wants the class means of all `measured` features."""
+        return False
+
+    def measured(self, features: Tensor) -> Tensor:
+        """What those means are of, for features (B, D)."""
+        return features
+
+    def set_means(self, means: Tensor) -> None:
+        """Takes the class means of `measured` features over the training set, (C, D)."""
+
+    @property
+    def wanting(self) -> str | None:
+        """The argument that must be given where there are no held-out images; null if there is none."""
+        return None
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """What `fit` chose, by argument."""
+        return {}
+
+    def linear_parts(self) -> tuple[Tensor, Tensor]:
+        """Weight (C, D) and bias (C,), for classifiers that start from those of a linear one.
+
+        Raises:
+            TypeError: the classifier is not linear.
+        """
+        raise TypeError(f"previous must be a linear classifier, trained before this one, got {type(self).__name__}")
+
+    def class_vectors(self) -> Tensor:
+        """One vector a class, (C, D), for objectives that use them: rows of weights, or a memory of centroids.
+
+        Raises:
+            TypeError: the classifier has none.
+        """
+        raise TypeError(f"the objective needs a classifier with a vector a class, got {type(self).__name__}")
+
+
+def linear_parts(previous: Classifier | None) -> tuple[Tensor, Tensor]:
+    """`previous.linear_parts()`; TypeError also where there is no previous classifier."""
+    if previous is None:
+        raise TypeError("previous must be a linear classifier, trained before this one, got NoneType")
+    return previous.linear_parts()
+
+
+@torch.no_grad()
+def draw_uniform(parameter: Tensor, generator: torch.Generator, *, bound: float) -> None:
+    """Fill with U(-bound, bound), drawn where the generator lives: a GPU run starts as a CPU run does."""
+    values = torch.empty(parameter.shape, device=generator.device).uniform_(-bound, bound, generator=generator)
+    parameter.copy_(values)
+
+
+@torch.no_grad()
+def draw_normal(parameter: Tensor, generator: torch.Generator, *, std: float) -> None:
+    """Fill with N(0, std^2), drawn where the generator lives."""
+    parameter.copy_(torch.empty(parameter.shape, device=generator.device).normal_(0, std, generator=generator))

@@ -1,0 +1,34 @@
+"""Checks of arguments: each message starts with the argument's name."""
+
+import math
+
+from torch import Tensor
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError, starting with the name, where the value is not one of those allowed."""
+    check(name, value, value in allowed, f"one of {allowed}")
+
+
+def check(name: str, value: object, is_right: bool, demand: str) -> None:
+    """Raises ValueError `<name> must be <demand>, got <value>` where the value is not right."""
+    if not is_right:
+        raise ValueError(f"{name} must be {demand}, got {value!r}")
+
+
+def check_targets(targets: Tensor, num_classes: int) -> None:
+    """Raises ValueError for targets that are not (B,) integers or, on CPU, lie outside [0, num_classes)."""
+    if targets.ndim != 1 or targets.is_floating_point():
+        raise ValueError(f"targets must be integers of shape (B,), got {targets.dtype} of {tuple(targets.shape)}")
+    if targets.device.type == "cpu" and len(targets):
+        low, high = map(int, targets.aminmax())
+        if low < 0 or high >= num_classes:
+            raise ValueError(f"targets must be in [0, {num_classes}), got {low} to {high}")
+
+
+def check_radii(eps: Tensor) -> None:
+    """Raises ValueError for radii that, on CPU, are negative or not finite."""
+    if eps.device.type == "cpu":
+        low, high = (bound.item() for bound in eps.aminmax())
+        if not 0 <= low <= high < math.inf:
+            raise ValueError(f"eps must be finite and >= 0, got {low} to {high}")

@@ -1,0 +1,101 @@
+"""The robust loss that is exact: which centroid a sample belongs to, with each centroid anywhere in its ball."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from drolt_pl.losses.checks import check, check_choice, check_radii, check_targets
+from drolt_pl.losses.distances import DISTANCES, Distance, distance_of_radius, pairwise_distance, unit_vectors
+
+
+def classwise_loss(
+    features: Tensor,
+    targets: Tensor,
+    centroids: Tensor,
+    eps: Tensor,
+    *,
+    temperature: float = 1.0,
+    distance: Distance = "euclidean",
+    log_prior: Tensor | None = None,
+    own_factor: Tensor | None = None,
+) -> Tensor:
+    r"""Largest -log P(c | z) of each sample over all centroids that lie in their balls.
+
+    ``l(z, c) = log(1 + sum_{k != c} pi_k / pi_c exp((f(d_c + eps_c) - f(max(d_k - eps_k, 0))) / T))``,
+    ``d_k = |mu_k - z|``. It is attained: the own centroid at the far side of its ball, every other one at its nearest
+    point. It rests on no other sample: neither the batch nor the number of ranks changes it.
+
+    Args:
+        features: Embeddings, (B, D), any float dtype.
+        targets: Class indices, (B,), integers in [0, C).
+        centroids: Class means over the training set, (C, D); no gradient flows into them.
+        eps: Radius of each class's ball, (C,), >= 0, in units of the Euclidean distance.
+        temperature: Softmax temperature T, > 0.
+        distance: ``euclidean`` r, ``student_t`` log(1 + r^2), or ``cosine`` r^2 / 2 of unit vectors.
+        log_prior: log pi_k up to a constant, (C,), default 0. A class at -inf is not in the sum: one without centroid.
+        own_factor: What d_c is multiplied by, by class, (C,), default 1 (:func:`leave_one_out_factor`).
+
+    Returns:
+        Loss per sample, (B,), in nats; float32, or float64 for float64 features. Memory O(B C + B D + C D).
+
+    Raises:
+        ValueError: an option or shape that does not fit; on CPU also a value out of range.
+    """
+    check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
+    check_choice("distance", distance, DISTANCES)
+    _check_tensors(features, targets, centroids, eps, log_prior, own_factor)
+    # The loss is a difference of two distances: at d = 1e4 and T = 0.01, float32 would err by 0.1 nat.
+    dtype = torch.float32 if features.device.type == "mps" else torch.float64
+    with torch.autocast(features.device.type, enabled=False):
+        z, mu, radii = features.to(dtype), centroids.detach().to(dtype), eps.to(dtype)
+        if distance == "cosine":
+            z, mu = unit_vectors(z), unit_vectors(mu)
+        f = distance_of_radius(distance)
+        own = torch.linalg.vector_norm(z - mu[targets], dim=1)  # (B,)
+        if own_factor is not None:
+            own = own * own_factor.to(dtype)[targets]
+        # What float32 features are rounded by hides what the faster way errs by.
+        d = pairwise_distance(z, mu, by_product=dtype == torch.float64 != features.dtype)  # (B, C)
+        logits = (f(own + radii[targets])[:, None] - f((d - radii).clamp(min=0.0))) / temperature
+        if log_prior is not None:
+            logits = logits + (log_prior - log_prior[targets][:, None])
+        is_own = targets[:, None] == torch.arange(len(mu), device=targets.device)
+        return logits.masked_fill(is_own, 0.0).logsumexp(1).to(torch.promote_types(features.dtype, torch.float32))
+
+
+def leave_one_out_factor(class_counts: Tensor) -> Tensor:
+    """Distance of a sample to the mean of its class's other samples, over that to the mean of all: n / (n - 1), (C,).
+
+    It is 1 for a class of one sample, which has no others.
+    """
+    return torch.where(class_counts > 1, class_counts / (class_counts - 1).clamp(min=1), 1.0)
+
+
+def _check_tensors(
+    features: Tensor,
+    targets: Tensor,
+    centroids: Tensor,
+    eps: Tensor,
+    log_prior: Tensor | None,
+    own_factor: Tensor | None,
+) -> None:
+    if features.ndim != 2 or centroids.ndim != 2:
+        raise ValueError("features and centroids must be matrices: (B, D) and (C, D)")
+    (size, width), num_classes = features.shape, len(centroids)
+    for name, tensor, shape in (
+        ("targets", targets, (size,)),
+        ("centroids", centroids, (num_classes, width)),
+        ("eps", eps, (num_classes,)),
+        ("log_prior", log_prior, (num_classes,)),
+        ("own_factor", own_factor, (num_classes,)),
+    ):
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
+    check_targets(targets, num_classes)
+    check_radii(eps)
+    if log_prior is not None and log_prior.device.type == "cpu":
+        if not bool((log_prior < math.inf).all()):
+            raise ValueError(f"log_prior must be < inf, got {log_prior.max().item()}")
+        if not bool(log_prior[targets].isfinite().all()):
+            raise ValueError("log_prior must be finite for the classes of targets")

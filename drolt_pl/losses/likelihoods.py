@@ -1,0 +1,205 @@
+"""What the robust loss can ask: which sample a centroid belongs to, or which centroid a sample belongs to."""
+
+import math
+import warnings
+from typing import Literal, NamedTuple, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from drolt_pl.losses.batch import (
+    DENOMINATORS,
+    Denominator,
+    class_histogram,
+    gather_keys,
+    training_set_log_weights,
+)
+from drolt_pl.losses.checks import check, check_choice
+from drolt_pl.losses.classwise import classwise_loss, leave_one_out_factor
+from drolt_pl.losses.distances import DISTANCES, Distance
+from drolt_pl.losses.functional import BOUNDS, Bound, exponents, robust_loss, second_branch_share
+
+LikelihoodName = Literal["sample", "class"]
+Prior = Literal["none", "train"]
+OwnDistance = Literal["plain", "leave_one_out"]
+PRIORS: tuple[str, ...] = get_args(Prior)
+OWN_DISTANCES: tuple[str, ...] = get_args(OwnDistance)
+LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
+
+
+class Rows(NamedTuple):
+    """What a likelihood gives for the samples of a batch.
+
+    Attributes:
+        loss: robust_i, (B,).
+        present: Samples of each class in the batch that the loss is a mean over, (C,) int64; with ``gather`` that of
+            all ranks.
+        num_samples: Samples in that batch.
+        measures: 0-d tensors to be logged.
+    """
+
+    loss: Tensor
+    present: Tensor
+    num_samples: int
+    measures: dict[str, Tensor]
+
+
+class Likelihood(Protocol):
+    """What `DROLTLoss` asks of either; features (B, D) and the rest are as `DROLTLoss.normalise` gives them."""
+
+    def rows(self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor) -> Rows:
+        """The loss of each sample."""
+
+    def own_mass(
+        self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor
+    ) -> Tensor:
+        """Share of the own class in the softmax whose logarithm is the loss, (B,)."""
+
+
+class _Keys(NamedTuple):
+    """Samples in the denominator (K, D), their classes (K,), and the place of each query among them."""
+
+    features: Tensor
+    targets: Tensor
+    self_index: Tensor | None
+    present: Tensor
+    log_weights: Tensor | None
+
+
+class SampleLikelihood:
+    """Which sample belongs to the centroid (Eqs. 6-18): the denominator runs over samples.
+
+    Arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
+    """
+
+    def __init__(
+        self, *, temperature: float, bound: Bound, denominator: Denominator, distance: Distance, gather: bool
+    ) -> None:
+        check_choice("bound", bound, BOUNDS)
+        check_choice("denominator", denominator, DENOMINATORS)
+        if distance != "euclidean":
+            check("bound", bound, bound != "tight", f"paper, negatives or sample where distance is {distance!r}")
+        self.temperature, self.bound, self.distance = temperature, bound, distance
+        self.denominator, self.gather = denominator, gather
+        self._warned = False
+
+    def rows(self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor) -> Rows:
+        keys = self._keys(features, targets, class_counts)
+        robust = robust_loss(
+            features,
+            targets,
+            centroids,
+            eps,
+            temperature=self.temperature,
+            bound=self.bound,
+            distance=self.distance,
+            keys=keys.features,
+            key_targets=keys.targets,
+            key_log_weights=keys.log_weights,
+            self_index=keys.self_index,
+        )
+        measures = {}
+        if self.bound == "tight":
+            measures["second_branch"] = second_branch_share(
+                features,
+                targets,
+                centroids,
+                eps,
+                keys=keys.features,
+                key_targets=keys.targets,
+                self_index=keys.self_index,
+            )
+            self._warn_of_attraction(measures["second_branch"])
+        return Rows(robust, keys.present, len(keys.features), measures)
+
+    @torch.no_grad()
+    def own_mass(
+        self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor
+    ) -> Tensor:
+        keys = self._keys(features, targets, class_counts)
+        rest = (eps, self.bound, self.distance, keys.features, keys.targets, keys.self_index)
+        logits = exponents(features, targets, centroids, *rest) / self.temperature  # (B, K)
+        if keys.log_weights is not None:
+            logits = logits + keys.log_weights
+        is_own = targets[:, None] == keys.targets
+        return (logits.softmax(1) * is_own).sum(1).to(features.dtype)
+
+    def _keys(self, features: Tensor, targets: Tensor, class_counts: Tensor) -> _Keys:
+        keys, key_targets, self_index = gather_keys(features, targets) if self.gather else (features, targets, None)
+        present = class_histogram(key_targets, len(class_counts))
+        weighted = self.denominator == "weighted"
+        batch_counts = present.to(class_counts.dtype)
+        log_weights = training_set_log_weights(key_targets, batch_counts, class_counts) if weighted else None
+        return _Keys(keys, key_targets, self_index, present, log_weights)
+
+    def _warn_of_attraction(self, share: Tensor) -> None:
+        # On an accelerator the value stays there: the caller logs it.
+        if share.device.type == "cpu" and not self._warned and float(share) > 0.1:
+            self._warned = True
+            warnings.warn(
+                f"bound 'tight': {float(share):.0%} of the pairs are on its second branch, where other classes are "
+                "attracted; take a smaller eps, or bound 'negatives' for training",
+                stacklevel=5,
+            )
+
+
+class ClassLikelihood:
+    """Which centroid the sample belongs to: :func:`~drolt_pl.losses.classwise.classwise_loss`.
+
+    Arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
+    """
+
+    def __init__(self, *, temperature: float, distance: Distance, prior: Prior, own_distance: OwnDistance) -> None:
+        check_choice("prior", prior, PRIORS)
+        check_choice("own_distance", own_distance, OWN_DISTANCES)
+        if distance == "cosine":  # a unit centroid is not the mean of unit vectors
+            plain = own_distance == "plain"
+            check("own_distance", own_distance, plain, "plain where distance is 'cosine'")
+        self.temperature, self.distance, self.prior, self.own_distance = temperature, distance, prior, own_distance
+
+    def rows(self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor) -> Rows:
+        robust = classwise_loss(
+            features,
+            targets,
+            centroids,
+            eps,
+            temperature=self.temperature,
+            distance=self.distance,
+            log_prior=class_counts.log() if self.prior == "train" else None,
+            own_factor=leave_one_out_factor(class_counts) if self.own_distance == "leave_one_out" else None,
+        )
+        return Rows(robust, class_histogram(targets, len(class_counts)), len(features), {})
+
+    @torch.no_grad()
+    def own_mass(
+        self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor
+    ) -> Tensor:
+        return (-self.rows(features, targets, centroids, eps, class_counts).loss).exp()
+
+
+def likelihood_of(
+    likelihood: LikelihoodName,
+    *,
+    temperature: float,
+    bound: Bound,
+    denominator: Denominator,
+    distance: Distance,
+    gather: bool,
+    prior: Prior,
+    own_distance: OwnDistance,
+) -> Likelihood:
+    """The likelihood of that name; refuses values that it would not look at."""
+    check_choice("likelihood", likelihood, LIKELIHOODS)
+    check_choice("distance", distance, DISTANCES)
+    check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
+    where = f"where likelihood is {likelihood!r}"
+    if likelihood == "class":
+        check("bound", bound, bound == "paper", f"'paper' {where}, which has one form")
+        check("denominator", denominator, denominator == "batch", f"'batch' {where}, whose sum runs over classes")
+        check("gather", gather, not gather, f"false {where}, whose sum runs over classes")
+        return ClassLikelihood(temperature=temperature, distance=distance, prior=prior, own_distance=own_distance)
+    check("prior", prior, prior == "none", f"'none' {where}")
+    check("own_distance", own_distance, own_distance == "plain", f"'plain' {where}")
+    return SampleLikelihood(
+        temperature=temperature, bound=bound, denominator=denominator, distance=distance, gather=gather
+    )

@@ -1,0 +1,26 @@
+"""How features are measured: the distance, and whether they are unit vectors first."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drolt_pl.losses.distances import unit_vectors
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What centroids, radii and nearest centroids have in common.
+
+    Attributes:
+        distance: `euclidean`, `student_t` or `cosine`.
+        feature_norm: `l2` divides features by their norms, `none` leaves them.
+    """
+
+    distance: str = "euclidean"
+    feature_norm: str = "none"
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """Features (B, D) in at least float32, and unit vectors where `feature_norm` is `l2`."""
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        return unit_vectors(features) if self.feature_norm == "l2" else features

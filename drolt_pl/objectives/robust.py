@@ -1,0 +1,109 @@
+"""The robust loss beside the classifier's: the objective that owns loss, radii, centroids and inner layers."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from drolt_pl.backbones.layers import LayerTaps
+from drolt_pl.centroids import ClassStatistics, step_centroids
+from drolt_pl.errors import require_choice
+from drolt_pl.losses import Criterion, DROLTLoss, LayeredDROLTLoss
+from drolt_pl.objectives.balance import gradient_balance
+from drolt_pl.objectives.base import Batch, Learner, Objective
+
+LOSS_TERMS = ("robust", "prior")  # the terms of DROLTLoss.terms that are part of the loss; the others are measurements
+MEASURED_EVERY = 50  # steps of an epoch, from its first on
+SOURCES = ("epoch", "batch", "ema")
+
+
+class Robust(Objective):
+    """The criterion and L_robust, mixed as the loss says (Samuel & Chechik 2021, Eq. 19).
+
+    A mixed image counts for both its classes, with its shares. Every 50 steps the terms hold measurements as well:
+    ``own_mass``, the own class's share in the softmax of L_robust, and where it is of the classifier's features and
+    these learn, those of `gradient_balance`.
+
+    Args:
+        criterion: The classifier's loss.
+        loss: The robust loss; of several layers where `taps` are given.
+        taps: The inner layers that the loss measures at; null for the features before the classifier.
+        centroids: What the loss measures against: `epoch` (means over the training set at the epoch's start),
+            `batch` (means of the batch) or `ema` (the epoch's, moved at every step). Paper Sec. 6 compares them.
+        ema_decay: Weight of the old centroid in `ema`.
+        options: See `Objective`.
+
+    Buffers: `centroids` (C, W), W the width of the features that the loss measures.
+    """
+
+    uses_centroids = True
+    centroids: Tensor
+    _step = 0  # of the epoch: a resumed epoch then measures where the first one did
+
+    def __init__(
+        self,
+        *,
+        criterion: Criterion,
+        loss: DROLTLoss | LayeredDROLTLoss,
+        taps: LayerTaps | None = None,
+        centroids: str = "epoch",
+        ema_decay: float = 0.9,
+        **options: object,
+    ) -> None:
+        super().__init__(criterion=criterion)
+        require_choice("centroids", centroids, SOURCES)
+        self.loss, self.taps, self.source, self.ema_decay = loss, taps, centroids, ema_decay
+        self.register_buffer("centroids", torch.zeros(loss.num_classes, loss.num_features))
+
+    def robust(self) -> "Robust":
+        return self
+
+    def learned(self) -> Iterator[nn.Parameter]:
+        return self.criterion.parameters()
+
+    @property
+    def layer_widths(self) -> Sequence[int]:
+        """Widths of the tapped layers' features; none where the loss measures the features before the classifier."""
+        return () if self.taps is None else self.taps.widths
+
+    def tapped(self) -> Tensor:
+        """Features of the tapped layers in the last forward pass, as the loss measures them, (B, sum of widths)."""
+        assert self.taps is not None
+        return self.loss.normalise(self.taps.features())
+
+    def set_statistics(self, statistics: Sequence[ClassStatistics]) -> None:
+        """Takes over what a centroid pass found: of each tapped layer, or of the features before the classifier."""
+        self.centroids.copy_(torch.cat([found.centroids for found in statistics], dim=1))
+        for loss, found in zip(self.loss.parts(), statistics, strict=True):
+            loss.set_statistics(found.total_variance, found.effective_dim)
+
+    def begin_epoch(self, progress: float) -> None:
+        super().begin_epoch(progress)
+        self._step = 0
+
+    def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
+        features = learner.training_features(batch.images)
+        terms = self.classify(learner, batch, features)
+        measured = features.flatten(1) if self.taps is None else self.taps.features()
+        centroids = self._centroids_of(self.loss.normalise(measured.detach()), batch.targets)
+        if batch.partners is None or batch.shares is None:
+            robust = self.loss.terms(measured, batch.targets, centroids)
+        else:
+            own = self.loss.terms(measured, batch.targets, centroids, batch.shares)
+            other = self.loss.terms(measured, batch.partners, centroids, 1 - batch.shares)
+            robust = {name: own[name] + other[name] for name in own}
+        total = self.loss.total(robust)
+        named = {f"loss_{name}" if name in LOSS_TERMS else name: term for name, term in robust.items()}
+        if self._step % MEASURED_EVERY == 0:
+            named["own_mass"] = self.loss.own_mass(measured, batch.targets, centroids)
+            if self.taps is None and features.requires_grad:
+                named |= gradient_balance(terms["loss_ce"], total, features)
+        self._step += 1
+        return {**terms, **named, "loss": self.loss.mix(terms["loss_ce"], total)}
+
+    def _centroids_of(self, features: Tensor, targets: Tensor) -> Tensor:
+        """The centroids that this step measures against, (C, W), of its features (B, W)."""
+        used, kept = step_centroids(self.source, self.centroids, features, targets, decay=self.ema_decay)
+        if kept is not self.centroids:
+            self.centroids.copy_(kept)
+        return used

@@ -1,0 +1,127 @@
+"""Every stage's model measured after fit, and the model that the run reports."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drolt_pl.learning.schedule import Stage
+from drolt_pl.run.assemble import Run
+from drolt_pl.run.evaluate import Checkpoint, evaluate_checkpoint
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured of a run.
+
+    Attributes:
+        stages: By stage: the metrics of its final model on `train`, `val` and `test`.
+        test, test_pool, val: Metrics of the model that the run reports; null where there is no such set.
+        skipped_files: The files that dataset.on_corrupt=skip went past.
+        selection: How the reported model was chosen.
+        objective: Its value of the monitored metric; null where nothing is validated.
+    """
+
+    stages: dict[str, dict[str, Any]]
+    test: dict[str, Any]
+    test_pool: dict[str, Any] | None
+    val: dict[str, Any] | None
+    skipped_files: list[str]
+    selection: dict[str, Any]
+    objective: float | None
+
+
+def measure(run: Run) -> Outcome:
+    """Measures each stage's final model and the one that is reported; the test set is first read here.
+
+    A stage that runs no epoch starts here: its classifier is fitted to the model of the stage before.
+    """
+    schedule, saved = run.module.schedule, run.saved
+    selects = run.config.protocol != "published"
+    loaders: dict[str, Iterable[Any] | None] = {
+        "train": run.datamodule.centroid_dataloader(),
+        "val": run.datamodule.val_dataloader() or None,
+        "test": run.datamodule.test_dataloader(),
+    }
+    pool: dict[str, Iterable[Any] | None] = {"test_pool": run.datamodule.pool_dataloader()}
+    last = [*schedule.trained, *schedule.fitted][-1]
+    best = saved.best.get(last.name)
+    selects_epoch = selects and best is not None
+    stages: dict[str, dict[str, Any]] = {}
+    final: dict[str, Any] = {}
+    for stage in [*schedule.trained, *schedule.fitted]:
+        checkpoint = _stage_checkpoint(run, stage)
+        if checkpoint is None:
+            continue  # a stage before the one that init_from names
+        reported = stage is last and not selects_epoch
+        sets = loaders | pool if reported else loaders
+        final = evaluate_checkpoint(run.trainer, run.module, checkpoint, stage.name, sets)
+        if checkpoint.unfitted:
+            _save_fitted(run, stage, checkpoint)
+        stages[stage.name] = {part: _without_classes(final[part]) for part in ("train", "val", "test")}
+    saved.name_result(run.trainer, f"{last.name}_best.ckpt" if selects_epoch else f"{last.name}.ckpt")
+    if selects_epoch:
+        chosen = Checkpoint(_load(saved.dirpath / "best.ckpt"))
+        rest = {part: loader for part, loader in loaders.items() if part != "train"}
+        final = evaluate_checkpoint(run.trainer, run.module, chosen, last.name, rest | pool)
+    score = best.score if best is not None else (final["val"] or {}).get(last.monitor.removeprefix("val/"))
+    return Outcome(
+        stages=stages,
+        test=final["test"],
+        test_pool=_without_classes(final["test_pool"]),
+        val=_without_classes(final["val"]),
+        skipped_files=_skipped_files(run),
+        selection={
+            "metric": last.monitor if selects and score is not None else None,
+            "stage": last.name,
+            "epoch": best.epoch if selects_epoch and best is not None else schedule.epochs - 1,
+            "n_candidates": best.candidates if selects_epoch and best is not None else 1,
+        },
+        objective=score,
+    )
+
+
+def _stage_checkpoint(run: Run, stage: Stage) -> Checkpoint | None:
+    """The final model of a stage; for one that was not fitted yet, the model that it starts from."""
+    folder = run.saved.dirpath
+    own = next((path for end in ("", "_init") if (path := folder / f"{stage.name}{end}.ckpt").exists()), None)
+    if own is not None:
+        return Checkpoint(_load(own))
+    before = run.module.schedule.before(stage.name)
+    if not stage.fits or before is None:
+        return None
+    ends = ("_best", "", "_init") if stage.start_from == "best" else ("", "_init")
+    source = next(path for end in ends if (path := folder / f"{before.name}{end}.ckpt").exists())
+    return Checkpoint(_load(source), unfitted=True)
+
+
+def _save_fitted(run: Run, stage: Stage, checkpoint: Checkpoint) -> None:
+    """Writes the checkpoint of a stage that was only fitted: that of the stage before with the weights of now."""
+    content: dict[str, Any] = {**checkpoint.content, "state_dict": run.module.state_dict()}
+    run.module.on_save_checkpoint(content)
+    content["drolt_pl"]["images_seen"] = checkpoint.content["drolt_pl"]["images_seen"]
+    if run.trainer.is_global_zero:
+        partial = run.saved.dirpath / f"{stage.name}.ckpt.part"
+        torch.save(content, partial)
+        os.replace(partial, run.saved.dirpath / f"{stage.name}.ckpt")
+    run.trainer.strategy.barrier()
+
+
+def _skipped_files(run: Run) -> list[str]:
+    """The files that dataset.on_corrupt=skip went past, on any rank; printed, so that nobody overlooks them."""
+    skipped: list[str] = run.datamodule.skipped_files()
+    if skipped and run.trainer.is_global_zero:
+        print(f"dataset.on_corrupt=skip went past {len(skipped)} unreadable files:", *skipped, sep="\n  ")
+    return skipped
+
+
+def _load(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return loaded
+
+
+def _without_classes(metrics: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if metrics is None else {key: value for key, value in metrics.items() if "per_class" not in key}

@@ -1,0 +1,226 @@
+"""The parts of a run, each out of its piece of the configuration: schedule, data, network, objectives, module."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from drolt_pl.backbones import Backbone
+from drolt_pl.backbones.layers import LayerTaps
+from drolt_pl.classifiers import Classifier
+from drolt_pl.data import LongTailDataModule
+from drolt_pl.data.augment.mixing import Mixing
+from drolt_pl.data.augment.transforms import for_views
+from drolt_pl.data.samplers import SAMPLERS
+from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.learning.module import DROLTModule
+from drolt_pl.learning.schedule import Schedule, Stage
+from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
+from drolt_pl.objectives import Objective
+from drolt_pl.run import ranks
+from drolt_pl.run.build import build, plain, under
+
+# Accuracies of the classifier, and in stages with centroids of the nearest one.
+MONITORS = (
+    *("val/acc", "val/many", "val/medium", "val/few"),
+    *("val/acc_ncm", "val/acc_ncm_cosine", "val/many_ncm", "val/medium_ncm", "val/few_ncm"),
+)
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
+
+
+def build_schedule(config: DictConfig, conf: Path) -> Schedule:
+    """The stages, with what their objectives and classifiers ask for; refuses names that nothing else looks up."""
+    kinds: dict[str, type[Objective]] = {key: get_class(spec["_target_"]) for key, spec in config.objectives.items()}
+    stages: dict[str, dict[str, Any]] = plain(config.schedule.stages)
+    fitted = {
+        name
+        for name in {str(fields.get("classifier", "keep")) for fields in stages.values()} - {"keep", "reset"}
+        if _classifier_class(name, conf).fitted
+    }
+    uses = {name: kind.uses_centroids for name, kind in kinds.items()}
+    with under("schedule"):
+        schedule = Schedule(stages, config.schedule.order, uses, fitted)
+    for stage in schedule.trained:
+        for sampling in stage.samplings:
+            require_choice(f"schedule.stages.{stage.name}.sampling", sampling, SAMPLERS)
+        monitors = MONITORS if stage.uses_centroids else MONITORS[:4]
+        require_choice(f"schedule.stages.{stage.name}.monitor", stage.monitor, monitors)
+    if config.protocol == "published" and any(stage.start_from == "best" for stage in schedule.stages):
+        demand = "needs a validation set, and protocol=published has none"
+        raise SettingError("schedule.stages.*.start_from=best", demand)
+    return schedule
+
+
+def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
+    """The data module, split."""
+    mixings = build_mixings(config, schedule)
+    datamodule: LongTailDataModule = build(config, "dataset", plan=schedule.stage_at, mixings=mixings)
+
+    def prepare() -> None:
+        with under("dataset"):
+            datamodule.prepare_data()
+
+    ranks.once_a_node("data", prepare)
+    with under("dataset"):
+        datamodule.setup("fit")
+    for stage in schedule.trained:
+        with under(f"schedule.stages.{stage.name}"):
+            for_views(datamodule.augment, stage.views)
+    return datamodule
+
+
+def build_mixings(config: DictConfig, schedule: Schedule) -> dict[str, Mixing]:
+    """What mixes the batches of stages, by name."""
+    mixings: dict[str, Mixing] = {}
+    for stage in schedule.trained:
+        if stage.mixing is None:
+            continue
+        key = f"schedule.stages.{stage.name}.mixing"
+        require(key, stage.mixing, stage.mixing in config.mixing, f"must be null or one of {sorted(config.mixing)}")
+        if stage.uses_centroids and config.centroids != "epoch":
+            demand = "needs centroids=epoch: those of a batch would be means of mixed images"
+            raise SettingError(f"{key}={stage.mixing}", demand)
+        mixings[stage.mixing] = build(config, f"mixing.{stage.mixing}")
+    return mixings
+
+
+def build_backbone(config: DictConfig, channels: int) -> Backbone:
+    """The network, compiled if asked for."""
+    backbone: Backbone = build(config, "backbone", in_channels=channels)
+    if config.compile is None:
+        return backbone
+    allowed = f"must be null or one of {COMPILE_MODES}"
+    require("compile", config.compile, config.compile in COMPILE_MODES, allowed)
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        remedy = "install it, name another in the variable CXX, or set compile=null"
+        raise SettingError(
+            f"compile={config.compile}", f"needs a C++ compiler, and {compiler} was not found", remedy=remedy
+        )
+    backbone.compile(mode=config.compile)
+    return backbone
+
+
+class Facts(NamedTuple):
+    """What the data and the backbone say to the other parts."""
+
+    num_features: int
+    num_classes: int
+    class_counts: list[int]
+
+
+def classifier_specs(config: DictConfig, schedule: Schedule, facts: Facts, conf: Path) -> dict[str, dict[str, Any]]:
+    """Constructor arguments of each stage's own classifier: the base one, or the file of its name."""
+    sizes = {"num_features": facts.num_features, "num_classes": facts.num_classes}
+    owners = {schedule.classifier_of(stage.name) for stage in schedule.stages}
+    own = [stage for stage in schedule.stages if stage.name in owners]
+    return {
+        stage.name: {**_classifier_spec(config, stage, conf), **(stage.classifier_args or {}), **sizes} for stage in own
+    }
+
+
+def build_classifier(stage: str, spec: Mapping[str, Any]) -> Classifier:
+    """A stage's own classifier; what it refuses is an argument of the stage."""
+    key = f"schedule.stages.{stage}.classifier_args"
+    config = OmegaConf.create({})
+    OmegaConf.update(config, key, spec)
+    classifier: Classifier = build(config, key)
+    return classifier
+
+
+def build_loss(
+    config: DictConfig, backbone: Backbone, sample_shape: tuple[int, ...], facts: Facts
+) -> tuple[DROLTLoss | LayeredDROLTLoss, LayerTaps | None]:
+    """The robust loss. With `loss.layers`, also the taps that it measures at."""
+    one = OmegaConf.create({"loss": {key: value for key, value in config.loss.items() if key != "layers"}})
+    counts = {"num_classes": facts.num_classes, "class_counts": facts.class_counts}
+    if config.loss.layers is None:
+        loss: DROLTLoss = build(one, "loss", **counts, num_features=facts.num_features * backbone.num_experts)
+        return loss, None
+    with under("loss"):
+        taps = LayerTaps(backbone, list(config.loss.layers), sample_shape)
+    widths = zip(taps.layers, taps.widths, strict=True)
+    return LayeredDROLTLoss({name: build(one, "loss", **counts, num_features=width) for name, width in widths}), taps
+
+
+def build_objectives(
+    config: DictConfig, schedule: Schedule, facts: Facts, loss: DROLTLoss | LayeredDROLTLoss, taps: LayerTaps | None
+) -> dict[str, Objective]:
+    """What the stages minimise, each with its own criterion, or the run's."""
+    objectives: dict[str, Objective] = {}
+    for name in dict.fromkeys(stage.objective for stage in schedule.stages):
+        own = f"objectives.{name}.criterion"
+        key = "criterion" if OmegaConf.select(config, own) is None else own
+        criterion = build(config, key, class_counts=facts.class_counts)
+        known = {**facts._asdict(), "loss": loss, "taps": taps, "centroids": config.centroids}
+        objectives[name] = build(config, f"objectives.{name}", criterion=criterion, **known)
+    return objectives
+
+
+def build_module(
+    config: DictConfig, schedule: Schedule, datamodule: LongTailDataModule, checkpoints: Path, conf: Path
+) -> DROLTModule:
+    """The Lightning module of all stages."""
+    backbone = build_backbone(config, datamodule.in_channels)
+    facts = Facts(backbone.num_features, datamodule.num_classes, datamodule.class_counts)
+    specs = classifier_specs(config, schedule, facts, conf)
+    classifiers = {name: build_classifier(name, spec) for name, spec in specs.items()}
+    sample_shape = (datamodule.in_channels, datamodule.image_size, datamodule.image_size)
+    loss, taps = build_loss(config, backbone, sample_shape, facts)
+    description = {
+        "backbone": {**plain(config.backbone), "in_channels": datamodule.in_channels},
+        "classifiers": specs,
+        "class_names": list(datamodule.class_names),
+    }
+    _refuse_unfitted(schedule, classifiers, datamodule)
+    return DROLTModule(
+        backbone,
+        classifiers,
+        objectives=build_objectives(config, schedule, facts, loss, taps),
+        schedule=schedule,
+        optimizer=build(config, "optimizer"),
+        class_counts=datamodule.class_counts,
+        measure=loss.measure,
+        many=config.groups.many,
+        few=config.groups.few,
+        seed=config.seed,
+        description=description,
+        checkpoint_dir=checkpoints,
+    )
+
+
+def _refuse_unfitted(schedule: Schedule, classifiers: Mapping[str, Classifier], datamodule: LongTailDataModule) -> None:
+    """Some classifiers choose a number on validation images; where there are none, it must be given."""
+    for stage in [*schedule.trained, *schedule.fitted]:
+        wanting = classifiers[schedule.classifier_of(stage.name)].wanting
+        if wanting is not None and not len(datamodule.split.val):
+            raise SettingError(
+                f"schedule.stages.{stage.name}.classifier_args={{{wanting}: ...}}",
+                f"must be given: {stage.classifier} chooses it on validation images, and "
+                f"protocol={datamodule.rules.protocol} has none",
+            )
+
+
+def _classifier_spec(config: DictConfig, stage: Stage, conf: Path) -> dict[str, Any]:
+    if stage.classifier in ("keep", "reset"):
+        return plain(config.classifier)
+    # Below the configuration, so that the file may refer to it.
+    file = _classifier_file(stage.classifier, conf, f"schedule.stages.{stage.name}.classifier")
+    whole = OmegaConf.merge(OmegaConf.to_container(config), {"own": OmegaConf.load(file)})
+    return plain(whole.own)
+
+
+def _classifier_class(name: str, conf: Path) -> type[Classifier]:
+    found: type[Classifier] = get_class(str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf)), "_target_")))
+    return found
+
+
+def _classifier_file(name: str, conf: Path, key: str = "schedule.stages.*.classifier") -> Path:
+    files = {path.stem: path for path in sorted((conf / "classifier").glob("*.yaml"))}
+    require_choice(key, name, ["keep", "reset", *files])
+    return files[name]

@@ -1,0 +1,83 @@
+"""The typed schedule of the configuration: wrong keys and types are refused when it is composed.
+
+The fields of a stage and their defaults are those of `learning.schedule`: there is no second list of them.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from drolt_pl.learning.schedule import Curve, Stage
+
+PRIMITIVES = {int, float, bool, str}
+FILLED_IN = ("name", "uses_centroids", "fits")  # of a Stage, by Schedule
+
+
+def register() -> None:
+    """Makes `schedule/schema` and the resolver `${sum:a,b}` known to Hydra; call it before composing."""
+    OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
+    ConfigStore.instance().store(group="schedule", name="schema", node=schedule_schema())
+
+
+def schedule_schema() -> type[Any]:
+    """A structured configuration: order, budget, what differs from schedule to schedule, and any number of stages."""
+    curve = _mirror(Curve)
+    stage = _mirror(Stage, leave_out=FILLED_IN, curve=curve)
+    budget: dict[str, Any] = {
+        **dict.fromkeys(("ce_warmup", "joint", "rebalance"), 0),
+        "rest": "${sum:${.joint},${.rebalance}}",
+        "alone": "${sum:${.ce_warmup},${.rest}}",
+    }
+    scratch = dataclasses.make_dataclass(
+        "Scratch",
+        [("lr", Any, None), ("curve", curve, _made_by(curve))],
+    )
+    rebalance = dataclasses.make_dataclass(
+        "Rebalance", [("lr", Any, None), ("sampling", Any, "class_balanced"), ("classifier", str, "keep")]
+    )
+    budget_type = dataclasses.make_dataclass("Budget", [(key, int, value) for key, value in budget.items()])
+    return dataclasses.make_dataclass(
+        "Schedule",
+        [
+            ("order", typing.Optional[list[str]], None),  # noqa: UP045 - OmegaConf reads this form alone
+            ("budget", budget_type, _made_by(budget_type)),
+            ("scratch", scratch, _made_by(scratch)),
+            ("rebalance", rebalance, _made_by(rebalance)),
+            ("stages", dict[str, stage], _made_by(dict)),  # type: ignore[valid-type]
+        ],
+    )
+
+
+def _mirror(cls: type[Any], leave_out: typing.Collection[str] = (), **nested: type[Any]) -> type[Any]:
+    """A dataclass that OmegaConf can read, with the fields and defaults of `cls`."""
+    hints = typing.get_type_hints(cls)
+    fields: list[Any] = []
+    for field in dataclasses.fields(cls):
+        if field.name in leave_out:
+            continue
+        if field.name in nested:
+            fields.append((field.name, nested[field.name], _made_by(nested[field.name])))
+        elif isinstance(field.default, tuple):
+            make: Callable[[], Any] = partial(list, field.default)
+            fields.append((field.name, list[str] if isinstance(field.default[0], str) else list[float], _made_by(make)))
+        else:
+            default = 0 if field.default is dataclasses.MISSING else field.default
+            fields.append((field.name, _readable(hints[field.name]), default))
+    return dataclasses.make_dataclass(cls.__name__, fields)
+
+
+def _readable(hint: Any) -> Any:
+    """A type that OmegaConf checks: a primitive, or one or null; it takes anything else as it is."""
+    parts = set(typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)) - {types.NoneType}
+    # OmegaConf 2.3 fails on a union of two primitives in a dictionary of stages.
+    return hint if len(parts) == 1 and parts <= PRIMITIVES else Any
+
+
+def _made_by(make: Callable[[], Any]) -> Any:
+    return dataclasses.field(default_factory=make)
