@@ -24,9 +24,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from drolt_pl.data import AutoAugment, Chain, CropFlip, Cutout, ImageFolderLT, LongTailDataModule
+from drolt_pl.data import AutoAugment, Catalogue, Chain, CropFlip, Cutout, ImageFolderLT, LongTailDataModule
 from drolt_pl.data.augment.transforms import Augment
-from drolt_pl.data.images.sources import ArraySource, Catalogue
+from drolt_pl.data.images.sources import ArraySource
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 BATCH_SIZE, WORKERS = 128, 2

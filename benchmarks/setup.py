@@ -14,9 +14,9 @@ from torch import nn
 
 from drolt_pl import DROLTLoss, DROLTModule, RefreshCentroids
 from drolt_pl.classifiers import LinearClassifier
-from drolt_pl.data import LongTailDataModule
+from drolt_pl.data import Catalogue, LongTailDataModule
 from drolt_pl.data.augment.transforms import Augment
-from drolt_pl.data.images.sources import ArraySource, Catalogue
+from drolt_pl.data.images.sources import ArraySource
 from drolt_pl.learning.optim import StageOptimizer
 from drolt_pl.learning.schedule import Schedule
 

@@ -25,6 +25,11 @@ SHAPES = {
 }
 
 
+def class_aware(epoch: int) -> Sampling:
+    """The sampling that both sides time."""
+    return Sampling("class_aware")
+
+
 def bare_epoch(module: DROLTModule, data: Noise, precision: object) -> float:
     """Seconds of an epoch over the module's parts."""
     backbone, classifier, loss = module.backbone.train(), module.classifier, module.loss
@@ -32,7 +37,6 @@ def bare_epoch(module: DROLTModule, data: Noise, precision: object) -> float:
     optimizer = torch.optim.SGD([*backbone.parameters(), *classifier.parameters()], lr=0.01, momentum=0.9)
     criterion, centroids = nn.CrossEntropyLoss(), module.centroids.clone()
     low = torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bf16-mixed" else nullcontext()
-    data.plan = lambda epoch: Sampling("class_aware")
     start = time.perf_counter()
     for images, targets in data.train_dataloader():
         optimizer.zero_grad()
@@ -46,7 +50,7 @@ def bare_epoch(module: DROLTModule, data: Noise, precision: object) -> float:
 
 def compare(name: str, repetitions: int) -> None:
     make, size, count, batch_size, precision = SHAPES[name]
-    data = Noise(noise_pixels(count + 100, size), 100, CropFlip(padding=4), batch_size=batch_size)
+    data = Noise(noise_pixels(count + 100, size), 100, CropFlip(padding=4), batch_size=batch_size, plan=class_aware)
     data.setup()
     module = joint_module(make(), data.class_counts)
     found = []

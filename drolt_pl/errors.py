@@ -1,6 +1,7 @@
 """The one exception for values that a user has set; whatever else is raised is a fault of ours."""
 
 from collections.abc import Iterable
+from functools import partial
 
 
 class SettingError(ValueError):
@@ -25,6 +26,10 @@ class SettingError(ValueError):
         self.name, self.demand, self.value, self.remedy = name, " ".join(demand.split()), value, remedy
         got = f", got {value[0]!r}" if value else ""
         super().__init__(f"{name} {self.demand}{got}{f'; {remedy}' if remedy else ''}".strip())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles the parts: worker processes and other ranks hand the error on."""
+        return partial(type(self), remedy=self.remedy), (self.name, self.demand, *self.value)
 
     def under(self, key: str) -> "SettingError":
         """The same error with its name completed: `loader` under `dataset` is `dataset.loader`."""

@@ -10,6 +10,17 @@ from pytorch_lightning.strategies import DDPStrategy
 T = TypeVar("T")
 
 
+def epochs_begun(trainer: pl.Trainer) -> int:
+    """Epochs whose training has ended, which is the number of the epoch that the trainer loads data for.
+
+    `trainer.current_epoch` will not do: when a resumed run asks for its first loader, it is still one less
+    (Lightning 2.6, issue 21938), and the epoch would be drawn with the sampling of another stage.
+    """
+    current = trainer.fit_loop.epoch_progress.current
+    processed: int = current.processed  # type: ignore[attr-defined]  # of its private class _ProcessedTracker
+    return processed
+
+
 def replaces_samplers(trainer: pl.Trainer) -> bool:
     """Whether the trainer would put its own sampler into loaders; no public attribute tells."""
     return bool(trainer._accelerator_connector.use_distributed_sampler)

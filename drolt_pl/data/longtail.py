@@ -1,9 +1,12 @@
 """Long-tail profiles, and the rules by which a pool of images becomes a long-tailed data set."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+
+from drolt_pl.errors import SettingError, require, require_choice, require_int
 
 IntArray = NDArray[np.int64]
 
@@ -11,12 +14,6 @@ PROFILES = ("exp", "step")
 PROTOCOLS = ("holdout", "published", "test_selected")
 CLASS_ORDERS = ("label", "shuffled")
 SUBSETS = ("seeded", "ldam")
-
-
-def require_int(field: str, value: object, *, at_least: int) -> None:
-    """Refuse a setting that is not an integer or too small, in one sentence that names it."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise ValueError(f"{field} must be an integer >= {at_least}, got {value!r}")
 
 
 def profile_counts(num_classes: int, n_max: int, imbalance_ratio: float, profile: str = "exp") -> IntArray:
@@ -32,17 +29,31 @@ def profile_counts(num_classes: int, n_max: int, imbalance_ratio: float, profile
         profile: One of `PROFILES`.
 
     Returns:
-        Counts, (C,), int64, not increasing. Truncated, not rounded: the published totals come out that way.
+        Counts, (C,), int64, not increasing. They are truncated, not rounded: only so are the totals the published
+        ones.
     """
+    require_choice("profile", profile, PROFILES)
     rank = np.arange(num_classes)
     if profile == "exp":
         share = float(imbalance_ratio) ** (-rank / (num_classes - 1))
-    elif profile == "step":
-        share = np.where(rank < num_classes // 2, 1.0, 1.0 / imbalance_ratio)
     else:
-        raise ValueError(f"profile must be one of {PROFILES}, got {profile!r}")
-    # A product such as 500 * 100 ** -1 may come out a hair under the integer that it is.
+        share = np.where(rank < num_classes // 2, 1.0, 1.0 / imbalance_ratio)
+    # A product such as 500 * 100 ** -1 may come out a hair below the whole number that it is.
     return np.floor(n_max * share + 1e-9).astype(np.int64)
+
+
+class RuleSettings(TypedDict, total=False):
+    """The fields of `SplitRules` as keyword arguments."""
+
+    protocol: str
+    imbalance_ratio: float | None
+    profile: str
+    n_max: int | None
+    class_order: str
+    subset: str
+    val_per_class: int
+    test_per_class: int
+    split_seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +65,12 @@ class SplitRules:
             `published` trains on the full pool without validation, `test_selected` validates on the test set.
         imbalance_ratio: n_max / n_min of the cut, >= 1, or None to keep the pool's own (natural) tail.
         profile: Shape of the cut, one of `PROFILES`.
-        n_max: Images of the most frequent class; None is the largest class of the pool.
-        class_order: `label`: class 0 is the most frequent; `shuffled`: `split_seed` decides which classes are.
-        subset: Which images a cut keeps: `seeded`, or `ldam`, those that LDAM-DRW's code draws for the seed
-            `split_seed` (theirs is 0).
+        n_max: Images of the most frequent class; None takes the size of the pool's largest class.
+        class_order: `label` makes class 0 the most frequent; `shuffled` lets `split_seed` decide the order.
+        subset: Which images a cut keeps. `seeded` is our own draw; `ldam` keeps the images that LDAM-DRW's code
+            draws for the seed `split_seed` (theirs is 0).
         val_per_class: Validation images a class under `holdout`; a natural tail gives at most a fifth of a class.
-        test_per_class: Test images a class, taken first, when the data set has no test part of its own.
+        test_per_class: Test images a class, taken first, when the data set brings no test images of its own.
         split_seed: Decides the subset, alone.
     """
 
@@ -74,23 +85,24 @@ class SplitRules:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        choices = {"protocol": PROTOCOLS, "profile": PROFILES, "class_order": CLASS_ORDERS, "subset": SUBSETS}
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"{field} must be one of {allowed}, got {getattr(self, field)!r}")
+        require_choice("protocol", self.protocol, PROTOCOLS)
+        require_choice("profile", self.profile, PROFILES)
+        require_choice("class_order", self.class_order, CLASS_ORDERS)
+        require_choice("subset", self.subset, SUBSETS)
         ratio = self.imbalance_ratio
-        if ratio is not None and (not isinstance(ratio, int | float) or not ratio >= 1):
-            raise ValueError(f"imbalance_ratio must be >= 1, or null to keep the natural tail, got {ratio!r}")
-        for field, default in (("class_order", "label"), ("subset", "seeded")):
-            if ratio is None and getattr(self, field) != default:
-                raise ValueError(
-                    f"{field} must be {default!r} when imbalance_ratio is null (the data decide), got "
-                    f"{getattr(self, field)!r}"
-                )
+        if ratio is None:
+            for name, value, default in (
+                ("class_order", self.class_order, CLASS_ORDERS[0]),
+                ("subset", self.subset, SUBSETS[0]),
+            ):
+                demand = f"must be {default!r} when imbalance_ratio is null, since nothing is cut"
+                require(name, value, value == default, demand)
+        elif not isinstance(ratio, int | float) or not ratio >= 1:
+            raise SettingError("imbalance_ratio", "must be >= 1, or null to keep the natural tail", ratio)
         if self.n_max is not None:
             require_int("n_max", self.n_max, at_least=1)
         require_int("val_per_class", self.val_per_class, at_least=1)
         require_int("test_per_class", self.test_per_class, at_least=1)
         require_int("split_seed", self.split_seed, at_least=0)
         if self.subset == "ldam" and self.split_seed >= 2**32:
-            raise ValueError(f"split_seed must be below 2**32 for subset='ldam', got {self.split_seed}")
+            raise SettingError("split_seed", "must be below 2**32 for subset='ldam'", self.split_seed)

@@ -1,12 +1,13 @@
 """What an epoch draws: the sampling of its stage, how long it is, and which part of it a rank takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from drolt_pl.data.longtail import IntArray
+from drolt_pl.errors import SettingError
 
 EPOCH_SIZES = ("dataset", "max_class")
 
@@ -15,8 +16,8 @@ class StageSampling(Protocol):
     """What the data side reads of a training stage."""
 
     @property
-    def sampling(self) -> str:
-        """Key of `SAMPLERS`."""
+    def sampling(self) -> str | Sequence[str]:
+        """Key of `SAMPLERS`, or one key for each stream of batches that the stage trains on side by side."""
 
     @property
     def samples_per_class(self) -> int:
@@ -28,11 +29,11 @@ class StageSampling(Protocol):
 
     @property
     def views(self) -> int:
-        """Augmented views of each image drawn; an epoch draws that many times fewer."""
+        """Augmented views of each image drawn; an epoch draws that many times fewer images."""
 
     @property
     def mixing(self) -> str | None:
-        """Name of the mixing of the stage's batches, null for none."""
+        """Name of the mixing of the stage's batches, or null for none."""
 
     @property
     def epochs(self) -> int:
@@ -43,7 +44,7 @@ class StageSampling(Protocol):
 class Sampling:
     """The sampling of one stage as plain values; fields as in `StageSampling`."""
 
-    sampling: str = "instance"
+    sampling: str | Sequence[str] = "instance"
     samples_per_class: int = 4
     epoch_size: str | int = "dataset"
     epochs: int = 1
@@ -51,15 +52,18 @@ class Sampling:
     mixing: str | None = None
 
 
+Plan = Callable[[int], StageSampling]  # the sampling of an epoch
+
+
 def instance_plan(epoch: int) -> StageSampling:
     """Instance sampling in every epoch."""
     return Sampling()
 
 
-def stage_progress(plan: Callable[[int], StageSampling], epoch: int) -> float:
+def stage_progress(plan: Plan, epoch: int) -> float:
     """Share of its stage that lies before an epoch, in [0, 1).
 
-    Epochs in a row for which the plan gives equal values are one stage.
+    A stage is a row of epochs for which the plan gives equal values.
     """
     stage = plan(epoch)
     first = epoch
@@ -81,7 +85,7 @@ def epoch_length(epoch_size: str | int, class_counts: IntArray) -> int:
         return int(class_counts.max()) * len(class_counts)
     if isinstance(epoch_size, int) and not isinstance(epoch_size, bool) and epoch_size > 0:
         return epoch_size
-    raise ValueError(f"epoch_size must be one of {EPOCH_SIZES} or a number of images > 0, got {epoch_size!r}")
+    raise SettingError("epoch_size", f"must be one of {EPOCH_SIZES} or a number of images > 0", epoch_size)
 
 
 def in_views(rows: IntArray, batch_size: int, views: int, *, offset: int = 0) -> IntArray:
@@ -89,8 +93,8 @@ def in_views(rows: IntArray, batch_size: int, views: int, *, offset: int = 0) ->
 
     Args:
         rows: Rows in the order of the batches, (n,).
-        batch_size: Rows a batch, so `views` times as many after it.
-        views: How often.
+        batch_size: Rows of a batch, which then has `views` times as many.
+        views: How often each row comes.
         offset: Tells the views apart where the numbers are seeds.
     """
     starts = range(0, len(rows), batch_size) if views > 1 else []
@@ -103,7 +107,7 @@ def rank_positions(length: int, *, batch_size: int, rank: int, world_size: int) 
 
     So batch b of all ranks, put together in rank order, is batch b of a one-process run, and a block of one class
     stays whole (a stride over ranks would tear it) if a rank's share of the batch is a multiple of it. The stream is
-    cut to a multiple of `world_size`: every rank has the same number of images and of batches.
+    cut to a multiple of `world_size`: every rank gets the same number of images and of batches.
 
     Args:
         length: Images in the one-process stream.
@@ -112,7 +116,7 @@ def rank_positions(length: int, *, batch_size: int, rank: int, world_size: int) 
         world_size: Number of processes.
     """
     if batch_size % world_size:
-        raise ValueError(f"batch_size={batch_size} must be divisible by the {world_size} processes that share it")
+        raise SettingError("batch_size", f"must be divisible by the {world_size} processes that share it", batch_size)
     whole = length // batch_size * batch_size
     full = np.arange(whole).reshape(-1, world_size, batch_size // world_size)[:, rank].reshape(-1)
     last = (length - whole) // world_size

@@ -2,23 +2,48 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drolt_pl.data.longtail import IntArray, SplitRules, profile_counts
+from drolt_pl.errors import SettingError
 
 PARTS = ("train", "val", "test", "pool")
 
 
+class SplitRecord(TypedDict):
+    """A split as plain JSON values."""
+
+    class_counts: list[int]
+    classes_without_val: int
+    classes_without_test: int
+    sha256: str
+    sha256_parts: dict[str, str]
+    indices: dict[str, list[int]]
+
+
+class DataRecord(SplitRecord):
+    """A data module's split and the settings that made it, as plain JSON values: what `split.json` holds."""
+
+    dataset: str
+    protocol: str
+    split_seed: int
+    class_order: str
+    subset: str
+    imbalance_ratio: float | None
+    profile: str | None
+    class_names: list[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Indices into the data set's list of images; disjoint, but for `test_selected`, where val is test.
+    """Indices into the data set's list of images. The parts are disjoint; only with `test_selected` val is test.
 
     Attributes:
         train, val, test: Sorted indices, int64.
-        pool: What a profile cut away: a second, larger test set, neither trained nor validated on.
+        pool: Indices of the images that a profile cut away: a second, larger test set, which nothing is chosen on.
         class_counts: Training images per class id, (C,).
         classes_without_val, classes_without_test: Classes too small to give an image to that part.
         hashes: SHA-256 of each part, over its indices, image names and targets.
@@ -35,7 +60,12 @@ class Split:
     hashes: dict[str, str]
     sha256: str
 
-    def record(self) -> dict[str, Any]:
+    @property
+    def parts(self) -> dict[str, IntArray]:
+        """Indices by part, in the order of `PARTS`."""
+        return {"train": self.train, "val": self.val, "test": self.test, "pool": self.pool}
+
+    def record(self) -> SplitRecord:
         """The split as plain JSON values."""
         return {
             "class_counts": self.class_counts.tolist(),
@@ -43,7 +73,7 @@ class Split:
             "classes_without_test": self.classes_without_test,
             "sha256": self.sha256,
             "sha256_parts": dict(self.hashes),
-            "indices": {part: getattr(self, part).tolist() for part in PARTS},
+            "indices": {part: indices.tolist() for part, indices in self.parts.items()},
         }
 
 
@@ -60,38 +90,26 @@ def make_split(
     Args:
         targets: Class of every image, (N,).
         official: The part each image comes in, (N,): "train", "val" or "test".
-        names: What identifies each image on any machine, (N,): enters the hash.
+        names: Identity of each image on any machine, (N,); the hash contains it.
         class_names: C names, for messages.
         rules: See `SplitRules`.
 
     Raises:
-        ValueError: a class would be left without training images.
+        SettingError: a class would be left without training images.
     """
     num_classes = len(class_names)
     available = np.flatnonzero(official == "train")
     pool_counts = np.bincount(targets[available], minlength=num_classes)
     if num_classes < 2:
-        raise ValueError(f"root: at least two classes are needed, got {num_classes}; check the folder or the list")
+        raise SettingError("root", "must hold at least two classes", num_classes, remedy="check the folder or the list")
     for class_id in np.flatnonzero(pool_counts == 0):
-        raise ValueError(f"root: class {class_names[class_id]!r} has no training images; add some or remove the class")
+        demand = f"must hold training images of every class: class {class_names[class_id]!r} has none"
+        raise SettingError("root", demand, remedy="add some or remove the class")
 
     has_test, has_val = bool((official == "test").any()), bool((official == "val").any())
-    natural = rules.imbalance_ratio is None
-    no_images = np.zeros(num_classes, np.int64)
-    test_counts = no_images if has_test else _held_out(pool_counts, rules.test_per_class, natural)
-    left = pool_counts - test_counts
     takes_val = rules.protocol == "holdout" and not has_val
-    val_counts = _held_out(left, rules.val_per_class, natural) if takes_val else no_images
-    train_counts = left - val_counts
-    for class_id in np.flatnonzero(train_counts < 1):
-        field = "val_per_class" if takes_val else "test_per_class"
-        raise ValueError(
-            f"{field}={getattr(rules, field)} leaves class {class_names[class_id]!r} without training images, of "
-            f"{pool_counts[class_id]} in all; lower it"
-        )
-    if rules.imbalance_ratio is not None:
-        train_counts = np.minimum(_wanted_counts(int(left.max()), num_classes, rules), train_counts)
-
+    part_counts = _part_counts(pool_counts, class_names, rules, takes_test=not has_test, takes_val=takes_val)
+    test_counts, val_counts, train_counts = part_counts
     if rules.subset == "ldam":
         ordered = _ldam_order(available, targets, pool_counts, test_counts + val_counts, rules.split_seed)
     else:
@@ -99,7 +117,7 @@ def make_split(
         ordered = shuffled[np.argsort(targets[shuffled], kind="stable")]  # class by class, each in random order
     # Place of each image within its class, then the part that this place belongs to.
     place = np.arange(len(ordered)) - np.repeat(np.cumsum(pool_counts) - pool_counts, pool_counts)
-    ends = np.cumsum([test_counts, val_counts, train_counts], axis=0)[:, targets[ordered]]
+    ends = np.cumsum(part_counts, axis=0)[:, targets[ordered]]
     part_of = (place >= ends).sum(axis=0)  # 0 test, 1 val, 2 train, 3 pool
     test, val, train, pool = (np.sort(ordered[part_of == part]) for part in range(4))
     if has_test:
@@ -108,7 +126,6 @@ def make_split(
         val = np.flatnonzero(official == "val")
     if rules.protocol == "test_selected":
         val = test.copy()
-
     parts = {"train": train, "val": val, "test": test, "pool": pool}
     hashes = {part: _sha256(indices, names, targets) for part, indices in parts.items()}
     return Split(
@@ -121,23 +138,43 @@ def make_split(
     )
 
 
+def _part_counts(
+    pool_counts: IntArray, class_names: list[str], rules: SplitRules, *, takes_test: bool, takes_val: bool
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Test, validation and training images to take from each class, (C,) each."""
+    natural = rules.imbalance_ratio is None
+    none = np.zeros(len(pool_counts), np.int64)
+    test_counts = _held_out(pool_counts, rules.test_per_class, natural) if takes_test else none
+    left = pool_counts - test_counts
+    val_counts = _held_out(left, rules.val_per_class, natural) if takes_val else none
+    train_counts = left - val_counts
+    for class_id in np.flatnonzero(train_counts < 1):
+        name, value = ("val_per_class", rules.val_per_class) if takes_val else ("test_per_class", rules.test_per_class)
+        demand = (
+            f"must leave every class training images: class {class_names[class_id]!r} has "
+            f"{pool_counts[class_id]} images in all"
+        )
+        raise SettingError(name, demand, value, remedy="lower it")
+    if not natural:
+        train_counts = np.minimum(_wanted_counts(int(left.max()), len(pool_counts), rules), train_counts)
+    return test_counts, val_counts, train_counts
+
+
 def _held_out(counts: IntArray, per_class: int, natural: bool) -> IntArray:
     # A fifth at most, so that a natural tail's rare classes stay trainable.
     return np.minimum(per_class, counts // 5) if natural else np.minimum(per_class, counts)
 
 
 def _wanted_counts(largest: int, num_classes: int, rules: SplitRules) -> IntArray:
-    """What the profile asks of each class id, (C,); `largest` is the number of images of the largest class."""
+    """Images that the profile asks of each class id, (C,); `largest` is the size of the largest class."""
     assert rules.imbalance_ratio is not None
     n_max = largest if rules.n_max is None else rules.n_max
     if n_max > largest:
-        raise ValueError(f"n_max={n_max} is more than the {largest} images of the largest class; lower it")
+        raise SettingError("n_max", f"must be at most the {largest} images of the largest class", n_max)
     counts = profile_counts(num_classes, n_max, rules.imbalance_ratio, rules.profile)
     if counts[-1] < 1:
-        raise ValueError(
-            f"imbalance_ratio={rules.imbalance_ratio} leaves the rarest class without images, n_max being {n_max}; "
-            "lower it"
-        )
+        demand = f"must be at most n_max = {n_max}, else the rarest class has no image"
+        raise SettingError("imbalance_ratio", demand, rules.imbalance_ratio)
     if rules.class_order == "label":
         return counts
     return counts[_permutation(num_classes, "class_order", rules.split_seed)]
@@ -146,11 +183,11 @@ def _wanted_counts(largest: int, num_classes: int, rules: SplitRules) -> IntArra
 def _ldam_order(
     available: IntArray, targets: IntArray, pool_counts: IntArray, held_out: IntArray, seed: int
 ) -> IntArray:
-    """Images class by class, each class in LDAM-DRW's order but for its last `held_out[c]` images, which come first.
+    """Images class by class, each class in LDAM-DRW's order with its last `held_out[c]` images moved to its front.
 
     Its code seeds NumPy's legacy generator once, then shuffles the indices of each class in label order.
     """
-    legacy = np.random.RandomState(seed)  # a generator of our own: theirs was the global one
+    legacy = np.random.RandomState(seed)  # a generator of our own, where they seeded the global one
     by_class = available[np.argsort(targets[available], kind="stable")]
     ordered = []
     for indices, count in zip(np.split(by_class, np.cumsum(pool_counts)[:-1]), held_out, strict=True):

@@ -96,8 +96,7 @@ def test_shards_hold_each_image_once(loader: str, part: str) -> None:
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_ranks_together_see_the_batches_of_one_process(world_size: int, epoch: int) -> None:
     def batches(rank: int, world_size: int) -> list[list[int]]:
-        module = at_epoch(numbered(), epoch, rank, world_size)
-        module.plan = by_stage
+        module = at_epoch(numbered(plan=by_stage), epoch, rank, world_size)
         return [numbers_of(images) for images, _ in module.train_dataloader()]
 
     alone = batches(0, 1)
@@ -110,8 +109,7 @@ def test_ranks_together_see_the_batches_of_one_process(world_size: int, epoch: i
 
 
 def test_the_plan_decides_the_sampling_of_an_epoch() -> None:
-    module = at_epoch(numbered(), 1)
-    module.plan = by_stage
+    module = at_epoch(numbered(plan=by_stage), 1)
     classes = module.targets[stream(module.train_dataloader())][: len(module.split.train) // 2 * 2].reshape(-1, 2)
     assert (classes[:, 0] == classes[:, 1]).all()
     at_epoch(module, 2)
@@ -119,13 +117,11 @@ def test_the_plan_decides_the_sampling_of_an_epoch() -> None:
 
 
 def test_an_epoch_is_the_same_in_a_fresh_module_and_for_every_loader(tree: Path) -> None:
-    going_on = folder(tree, loader="memory")
-    going_on.plan = by_stage
+    going_on = folder(tree, loader="memory", plan=by_stage)
     for epoch in range(6):
         expected = pixel_hash(at_epoch(going_on, epoch).train_dataloader())
         for loader, num_workers in (("memory", 0), ("workers", 0), ("workers", 2)):
-            fresh = folder(tree, loader=loader, num_workers=num_workers)
-            fresh.plan = by_stage
+            fresh = folder(tree, loader=loader, num_workers=num_workers, plan=by_stage)
             assert pixel_hash(at_epoch(fresh, epoch).train_dataloader()) == expected
     assert pixel_hash(at_epoch(going_on, 5, rank=1, world_size=2).train_dataloader()) != expected
     assert pixel_hash(at_epoch(folder(tree, seed=4), 0).train_dataloader()) != pixel_hash(
@@ -137,9 +133,8 @@ def test_an_epoch_is_the_same_in_a_fresh_module_and_for_every_loader(tree: Path)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_index_stream_of_a_rank_does_not_depend_on_where_a_run_began(rank: int, num_workers: int) -> None:
     def module() -> NumberedImages:
-        module = numbered(loader="workers", num_workers=num_workers, val_per_class=2, imbalance_ratio=20)
-        module.plan = by_stage
-        return module
+        rules = {"val_per_class": 2, "imbalance_ratio": 20}
+        return numbered(loader="workers", num_workers=num_workers, plan=by_stage, **rules)
 
     whole = module()
     streams = [stream(at_epoch(whole, epoch, rank, 2).train_dataloader()) for epoch in range(6)]
@@ -151,8 +146,10 @@ def test_the_index_stream_of_a_rank_does_not_depend_on_where_a_run_began(rank: i
 
 
 def test_progressive_sampling_goes_by_the_epoch_of_its_stage() -> None:
-    module = numbered(class_sizes=[900, 9], test_per_class=1, val_per_class=1, imbalance_ratio=None)
-    module.plan = lambda epoch: Sampling("progressive", epochs=4) if epoch >= 2 else Sampling()
+    def plan(epoch: int) -> Sampling:
+        return Sampling("progressive", epochs=4) if epoch >= 2 else Sampling()
+
+    module = numbered(class_sizes=[900, 9], test_per_class=1, val_per_class=1, imbalance_ratio=None, plan=plan)
     share = [
         np.mean([module.targets[number] for number in stream(at_epoch(module, epoch).train_dataloader())])
         for epoch in range(6)
@@ -185,8 +182,7 @@ def test_random_crops_are_the_same_over_workers_and_ranks(tree: Path, num_worker
 @pytest.mark.parametrize(("loader", "num_workers"), [("memory", 0), ("workers", 0), ("workers", 2)])
 def test_global_random_state_is_left_alone(tree: Path, loader: str, num_workers: int) -> None:
     before = random_state()
-    module = at_epoch(folder(tree, loader=loader, num_workers=num_workers), 1)
-    module.plan = by_stage
+    module = at_epoch(folder(tree, loader=loader, num_workers=num_workers, plan=by_stage), 1)
     for part in ("train", "val", "test", "centroid"):
         pixel_hash(getattr(module, f"{part}_dataloader")())
     assert random_state() == before
@@ -273,8 +269,7 @@ def fit(epochs: int, directory: Path, resume: Path | None = None) -> tuple[Linea
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
     )
-    data = DigitsLT(mean=[0.3], std=[0.4], augment=CropFlip(padding=1))
-    data.plan = by_stage
+    data = DigitsLT(mean=[0.3], std=[0.4], augment=CropFlip(padding=1), plan=by_stage)
     trainer.fit(module, datamodule=data, ckpt_path=resume)
     path = directory / f"{epochs}.ckpt"
     trainer.save_checkpoint(path)
@@ -294,10 +289,10 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
-        ({"eval_batch_size": 0}, "eval_batch_size must be an integer >= 1, got 0"),
-        ({"num_workers": -1}, "num_workers must be an integer >= 0, got -1"),
-        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
+        ({"eval_batch_size": 0}, "eval_batch_size must be a whole number >= 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be a whole number >= 0, got -1"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
         ({"loader": "fast"}, "loader must be one of .*, got 'fast'"),
         ({"augment": {}}, "augment must take a batch of images and a generator, or be null, got {}"),
         ({"std": [0.0, 1.0]}, "std must be > 0 for every channel, got"),
@@ -310,16 +305,16 @@ def test_wrong_settings_are_refused_at_birth(setting: dict[str, Any], message: s
 
 
 def test_settings_that_need_the_data_are_refused_at_setup() -> None:
-    with pytest.raises(ValueError, match=r"^mean and std need 1 values each, got"):
+    with pytest.raises(ValueError, match=r"^mean must have as many values as the images have channels, 1, got"):
         DigitsLT(mean=[0.5] * 3, std=[0.5] * 3).setup()
-    with pytest.raises(ValueError, match=r"^test_per_class leaves no class a test image"):
+    with pytest.raises(ValueError, match=r"^test_per_class must leave some class a test image; add images"):
         at_epoch(numbered(class_sizes=[4, 4], imbalance_ratio=None), 0).test_dataloader()
-    with pytest.raises(ValueError, match=r"^batch_size=9 must be divisible by the 2 processes"):
+    with pytest.raises(ValueError, match=r"^batch_size must be divisible by the 2 processes that share it, got 9"):
         at_epoch(numbered(batch_size=9), 0, 0, 2).train_dataloader()
 
 
 def test_random_crops_cannot_be_held_in_memory(tree: Path) -> None:
-    with pytest.raises(ValueError, match=r"^loader must be 'workers' for train_crop='random_resized', got 'memory'"):
+    with pytest.raises(ValueError, match=r"^loader must be 'workers' .*train_crop='random_resized', got 'memory'"):
         folder(tree, train_crop="random_resized", loader="memory").setup()
 
 
@@ -330,5 +325,7 @@ def test_a_damaged_file_is_one_sentence_from_a_worker_too(tmp_path: Path, num_wo
         for file in sorted((tmp_path / class_name).iterdir())[1:]:
             file.write_bytes(b"damaged")
     module = at_epoch(folder(tmp_path, loader="workers", num_workers=num_workers), 0)
-    with pytest.raises(ValueError, match=r"^root: image '[^\n]*' cannot be read \([^\n]*\); repair or remove it$"):
+    with pytest.raises(
+        ValueError, match=r"^root must hold readable images: '[^\n]*' cannot be read \([^\n]*\); repair or remove it$"
+    ):
         pixel_hash(module.train_dataloader())

@@ -267,11 +267,11 @@ def test_the_record_is_plain_json() -> None:
             r"split_seed must be below 2\*\*32 for subset='ldam', got 4294967296",
         ),
         ({"class_order": "shuffled", "imbalance_ratio": None}, "class_order must be 'label' when"),
-        ({"val_per_class": 0}, "val_per_class must be an integer >= 1, got 0"),
-        ({"val_per_class": 2.5}, "val_per_class must be an integer >= 1, got 2.5"),
-        ({"test_per_class": 0}, "test_per_class must be an integer >= 1, got 0"),
-        ({"n_max": 0}, "n_max must be an integer >= 1, got 0"),
-        ({"split_seed": -1}, "split_seed must be an integer >= 0, got -1"),
+        ({"val_per_class": 0}, "val_per_class must be a whole number >= 1, got 0"),
+        ({"val_per_class": 2.5}, "val_per_class must be a whole number >= 1, got 2.5"),
+        ({"test_per_class": 0}, "test_per_class must be a whole number >= 1, got 0"),
+        ({"n_max": 0}, "n_max must be a whole number >= 1, got 0"),
+        ({"split_seed": -1}, "split_seed must be a whole number >= 0, got -1"),
     ],
 )
 def test_wrong_rules_are_refused_at_birth(setting: dict[str, Any], message: str) -> None:
@@ -282,11 +282,23 @@ def test_wrong_rules_are_refused_at_birth(setting: dict[str, Any], message: str)
 @pytest.mark.parametrize(
     ("counts", "setting", "message"),
     [
-        ([30, 0, 30], {}, "root: class 'class 1' has no training images; "),
-        ([30], {}, "root: at least two classes are needed, got 1; "),
-        ([30, 25], {"imbalance_ratio": 100}, "imbalance_ratio=100 leaves the rarest class without images"),
-        ([30, 20], {"imbalance_ratio": 2}, "val_per_class=20 leaves class 'class 1' without training images, of 20"),
-        ([30, 30], {"imbalance_ratio": 2, "n_max": 31}, "n_max=31 is more than the 30 images of the largest class"),
+        ([30, 0, 30], {}, "root must hold training images of every class: class 'class 1' has none; "),
+        ([30], {}, "root must hold at least two classes, got 1; "),
+        (
+            [30, 25],
+            {"imbalance_ratio": 100},
+            "imbalance_ratio must be at most n_max = 30, else the rarest class has no image, got 100",
+        ),
+        (
+            [30, 20],
+            {"imbalance_ratio": 2},
+            "val_per_class must leave every class training images: class 'class 1' has 20 .* got 20",
+        ),
+        (
+            [30, 30],
+            {"imbalance_ratio": 2, "n_max": 31},
+            "n_max must be at most the 30 images of the largest class, got 31",
+        ),
     ],
 )
 def test_a_class_without_training_images_is_named(counts: list[int], setting: dict[str, Any], message: str) -> None:
@@ -295,5 +307,7 @@ def test_a_class_without_training_images_is_named(counts: list[int], setting: di
 
 
 def test_the_field_that_took_the_images_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^test_per_class=30 leaves class 'class 0'"):
+    with pytest.raises(
+        ValueError, match=r"^test_per_class must leave every class training images: class 'class 0' .* got 30"
+    ):
         split_of([30, 30], imbalance_ratio=2, test_per_class=30, protocol="published")

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
+from drolt_pl.data.epoch_sampler import EpochSampler
 from drolt_pl.data.plan import Sampling, rank_positions, stage_progress
 from drolt_pl.data.samplers import (
     SAMPLERS,
     EffectiveNumberSampler,
-    EpochSampler,
     ProgressiveSampler,
     SquareRootSampler,
     stage_sampler,
@@ -211,8 +211,16 @@ def test_wrong_arguments_are_named(make: Callable[[], EpochSampler], message: st
         (Sampling(epoch_size=0), {}, "epoch_size must be one of .*, got 0"),
         (Sampling(epoch_size=True), {}, "epoch_size must be one of .*, got True"),
         (Sampling("class_aware", 0), {}, "samples_per_class must be >= 1, got 0"),
-        (Sampling(), {"batch_size": 7, "world_size": 2}, "batch_size=7 must be divisible by the 2 processes"),
-        (Sampling(epoch_size=1), {"batch_size": 2, "world_size": 2}, "epoch_size=1 gives fewer images than"),
+        (
+            Sampling(),
+            {"batch_size": 7, "world_size": 2},
+            "batch_size must be divisible by the 2 processes that share it, got 7",
+        ),
+        (
+            Sampling(epoch_size=1),
+            {"batch_size": 2, "world_size": 2},
+            "epoch_size must give each of the 2 processes an image, got 1",
+        ),
     ],
 )
 def test_wrong_settings_are_named(stage: Sampling, where: dict[str, int], message: str) -> None:

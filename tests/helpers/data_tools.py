@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from drolt_pl.data.base import LongTailDataModule
-from drolt_pl.data.images.sources import ArraySource, Catalogue
+from drolt_pl.data.images.sources import ArraySource
 from drolt_pl.data.sets.folder import ImageFolderLT
+from drolt_pl.data.sources import Catalogue
 
 
 class NumberedImages(LongTailDataModule):
@@ -60,7 +61,7 @@ def skipped_on_rank(rank: int, world: int, root: Path) -> list[str]:
     module = ImageFolderLT(root=root, image_size=4, on_corrupt="skip", **settings)
     for _ in at_epoch(module, 0, rank, world).centroid_dataloader():
         pass
-    assert len(module._images.unreadable) == 1
+    assert len(module._samples.unreadable) == 1
     return module.skipped_files()
 
 

@@ -1,6 +1,6 @@
-"""iNaturalist 2018's size without its images: what an index of 437,513 entries costs; run as a command by its test.
+"""Measures what an index of 437,513 entries costs: iNaturalist 2018's size, without its images. Its test runs it so:
 
-python tests/full_size.py INDEX IMAGES NUM_WORKERS    # prints what a data module of that index takes, as JSON
+python tests/helpers/full_size.py INDEX IMAGES NUM_WORKERS    # prints what it costs, as JSON
 """
 
 import gc
@@ -78,9 +78,9 @@ def measure(index: Path, images: Path, num_workers: int) -> dict[str, Any]:
         batch_size=BATCH_SIZE,
         imbalance_ratio=None,
         protocol="published",
+        plan=lambda epoch: Sampling("class_balanced"),
     )
     module.setup()
-    module.plan = lambda epoch: Sampling("class_balanced")
     start = time.perf_counter()
     loader = module.train_dataloader()
     drawn = time.perf_counter() - start
@@ -89,7 +89,7 @@ def measure(index: Path, images: Path, num_workers: int) -> dict[str, Any]:
 
     rows = loader.batches.loader.dataset.rows[: BATCHES * BATCH_SIZE]
     for image in module.split.train[rows]:
-        path = images / module._found.names[image].decode()
+        path = images / module._samples.catalogue.names[image].decode()
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(path)
     for seen, _ in enumerate(loader, start=1):

@@ -63,7 +63,10 @@ CASES = {
     "wrong order": (["schedule.order=[pretrain]"], ["schedule.order", "ce_warmup", "pretrain"]),
     "max_epochs": (["trainer.max_epochs=3"], ["trainer.max_epochs", "schedule.stages"]),
     "wrong protocol": (["protocol=paper"], ["protocol", "holdout", "published", "'paper'"]),
-    "no folder": (["dataset=image_folder", "dataset.root=nowhere"], ["dataset.root", "nowhere", "does not exist"]),
+    "no folder": (
+        ["dataset=image_folder", "dataset.root=nowhere"],
+        ["dataset.root must be a folder that exists", "nowhere"],
+    ),
     "not a run": (["resume=nowhere"], ["resume=nowhere", "not a run"]),
     "best without validation": (
         ["protocol=published", "schedule.stages.joint.start_from=best"],

@@ -1,4 +1,4 @@
-"""Mixing images in pairs: Mixup and CutMix, each sample with its own partner, and a share of its own or the batch's."""
+"""Mixing samples in pairs: Mixup and CutMix, each sample with a partner, and a share of its own or the batch's."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -8,39 +8,38 @@ import torch
 from torch import Tensor
 
 from drolt_pl.data.images.loaders import BatchLoader
+from drolt_pl.errors import SettingError, require, require_choice
 
 SHARES = ("sample", "batch")
 
 
 class Mixing(ABC):
-    """Mixes each image of a batch with another.
+    """Mixes each sample of a batch with another.
 
     Args:
         alpha: Shares come from Beta(alpha, alpha), > 0.
-        share_per: ``sample``, a share drawn for each image; or ``batch``, one for all images of a batch, as in the code
-            of Mixup's authors and of MiSLAS.
+        share_per: ``sample`` draws a share for each image, ``batch`` one for all images of a batch, as the code of
+            Mixup's authors and of MiSLAS does.
     """
 
     def __init__(self, *, alpha: float = 1.0, share_per: str = "sample") -> None:
-        if alpha <= 0:
-            raise ValueError(f"alpha must be > 0, got {alpha!r}")
-        if share_per not in SHARES:
-            raise ValueError(f"share_per must be one of {SHARES}, got {share_per!r}")
+        require("alpha", alpha, alpha > 0, "must be > 0")
+        require_choice("share_per", share_per, SHARES)
         self.alpha, self.share_per = alpha, share_per
 
     def __call__(
         self, images: Tensor, targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mixed images and what is in them.
+        """Mix a batch.
 
         Args:
-            images: Float, (B, C, H, W), normalised or not.
+            images: Float, (B, C, H, W), normalised or not; for `Mixup` of any shape (B, ...).
             targets: int64, (B,).
             generator: On the CPU.
 
         Returns:
-            Images like those given, their own targets, the targets of those mixed in, and the share that each kept of
-            itself, (B,) float32: a loss of the batch is ``share * loss(own) + (1 - share) * loss(other)``.
+            Mixed images, their own targets, the targets of the images mixed in, and the share that each image kept
+            of itself, (B,) float32: a loss of the batch is ``share * loss(own) + (1 - share) * loss(other)``.
         """
         partners = torch.randperm(len(images), generator=generator).to(images.device)
         # torch draws no Beta from a generator.
@@ -55,30 +54,42 @@ class Mixing(ABC):
     def mix(
         self, images: Tensor, partners: Tensor, shares: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Mixed images, (B, C, H, W), and the share that each kept of itself, (B,), near the one drawn."""
+        """Mix images with partners of the same shape.
+
+        Args:
+            images: See `__call__`.
+            partners: Like the images.
+            shares: The shares drawn, (B,).
+            generator: Draws whatever else is random.
+
+        Returns:
+            Mixed images, and the share that each in fact kept of itself, (B,).
+        """
 
 
 class Mixup(Mixing):
-    """The weighted mean of two images (Zhang et al. 2018); arguments as for `Mixing`."""
+    """Takes the weighted mean of two samples (Zhang et al. 2018); arguments as for `Mixing`."""
 
     def mix(
         self, images: Tensor, partners: Tensor, shares: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         own = shares.to(images.device)
-        weights = own.to(images.dtype)[:, None, None, None]
+        weights = own.to(images.dtype).view(-1, *[1] * (images.ndim - 1))
         return weights * images + (1 - weights) * partners, own
 
 
 class CutMix(Mixing):
-    """A rectangle of one image within the other (Yun et al. 2019); arguments as for `Mixing`.
+    """Puts a rectangle of one image into the other (Yun et al. 2019); arguments as for `Mixing`.
 
-    It has the image's proportions and 1 - share of its area; its centre is any pixel, so at the border part of it
-    falls outside. The share that counts is that of the pixels kept.
+    The rectangle has the image's proportions and 1 - share of its area. Its centre is any pixel, so at the border
+    part of it falls outside. The share given back is that of the pixels kept.
     """
 
     def mix(
         self, images: Tensor, partners: Tensor, shares: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
+        if images.ndim != 4:
+            raise SettingError("mixing", "must not be cutmix for samples that are not images")
         covered = []
         for size in images.shape[2:]:
             half = (size * (1 - shares).sqrt()).long()[:, None] // 2
@@ -91,7 +102,7 @@ class CutMix(Mixing):
 
 
 class MixedLoader:
-    """A loader whose batches are mixed: (images, targets, targets mixed in, shares) as `Mixing` gives them.
+    """Mixes a loader's batches: gives (images, targets, targets mixed in, shares) as `Mixing` does.
 
     Args:
         loader: Gives images and targets.

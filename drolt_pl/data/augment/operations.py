@@ -1,8 +1,8 @@
 """Image operations on a batch in which every sample has its own operation and magnitude.
 
 The operations and their arithmetic are those of torchvision's AutoAugment, RandAugment and ColorJitter on tensors.
-torchvision applies one operation to all that it is given; here samples are grouped: all geometric ones are one gather
-of source pixels, and the seven that map a pixel value to a pixel value are one look-up in a table of each sample.
+torchvision applies one operation to a whole batch; here samples are grouped by operation. One gather of source pixels
+does all geometric operations, and one look-up in a table of each sample does the seven that map values to values.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ GREY_WEIGHTS = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
 
 
 def apply_operations(images: Tensor, operations: Tensor, magnitudes: Tensor, *, fill: int = 0) -> Tensor:
-    """Each image after its own operation.
+    """Apply to each image its own operation.
 
     Args:
         images: uint8, (B, C, H, W), C 1 or 3.
-        operations: Index into `OPERATIONS` of each, (B,), on the CPU: what is grouped there costs no device a wait.
+        operations: Index into `OPERATIONS` of each, (B,), on the CPU, where grouping them keeps no device waiting.
         magnitudes: Strength of each, (B,), float64, on the CPU: sine for shears, pixels for translations, degrees for
             rotation, factor - 1 for colours, share of the circle for Hue, bits for Posterize, threshold for Solarize;
-            other operations read none.
+            other operations have none.
         fill: Value of pixels that come from outside the image.
 
     Returns:
@@ -39,7 +39,7 @@ def apply_operations(images: Tensor, operations: Tensor, magnitudes: Tensor, *, 
 
 
 def _geometric(images: Tensor, operations: Tensor, magnitudes: Tensor, fill: int) -> Tensor:
-    """Source pixel of every pixel by an affine map about the image's centre, rounded to the nearest."""
+    """Take every pixel from its source under an affine map about the image's centre, rounded to the nearest."""
     num_images, channels, height, width = images.shape
     matrices = _matrices(operations, magnitudes, height, width).to(images.device)
     x = torch.arange(width, device=images.device) + (0.5 - width / 2)
@@ -73,7 +73,7 @@ def _matrices(operations: Tensor, magnitudes: Tensor, height: int, width: int) -
 
 
 def _by_table(images: Tensor, operations: Tensor, magnitudes: Tensor, fill: int) -> Tensor:
-    """Every value looked up in the table of its sample and channel."""
+    """Look every value up in the table of its sample and channel."""
     num_images, channels = images.shape[:2]
     tables = torch.empty(num_images, channels, 256, dtype=torch.uint8, device=images.device)
     for name, make in TABLES.items():
@@ -111,7 +111,7 @@ def _invert(images: Tensor, magnitudes: Tensor) -> Tensor:
 
 
 def _auto_contrast(images: Tensor, magnitudes: Tensor) -> Tensor:
-    """From the darkest and the lightest value of each channel to 0 and 255."""
+    """Stretch each channel's darkest and lightest value to 0 and 255."""
     flat = images.flatten(2)
     low, high = flat.amin(2, keepdim=True).float(), flat.amax(2, keepdim=True).float()
     stretched = ((_values(images) - low) * (255 / (high - low))).clamp_(0, 255)
@@ -119,7 +119,7 @@ def _auto_contrast(images: Tensor, magnitudes: Tensor) -> Tensor:
 
 
 def _equalize(images: Tensor, magnitudes: Tensor) -> Tensor:
-    """Each channel's cumulative histogram."""
+    """Map each channel's values by its cumulative histogram."""
     num_images, channels = images.shape[:2]
     flat = images.flatten(2).long()
     offsets = torch.arange(num_images * channels, device=images.device).view(num_images, channels, 1) * 256
@@ -179,7 +179,7 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _blend(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
-    """Factor * image + (1 - factor) * other, cut off at 0 and 255; factors are float64."""
+    """Compute factor * image + (1 - factor) * other, cut off at 0 and 255; factors are float64."""
     return (factors.float() * images + (1 - factors).float() * others).clamp_(0, 255).to(torch.uint8)
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 from torchvision import transforms
 
 from drolt_pl.data.augment.operations import OPERATIONS, apply_operations
+from drolt_pl.errors import require, require_choice
 
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
 IDENTITY = OPERATIONS.index("Identity")
@@ -12,9 +13,9 @@ POLICIES = tuple(policy.value for policy in transforms.AutoAugmentPolicy)
 
 
 def magnitude_table(num_bins: int, height: int, width: int) -> Tensor:
-    """Magnitude of each operation at each level, (operations, num_bins), float64; 0 for those that have none.
+    """Magnitude of each operation at each level, (operations, num_bins), float64; 0 for operations without one.
 
-    Torchvision's levels for AutoAugment (10 bins) and RandAugment (31).
+    The levels are torchvision's, for AutoAugment with 10 bins and for RandAugment with 31.
     """
     levels = {
         "ShearX": torch.linspace(0.0, 0.3, num_bins),
@@ -33,19 +34,18 @@ def magnitude_table(num_bins: int, height: int, width: int) -> Tensor:
 
 
 class AutoAugment:
-    """One of 25 learned pairs of operations for each image, each operation with its own chance (Cubuk et al. 2019).
+    """Applies one of 25 learned pairs of operations to each image, each with its own chance (Cubuk et al. 2019).
 
-    Policies, chances and levels are torchvision's; its draws are made for each sample, where torchvision's transform
-    draws once for all that it is given.
+    Policies, chances and levels are torchvision's. Each sample has its own draw, where torchvision's transform draws
+    once for the whole batch.
 
     Args:
-        policy: `cifar10`, `imagenet` or `svhn`: what it was learned on.
+        policy: The data set that the policy was learned on: `cifar10`, `imagenet` or `svhn`.
         fill: Value of pixels that come from outside the image.
     """
 
     def __init__(self, *, policy: str = "cifar10", fill: int = 0) -> None:
-        if policy not in POLICIES:
-            raise ValueError(f"policy must be one of {POLICIES}, got {policy!r}")
+        require_choice("policy", policy, POLICIES)
         self.fill = fill
         pairs = transforms.AutoAugment(transforms.AutoAugmentPolicy(policy)).policies
         self.operations = torch.tensor([[OPERATIONS.index(name) for name, _, _ in pair] for pair in pairs])
@@ -65,20 +65,18 @@ class AutoAugment:
 
 
 class RandAugment:
-    """Operations drawn uniformly, all at one level (Cubuk et al. 2020); torchvision's operations and levels.
+    """Draws operations uniformly, all at one level (Cubuk et al. 2020); operations and levels are torchvision's.
 
     Args:
         num_ops: Operations applied to an image, one after the other.
         magnitude: Level, in [0, num_magnitude_bins).
-        num_magnitude_bins: Levels there are.
+        num_magnitude_bins: Number of levels.
         fill: Value of pixels that come from outside the image.
     """
 
     def __init__(self, *, num_ops: int = 2, magnitude: int = 9, num_magnitude_bins: int = 31, fill: int = 0) -> None:
-        if num_ops < 0:
-            raise ValueError(f"num_ops must be >= 0, got {num_ops!r}")
-        if not 0 <= magnitude < num_magnitude_bins:
-            raise ValueError(f"magnitude must be in [0, {num_magnitude_bins}), got {magnitude!r}")
+        require("num_ops", num_ops, num_ops >= 0, "must be >= 0")
+        require("magnitude", magnitude, 0 <= magnitude < num_magnitude_bins, f"must be in [0, {num_magnitude_bins})")
         self.num_ops, self.magnitude, self.num_magnitude_bins, self.fill = num_ops, magnitude, num_magnitude_bins, fill
         self.operations = torch.tensor([code for code, name in enumerate(OPERATIONS) if name not in ("Invert", "Hue")])
 
@@ -94,12 +92,14 @@ class RandAugment:
 
 
 class ColorJitter:
-    """Brightness, contrast and saturation of each image times a random factor, and its hue turned, as torchvision's.
+    """Multiplies brightness, contrast and saturation of each image by random factors and turns its hue.
+
+    The law and the random order of the steps are those of torchvision's ColorJitter.
 
     Args:
         brightness, contrast, saturation: x >= 0: factors come uniformly from [max(0, 1 - x), 1 + x]; 0 leaves it out.
         hue: In [0, 0.5]: the turn comes uniformly from [-hue, hue], in shares of the circle.
-        chance: Of an image to be changed at all.
+        chance: Chance of an image to be changed at all.
     """
 
     def __init__(
@@ -113,10 +113,8 @@ class ColorJitter:
     ) -> None:
         strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
         for field, strength in strengths.items():
-            if strength < 0:
-                raise ValueError(f"{field} must be >= 0, got {strength!r}")
-        if hue > 0.5:
-            raise ValueError(f"hue must be <= 0.5, half the circle, got {hue!r}")
+            require(field, strength, strength >= 0, "must be >= 0")
+        require("hue", hue, hue <= 0.5, "must be <= 0.5, half the circle")
         _check_chance(chance)
         names = ("Brightness", "Contrast", "Color", "Hue")
         used = [(name, strength) for name, strength in zip(names, strengths.values(), strict=True) if strength > 0]
@@ -138,10 +136,10 @@ class ColorJitter:
 
 
 class RandomGrey:
-    """Some images without their colours (torchvision's RandomGrayscale, a draw an image).
+    """Takes some images' colours away, as torchvision's RandomGrayscale, but with a draw for each image.
 
     Args:
-        chance: Of an image, in [0, 1].
+        chance: Chance of an image, in [0, 1].
     """
 
     def __init__(self, *, chance: float = 0.2) -> None:
@@ -155,12 +153,11 @@ class RandomGrey:
 
 
 def _check_chance(chance: float) -> None:
-    if not 0 <= chance <= 1:
-        raise ValueError(f"chance must be in [0, 1], got {chance!r}")
+    require("chance", chance, 0 <= chance <= 1, "must be in [0, 1]")
 
 
 def _signed(magnitudes: Tensor, operations: Tensor, generator: torch.Generator) -> Tensor:
-    """Magnitudes with a random sign where the operation has two directions."""
+    """Give magnitudes a random sign where the operation has two directions."""
     signed = torch.tensor([name in SIGNED for name in OPERATIONS])[operations]
     negative = torch.randint(2, operations.shape, generator=generator) == 0
     return torch.where(signed & negative, -magnitudes, magnitudes)

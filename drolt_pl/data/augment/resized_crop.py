@@ -5,30 +5,32 @@ import math
 import torch
 from torch import Tensor
 
+from drolt_pl.errors import SettingError
+
 TRIES = 10  # torchvision's
 
 
 class RandomResizedCrop:
-    """A random rectangle of each image, resized to the whole image's size (Szegedy et al. 2015).
+    """Resizes a random rectangle of each image to the whole image's size (Szegedy et al. 2015).
 
-    Areas, proportions, tries and bilinear interpolation are those of torchvision's transform, which draws once for all
-    that it is given. A rectangle is never larger than the image, so that nothing is shrunk.
+    Areas, proportions, tries and bilinear interpolation are those of torchvision's transform, which draws once for a
+    whole batch. A rectangle is never larger than the image, so that nothing is shrunk.
 
     Args:
         scale: Least and largest share of the image's area, in (0, 1].
         ratio: Least and largest width over height, > 0.
 
     Raises:
-        ValueError: a range that is empty or out of these bounds.
+        SettingError: a range that is empty or out of these bounds.
     """
 
     def __init__(
         self, *, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
     ) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"scale must be two numbers in (0, 1], the smaller first, got {list(scale)}")
+            raise SettingError("scale", "must be two numbers in (0, 1], the smaller first", list(scale))
         if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"ratio must be two numbers > 0, the smaller first, got {list(ratio)}")
+            raise SettingError("ratio", "must be two numbers > 0, the smaller first", list(ratio))
         self.scale, self.ratio = scale, ratio
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -46,9 +48,10 @@ def draw_boxes(
     ratio: tuple[float, float],
     generator: torch.Generator,
 ) -> Tensor:
-    """Top, left, height and width of a rectangle for each image, (4, B) int64 on the CPU.
+    """Draw top, left, height and width of a rectangle for each image, (4, B) int64 on the CPU.
 
-    Of ten tries the first that lies within the image; where none does, the largest central one of allowed proportions.
+    The first of ten tries that lies within the image counts. If none does, it is the largest central rectangle of
+    allowed proportions.
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     areas = height * width * (scale[0] + (scale[1] - scale[0]) * _uniform(num_images, TRIES, generator))
@@ -57,7 +60,7 @@ def draw_boxes(
     fits = (widths >= 1) & (widths <= width) & (heights >= 1) & (heights <= height)
     first = fits.byte().argmax(1, keepdim=True)
     found = fits.any(1)
-    # The image itself, or what of it the proportions allow.
+    # The image itself, or as much of it as the proportions allow.
     central_width = min(width, max(1, round(height * ratio[1])))
     central_height = min(height, max(1, round(width / ratio[0])))
     box_width = torch.where(found, widths.gather(1, first)[:, 0], central_width)
@@ -69,7 +72,7 @@ def draw_boxes(
 
 
 def crop_and_resize(images: Tensor, boxes: Tensor) -> Tensor:
-    """The rectangle of each image at the image's size, by bilinear interpolation within the rectangle.
+    """Resize the rectangle of each image to the image's size, by bilinear interpolation within the rectangle.
 
     Args:
         images: uint8, (B, C, H, W).
@@ -92,7 +95,7 @@ def crop_and_resize(images: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _sources(start: Tensor, size: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each of `length` pixels along an axis the two it comes from, and the second one's share, (B, length) each."""
+    """For each of `length` pixels along an axis, its two source pixels and the second one's share, (B, length) each."""
     centres = torch.arange(length, device=start.device) + 0.5
     places = (centres * (size[:, None] / length) - 0.5).clamp_(min=0)
     last = size[:, None] - 1

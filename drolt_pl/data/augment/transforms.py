@@ -6,15 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from drolt_pl.errors import SettingError, require
+
 # Takes (B, C, H, W) uint8 images and a CPU generator, gives (B, C, H, W) uint8 images.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+Augments = Augment | Sequence[Augment] | None  # one for all views, one for each view, or none
 
 
 class PerView:
-    """An augmentation for each view: batches hold the first view of every image, then the second of every image.
+    """Applies to each view an augmentation of its own.
+
+    Batches hold the first view of every image, then the second of every image.
 
     Args:
-        augments: One a view.
+        augments: One for each view.
     """
 
     def __init__(self, augments: Sequence[Augment]) -> None:
@@ -25,28 +30,28 @@ class PerView:
         return torch.cat([augment(view, generator) for augment, view in zip(self.augments, views, strict=True)])
 
 
-def check_augment(augment: Augment | Sequence[Augment] | None) -> None:
-    """Raises ValueError for what is neither null, nor an augmentation, nor a list of some."""
+def check_augment(augment: Augments) -> None:
+    """Refuse a value that is neither null, nor an augmentation, nor a list of augmentations."""
     listed: list[object] = list(augment) if isinstance(augment, Sequence) else [augment]
-    if augment is not None and not (listed and all(map(callable, listed))):
-        raise ValueError(f"augment must take a batch of images and a generator, or be null, got {augment!r}")
+    holds = augment is None or (bool(listed) and all(map(callable, listed)))
+    require("augment", augment, holds, "must take a batch of images and a generator, or be null")
 
 
-def for_views(augment: Augment | Sequence[Augment] | None, views: int) -> Augment | None:
-    """The augmentation of batches of so many views; of a list, one view takes the first.
+def for_views(augment: Augments, views: int) -> Augment | None:
+    """The augmentation of batches with so many views. Of a list, a single view takes the first.
 
     Raises:
-        ValueError: a list of another length than `views`, where that is not 1.
+        SettingError: the list's length is not `views`, and `views` is not 1.
     """
     if not isinstance(augment, Sequence):
         return augment
     if views not in (1, len(augment)):
-        raise ValueError(f"views must be {len(augment)}, as many as augment lists, or 1, got {views}")
+        raise SettingError("views", f"must be {len(augment)}, as many as augment lists, or 1", views)
     return augment[0] if views == 1 else PerView(augment)
 
 
 class Chain:
-    """Augmentations one after the other.
+    """Applies augmentations one after the other.
 
     Args:
         steps: See `Augment`.
@@ -54,8 +59,7 @@ class Chain:
 
     def __init__(self, steps: Sequence[Augment]) -> None:
         for step in steps:
-            if not callable(step):
-                raise ValueError(f"steps must take a batch of images and a generator each, got {step!r}")
+            require("steps", step, callable(step), "must take a batch of images and a generator each")
         self.steps = list(steps)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -65,16 +69,15 @@ class Chain:
 
 
 class CropFlip:
-    """Random crop of the zero-padded image, then a horizontal flip of every second one on average.
+    """Crops each zero-padded image at random, then mirrors every second one on average.
 
     Args:
         padding: Pixels added on each side; 0 leaves out the crop.
-        flip: Whether images may be mirrored; digits, for one, may not.
+        flip: Whether images may be mirrored; digits may not.
     """
 
     def __init__(self, *, padding: int = 4, flip: bool = True) -> None:
-        if padding < 0:
-            raise ValueError(f"padding must be >= 0, got {padding!r}")
+        require("padding", padding, padding >= 0, "must be >= 0")
         self.padding = padding
         self.flip = flip
 
@@ -88,9 +91,9 @@ class CropFlip:
 
 
 def crop_and_mirror(images: Tensor, shifts: Tensor, mirrored: Tensor, *, padding: int) -> Tensor:
-    """Window of each zero-padded image, mirrored where asked.
+    """Cut a window out of each zero-padded image, and mirror those that are to be mirrored.
 
-    One gather over flat pixel indices: several times faster on a CPU than slicing image by image.
+    It is one gather over flat pixel indices: several times faster on a CPU than slicing image by image.
 
     Args:
         images: (B, C, H, W), any dtype.
@@ -114,17 +117,16 @@ def crop_and_mirror(images: Tensor, shifts: Tensor, mirrored: Tensor, *, padding
 
 
 class Cutout:
-    """A black square at a random place of each image (DeVries & Taylor 2017).
+    """Blackens a square at a random place of each image (DeVries & Taylor 2017).
 
-    Its centre is any pixel, so at the border part of it falls outside.
+    The square's centre is any pixel, so at the border part of it falls outside.
 
     Args:
         share: Side of the square as a share of the image's shorter side, in (0, 1]; the paper's 16 of CIFAR's 32.
     """
 
     def __init__(self, *, share: float = 0.5) -> None:
-        if not 0 < share <= 1:
-            raise ValueError(f"share must be in (0, 1], got {share!r}")
+        require("share", share, 0 < share <= 1, "must be in (0, 1]")
         self.share = share
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -140,7 +142,7 @@ class Cutout:
 
 
 class BatchTransform:
-    """Augment, convert to float and normalise.
+    """Augments images, converts them to float and normalises them.
 
     Args:
         mean, std: Per channel, of pixel values in [0, 1].

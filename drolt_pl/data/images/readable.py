@@ -1,4 +1,4 @@
-"""Going on past image files that cannot be read: which can be, and what stands in for the others."""
+"""Going on past files that cannot be read: which can be, and which samples stand in for the others."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,37 +8,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drolt_pl.data.images.sources import ImageError, ImageSource, UnreadableError
+from drolt_pl.data.images.decoding import ImageError, UnreadableError
 from drolt_pl.data.longtail import IntArray
+from drolt_pl.data.sources import Source
 
-# What becomes of an image that cannot be read: it stops the run, another of its class takes its place, or none does.
+# A sample that cannot be read stops the run, is replaced by another of its class, or is left out.
 OnCorrupt = Literal["error", "replace", "leave_out"]
 
 
 def fetch_readable(
-    source: ImageSource, indices: IntArray, crop_keys: Sequence[tuple[int, ...]] | None = None, threads: int = 1
+    source: Source, indices: IntArray, keys: Sequence[tuple[int, ...]] | None = None, threads: int = 1
 ) -> tuple[Tensor, NDArray[np.bool_]]:
-    """What `source.fetch` gives for the same arguments, with black images where a file cannot be read.
+    """Call `source.fetch` with the same arguments, and put zeros where a file cannot be read.
 
     Returns:
-        Images, uint8, (n, C, H, W), and which of them could be read, (n,).
+        Samples as `source.fetch` gives them, and which of them could be read, (n,).
     """
     try:
-        return source.fetch(indices, crop_keys, threads), np.ones(len(indices), np.bool_)
+        return source.fetch(indices, keys, threads), np.ones(len(indices), np.bool_)
     except UnreadableError:
         if len(indices) == 1:
-            return torch.zeros(1, *source.shape, dtype=torch.uint8), np.zeros(1, np.bool_)
+            return torch.zeros(1, *source.shape, dtype=source.dtype), np.zeros(1, np.bool_)
     # Halving finds a few bad files among many in a few passes over a shrinking rest.
     half = len(indices) // 2
     halves = [
-        fetch_readable(source, indices[rows], None if crop_keys is None else crop_keys[rows], threads)
+        fetch_readable(source, indices[rows], None if keys is None else keys[rows], threads)
         for rows in (slice(None, half), slice(half, None))
     ]
-    return torch.cat([images for images, _ in halves]), np.concatenate([readable for _, readable in halves])
+    return torch.cat([samples for samples, _ in halves]), np.concatenate([readable for _, readable in halves])
 
 
 def stand_ins(row: int, targets: IntArray) -> list[int]:
-    """Rows that may stand in for one whose image cannot be read: those of its class after it, then from the first.
+    """Rows that may stand in for a row that cannot be read: those of its class after it, then from the first.
 
     Args:
         row: The row.
@@ -51,8 +52,6 @@ def stand_ins(row: int, targets: IntArray) -> list[int]:
 
 
 def none_readable(target: int) -> ImageError:
-    """The error of a class that has no image left to stand in."""
-    return ImageError(
-        f"on_corrupt=skip finds no training image of class {target} that can be read; repair its files, or remove "
-        "the class"
-    )
+    """The error of a class in which no training image can be read."""
+    demand = f"must hold a readable training image of every class: class {target} has none"
+    return ImageError("root", demand, remedy="repair its files, or remove the class")

@@ -1,4 +1,4 @@
-"""The images of a split: held on the training device, or decoded by workers, as `dataset.loader` says."""
+"""The samples of a split: held on the training device, or read by workers, as `dataset.loader` says."""
 
 import os
 
@@ -8,66 +8,69 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drolt_pl.data.images.loaders import BatchSource, CropSeeds, MemoryBatches, Part, WorkerBatches
+from drolt_pl.data.images.loaders import BatchSource, MemoryBatches, Part, SampleKeys, WorkerBatches
 from drolt_pl.data.images.readable import OnCorrupt, fetch_readable, none_readable, stand_ins
-from drolt_pl.data.images.sources import Catalogue
 from drolt_pl.data.longtail import IntArray
-from drolt_pl.data.split import PARTS, Split
+from drolt_pl.data.sources import Catalogue
+from drolt_pl.data.split import Split
+from drolt_pl.errors import require
 
 LOADERS = ("auto", "memory", "workers")
 SKIPS = ("error", "skip")
-MEMORY_LIMIT = 2 * 1024**3  # bytes of decoded images up to which `loader=auto` holds them
+MEMORY_LIMIT = 2 * 1024**3  # bytes of samples up to which `loader=auto` holds them
 
 
-class ImageStore:
+class SampleStore:
     """Gives batches of any rows of any part of the split.
 
-    An image that cannot be read stops the run (`error`), or (`skip`) the next one of its class takes its place in
-    training, while evaluation and the centroid pass do without it.
+    With `error`, a sample that cannot be read stops the run. With `skip`, the next one of its class takes its place
+    in training, while evaluation and the centroid pass do without it.
 
     Args:
-        catalogue: All images.
+        catalogue: All samples.
         split: The parts.
         loader: One of `LOADERS`.
-        num_workers: Processes that decode.
+        num_workers: Processes that read.
         on_corrupt: One of `SKIPS`.
 
     Attributes:
-        unreadable: Images met in this process that cannot be read, as indices into the catalogue.
+        unreadable: Samples that this process could not read, as indices into the catalogue.
     """
 
     def __init__(self, catalogue: Catalogue, split: Split, *, loader: str, num_workers: int, on_corrupt: str) -> None:
-        self.source, self.num_workers, self.on_corrupt = catalogue.source, num_workers, on_corrupt
-        self.parts: dict[str, Part] = {}
-        for name in PARTS:
-            indices = getattr(split, name)
-            self.parts[name] = Part(catalogue.source, indices, catalogue.targets[indices])
-        num_images = sum(len(part.indices) for part in self.parts.values())
-        fits = num_images * int(np.prod(catalogue.source.shape)) <= MEMORY_LIMIT and not catalogue.source.random_crop
+        source = catalogue.source
+        if source.keyed:
+            demand = "must be 'workers' where every epoch reads other views, as for train_crop='random_resized'"
+            require("loader", loader, loader != "memory", demand)
+        self.catalogue, self.source = catalogue, source
+        self.num_workers, self.on_corrupt = num_workers, on_corrupt
+        self.parts = {name: Part(source, indices, catalogue.targets[indices]) for name, indices in split.parts.items()}
+        num_samples = sum(len(part.indices) for part in self.parts.values())
+        fits = num_samples * int(np.prod(source.shape)) * source.dtype.itemsize <= MEMORY_LIMIT and not source.keyed
         self.in_memory = loader == "memory" or (loader == "auto" and fits)
         self.unreadable: set[int] = set()
         self._resident: dict[str, tuple[Tensor, Tensor, NDArray[np.bool_]]] = {}
 
     def training_batches(
-        self, rows: IntArray, batch_size: int, device: torch.device, crops: CropSeeds | None
+        self, rows: IntArray, batch_size: int, device: torch.device, keys: SampleKeys | None
     ) -> BatchSource:
-        """Batches of rows of the training part, as many and of the classes asked for."""
+        """Batches of rows of the training part. A stand-in is of the same class, so sizes and classes stay."""
         if not self.in_memory:
-            return self._worker_batches("train", rows, batch_size, device, crops, "replace")
-        images, targets, readable = self._held("train", device)
+            return self._worker_batches("train", rows, batch_size, device, keys, "replace")
+        samples, targets, readable = self._held("train", device)
         if not readable.all():
             rows = _replaced(readable, self.parts["train"].targets)[rows]
-        return MemoryBatches(images, targets, rows, batch_size)
+        return MemoryBatches(samples, targets, rows, batch_size)
 
     def evaluation_batches(self, name: str, rows: IntArray, batch_size: int, device: torch.device) -> BatchSource:
         """Batches of rows of a part, in order."""
         if not self.in_memory:
             return self._worker_batches(name, rows, batch_size, device, None, "leave_out")
-        images, targets, readable = self._held(name, device)
-        return MemoryBatches(images, targets, rows[readable[rows]], batch_size)
+        samples, targets, readable = self._held(name, device)
+        return MemoryBatches(samples, targets, rows[readable[rows]], batch_size)
 
     def unreadable_anywhere(self) -> set[int]:
-        """`unreadable` of all ranks together; every rank must ask."""
+        """`unreadable` of all ranks together; every rank must call it."""
         found: list[list[int]] = [sorted(self.unreadable)]
         if dist.is_available() and dist.is_initialized():
             found = [[] for _ in range(dist.get_world_size())]
@@ -80,7 +83,7 @@ class ImageStore:
         rows: IntArray,
         batch_size: int,
         device: torch.device,
-        crops: CropSeeds | None,
+        keys: SampleKeys | None,
         on_corrupt: OnCorrupt,
     ) -> WorkerBatches:
         part = self.parts[name]
@@ -90,29 +93,29 @@ class ImageStore:
             batch_size=batch_size,
             num_workers=self.num_workers,
             device=device,
-            crops=crops,
+            keys=keys,
             on_corrupt="error" if self.on_corrupt == "error" else on_corrupt,
             report=lambda unreadable: self.unreadable.update(part.indices[unreadable].tolist()),
         )
 
     def _held(self, name: str, device: torch.device) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
-        """uint8 images and targets of a part on the device, and which could be read; decoded when first asked for."""
+        """Samples and targets of a part on the device, and which could be read. The first call reads them."""
         if name not in self._resident:
             indices, threads = self.parts[name].indices, min(8, os.cpu_count() or 1)
             if self.on_corrupt == "error":
-                images, readable = self.source.fetch(indices, threads=threads), np.ones(len(indices), np.bool_)
+                samples, readable = self.source.fetch(indices, threads=threads), np.ones(len(indices), np.bool_)
             else:
-                images, readable = fetch_readable(self.source, indices, threads=threads)
+                samples, readable = fetch_readable(self.source, indices, threads=threads)
             self.unreadable.update(indices[~readable].tolist())
-            self._resident[name] = (images, torch.from_numpy(self.parts[name].targets), readable)
-        images, targets, readable = self._resident[name]
-        if images.device != device:
-            self._resident[name] = (images.to(device), targets.to(device), readable)
+            self._resident[name] = (samples, torch.from_numpy(self.parts[name].targets), readable)
+        samples, targets, readable = self._resident[name]
+        if samples.device != device:
+            self._resident[name] = (samples.to(device), targets.to(device), readable)
         return self._resident[name]
 
 
 def _replaced(readable: NDArray[np.bool_], targets: IntArray) -> IntArray:
-    """The row that stands for each row, (n,): itself if it can be read."""
+    """The row that stands in for each row, (n,); a readable row stands for itself."""
     rows = np.arange(len(targets))
     for row in np.flatnonzero(~readable):
         found = next((other for other in stand_ins(int(row), targets) if readable[other]), None)

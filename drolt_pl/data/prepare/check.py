@@ -1,4 +1,4 @@
-"""What is in a data set of image files: classes, groups, sizes, modes, and what is wrong with it."""
+"""Looking into a data set of image files: classes, groups, sizes, modes, and defects."""
 
 import os
 from collections import Counter
@@ -8,19 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from drolt_pl.data.images.sources import Catalogue, FileSource
+from drolt_pl.data.images.sources import FileSource
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.prepare.index import PART_NAMES, load_index
 from drolt_pl.data.prepare.inspection import Inspection, inspect_files
-from drolt_pl.data.prepare.published import FEW, MANY, listed
+from drolt_pl.data.prepare.published import listed
 from drolt_pl.data.sets.folder import ImageFolderLT
 from drolt_pl.data.sets.manifest import ManifestLT
+from drolt_pl.data.sources import Catalogue
+from drolt_pl.groups import FEW, MANY, group_masks
 
 BARS, BAR_WIDTH = 30, 40  # classes that the text histogram shows, and its longest bar
 
 
 def open_catalogue(path: Path, root: Path | None) -> tuple[Path, Catalogue]:
-    """The images that a folder, a manifest (.csv, .csv.gz) or an index (.npz) names, and the folder they lie in."""
+    """Open a folder, a manifest (.csv, .csv.gz) or an index (.npz): its images' folder, and its catalogue."""
     if path.is_dir():
         return path, ImageFolderLT(root=path, image_size=1).catalogue()
     if path.suffix != ".npz":
@@ -43,7 +45,7 @@ class DataCheck:
 
     Attributes:
         catalogue: Its images.
-        found: What was found in them.
+        found: Sizes, modes and defects of their files.
     """
 
     catalogue: Catalogue
@@ -63,13 +65,13 @@ class DataCheck:
 
     @property
     def shared(self) -> list[str]:
-        """Images of another part that are byte for byte a training image, each after that one."""
+        """Images of validation and test that are byte for byte a training image, as `training image = image`."""
         training: dict[bytes, int] = {}
         others = []
         for place, digest in enumerate(self.found.digests):
             if self.catalogue.official[place] == "train":
                 training.setdefault(digest.tobytes(), place)
-            elif digest.tobytes().strip(b"\0"):  # not of a file that could not even be opened
+            elif digest.tobytes().strip(b"\0"):  # a file that could not be opened has a digest of zeros
                 others.append(place)
         pairs = [(training.get(self.found.digests[place].tobytes()), place) for place in others]
         return [f"{self._name(one)} = {self._name(other)}" for one, other in pairs if one is not None]
@@ -82,8 +84,7 @@ class DataCheck:
             f"{len(counts):,} classes; images: " + ", ".join(f"{part} {parts[part]:,}" for part in PART_NAMES),
             f"training images a class: {counts.max():,} to {counts.min():,}, ratio {counts.max() / counts.min():.1f}",
         ]
-        groups = {"many": counts > MANY, "medium": (counts >= FEW) & (counts <= MANY), "few": counts < FEW}
-        for name, mask in groups.items():
+        for name, mask in group_masks(counts).items():
             lines.append(f"  {name}: {mask.sum():,} classes, {counts[mask].sum():,} images")
         lines += ["", *self._bars(counts), ""]
         lines += _frequencies("sizes", [f"{width}x{height}" for width, height in self.found.sizes.tolist() if width])
@@ -109,7 +110,7 @@ class DataCheck:
         FigureCanvasAgg(figure).print_png(path)
 
     def _bars(self, counts: IntArray) -> list[str]:
-        """A line for each class, most frequent first; for evenly spaced ones where there are many."""
+        """A line for each class, most frequent first; of many classes, evenly spaced ones."""
         order = np.argsort(-counts, kind="stable")
         shown = order[np.unique(np.linspace(0, len(order) - 1, min(BARS, len(order))).round().astype(int))]
         names = [self.catalogue.class_names[class_id] for class_id in shown]
@@ -134,7 +135,7 @@ def check_data(
         path: See `open_catalogue`.
         root: Folder that the paths of a manifest or index are relative to, if not the default.
         threads: Threads that decode.
-        progress: Told how many more files are done, and how many there are.
+        progress: Called with how many more files are done, and how many there are.
     """
     images, catalogue = open_catalogue(path, root)
     total = len(catalogue.names)

@@ -19,14 +19,14 @@ CHUNK = 64  # files a thread takes at a time
 
 @dataclass
 class Inspection:
-    """What was found in N files; entries of files that are missing or unreadable stay 0.
+    """Facts of N files; entries of files that are missing or unreadable stay 0.
 
     Attributes:
         sizes: Width and height in pixels, (N, 2).
         modes: PIL mode, (N,), text.
         digests: SHA-256 of each file, (N,), 32 bytes each.
-        missing: Files that are not there, in order.
-        unreadable: Why a file cannot be decoded, by its place, in order.
+        missing: Places of files that do not exist, in order.
+        unreadable: Reasons why files cannot be decoded, by place, in order.
     """
 
     sizes: IntArray
@@ -45,7 +45,7 @@ def inspect_files(
         root: Folder that the names are relative to.
         names: Paths, (N,).
         threads: Threads that decode; PIL releases the interpreter lock while it does.
-        progress: Told how many more files are done.
+        progress: Called with how many more files are done.
     """
     found = Inspection(
         sizes=np.zeros((len(names), 2), np.int64),
@@ -69,7 +69,7 @@ def inspect_files(
             try:
                 with Image.open(io.BytesIO(data)) as image:
                     found.sizes[place], found.modes[place] = image.size, image.mode
-                    # An eighth of the size is computed faster, and takes every byte of the file all the same.
+                    # Decoding to an eighth of the size is faster, and still reads every byte of the file.
                     image.draft(None, (-(-image.width // 8), -(-image.height // 8)))
                     image.load()
             except UnidentifiedImageError:

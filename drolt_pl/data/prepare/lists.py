@@ -1,8 +1,10 @@
-"""Reading what the large sets are published as: `path label` lines, and iNaturalist's annotation files."""
+"""Reading the files that the large sets are published as: `path label` lines, and iNaturalist's annotations."""
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from drolt_pl.errors import SettingError
 
 
 class Entries(NamedTuple):
@@ -10,6 +12,14 @@ class Entries(NamedTuple):
 
     paths: list[str]  # below the image root
     labels: list[int]
+
+
+class Annotations(NamedTuple):
+    """An annotation file of iNaturalist."""
+
+    images: list[tuple[int, str]]  # image id and path
+    categories: dict[int, str]  # name by category id
+    category_of: dict[int, int]  # category id by image id
 
 
 def read_lists(files: dict[str, Path]) -> tuple[dict[str, Entries], list[str]]:
@@ -21,52 +31,62 @@ def read_lists(files: dict[str, Path]) -> tuple[dict[str, Entries], list[str]]:
 
 def read_annotations(files: dict[str, Path]) -> tuple[dict[str, Entries], list[str]]:
     """Parts, and class names, from annotation files by part; classes are in the order of their category's id."""
-    contents = {part: _read_json(path) for part, path in files.items()}
-    categories = sorted(contents["train"]["categories"], key=lambda category: int(category["id"]))
-    class_ids = {category["id"]: class_id for class_id, category in enumerate(categories)}
+    contents = {part: _read_annotations(path) for part, path in files.items()}
+    categories = contents["train"].categories
+    class_ids = {category: class_id for class_id, category in enumerate(sorted(categories))}
     parts = {part: _annotated(files[part], content, class_ids) for part, content in contents.items()}
-    return parts, [str(category["name"]) for category in categories]
+    return parts, [categories[category] for category in class_ids]
 
 
 def _read_list(path: Path) -> Entries:
-    """In the order of the file; empty lines are passed over."""
+    """Entries in the order of the file; empty lines are passed over."""
     paths, labels = [], []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            name, _, label = line.strip().rpartition(" ")
-            if not name or not (label.isascii() and label.isdigit()):
-                raise ValueError(
-                    f"lists: line {number} of {str(path)!r} is not '<path> <label>', got {line.rstrip()!r}"
-                )
-            paths.append(name.strip())
-            labels.append(int(label))
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(" ")
+        if not name or not (label.isascii() and label.isdigit()):
+            demand = f"must have lines '<path> <label>': line {number} of {str(path)!r} is {line.rstrip()!r}"
+            raise SettingError("lists", demand)
+        paths.append(name.strip())
+        labels.append(int(label))
     return Entries(paths, labels)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        demand = f"must be text in UTF-8: {str(path)!r} cannot be read as such ({error})"
+        raise SettingError("lists", demand, remedy="fetch it again") from None
+
+
+def _read_annotations(path: Path) -> Annotations:
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"lists: file {str(path)!r} is not JSON ({error}); fetch it again") from None
-    wanted = ("images", "annotations", "categories")
-    missing = [key for key in wanted if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise ValueError(f"lists: file {str(path)!r} lacks {missing}; give an iNaturalist annotation file")
-    return dict(content)
+        return Annotations(
+            images=[(image["id"], str(image["file_name"])) for image in content["images"]],
+            categories={int(category["id"]): str(category["name"]) for category in content["categories"]},
+            category_of={entry["image_id"]: int(entry["category_id"]) for entry in content["annotations"]},
+        )
+    except OSError as error:
+        raise SettingError("lists", f"must be readable: {str(path)!r} is not ({error.strerror})") from None
+    except KeyError as error:
+        demand = f"must be iNaturalist annotation files: {str(path)!r} lacks {error}"
+        raise SettingError("lists", demand, remedy="fetch it again") from None
+    except (TypeError, ValueError) as error:  # not JSON, or JSON of another kind
+        demand = f"must be iNaturalist annotation files in JSON: {str(path)!r} is not ({error})"
+        raise SettingError("lists", demand, remedy="fetch it again") from None
 
 
-def _annotated(path: Path, content: dict[str, Any], class_ids: dict[Any, int]) -> Entries:
-    """In sorted order of the paths, whatever the order of the file."""
-    category_of = {annotation["image_id"]: annotation["category_id"] for annotation in content["annotations"]}
+def _annotated(path: Path, content: Annotations, class_ids: dict[int, int]) -> Entries:
+    """Entries in sorted order of the paths, whatever the order of the file."""
     entries = []
-    for image in content["images"]:
-        category = category_of.get(image["id"])
+    for image, name in content.images:
+        category = content.category_of.get(image)
         if category not in class_ids:
-            raise ValueError(
-                f"lists: image {image['file_name']!r} of {str(path)!r} has no known category; fetch the file again"
-            )
-        entries.append((image["file_name"], class_ids[category]))
+            demand = f"must give every image a known category: image {name!r} of {str(path)!r} has none"
+            raise SettingError("lists", demand, remedy="fetch the file again")
+        entries.append((name, class_ids[category]))
     entries.sort()
     return Entries([name for name, _ in entries], [class_id for _, class_id in entries])

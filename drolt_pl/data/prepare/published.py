@@ -11,20 +11,21 @@ import numpy as np
 from drolt_pl.data.prepare.index import PART_NAMES, ImageIndex, make_index, read_meta
 from drolt_pl.data.prepare.inspection import inspect_files
 from drolt_pl.data.prepare.lists import Entries, read_annotations, read_lists
+from drolt_pl.errors import SettingError
+from drolt_pl.groups import group_masks
 
 SHOWN = 20  # entries of each kind that a report spells out
-MANY, FEW = 100, 20  # shot groups: more than, fewer than
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a published set consists of.
+    """Files and published facts of a data set.
 
     Attributes:
         files: List file of each part.
         read: Reads them.
         certain: Published facts that must hold, by the names of `facts_of`.
-        reported: Facts that we could not verify: a mismatch is only said.
+        reported: Facts that we could not verify: a mismatch is only reported.
     """
 
     files: dict[str, str]
@@ -63,7 +64,7 @@ RECIPES = {
         },
     ),
     "inaturalist2018": Recipe(
-        files={"train": "train2018.json", "test": "val2018.json"},  # what they call validation tests
+        files={"train": "train2018.json", "test": "val2018.json"},  # the official validation set tests
         read=read_annotations,
         certain={"classes": 8_142, "training images": 437_513, "test images": 24_426},
         reported={
@@ -78,14 +79,14 @@ RECIPES = {
 
 
 def listed(what: str, entries: list[str]) -> list[str]:
-    """Lines with their number and the first of them."""
+    """Report entries: a line with their number, and a line for each of the first."""
     more = [f"  ... and {len(entries) - SHOWN:,} more"] if len(entries) > SHOWN else []
     return [f"{what}: {len(entries):,}", *(f"  {entry}" for entry in entries[:SHOWN]), *more]
 
 
 @dataclass(frozen=True)
 class Defects:
-    """What keeps a data set from being used: entries by kind of defect."""
+    """Defects that keep a data set from being used, as entries by kind."""
 
     kinds: dict[str, list[str]]
 
@@ -104,17 +105,17 @@ class Defects:
 
 def up_to_date(path: Path, name: str, lists: Path, images: Path) -> bool:
     """Whether the index at `path` was made of these lists for these images."""
-    if not path.exists():
-        return False
+    if path.is_dir():
+        raise SettingError("out", "must be a file, not a folder", str(path))
     try:
         meta = read_meta(path)
-    except ValueError:  # damaged, or of another format: to be made anew
+    except SettingError:  # missing, damaged or of another format: it is made anew
         return False
     return (meta["name"], meta["root"], meta["sources"]) == (name, str(images.resolve()), _hashes(_files(name, lists)))
 
 
 def build_index(name: str, lists: Path, images: Path) -> ImageIndex:
-    """Read the list files of a data set; opens no image.
+    """Read the list files of a data set, without opening an image.
 
     Args:
         name: Key of `RECIPES`.
@@ -122,8 +123,7 @@ def build_index(name: str, lists: Path, images: Path) -> ImageIndex:
         images: Folder that their paths are relative to.
 
     Raises:
-        FileNotFoundError: a list file is missing.
-        ValueError: a list file is not what it should be.
+        SettingError: a list file is missing or wrong.
     """
     files = _files(name, lists)
     parts, class_names = RECIPES[name].read(files)
@@ -131,7 +131,7 @@ def build_index(name: str, lists: Path, images: Path) -> ImageIndex:
 
 
 def facts_of(index: ImageIndex) -> dict[str, int]:
-    """What is published of a data set, as it is in the index."""
+    """Measure in the index the facts that are published of data sets."""
     counts = {
         part: np.bincount(index.targets[index.official == place], minlength=len(index.class_names))
         for place, part in enumerate(PART_NAMES)
@@ -142,9 +142,7 @@ def facts_of(index: ImageIndex) -> dict[str, int]:
         "training images": int(train.sum()),
         "training images of the largest class": int(train.max()),
         "training images of the smallest class": int(train.min()),
-        "many-shot classes": int((train > MANY).sum()),
-        "medium-shot classes": int(((train >= FEW) & (train <= MANY)).sum()),
-        "few-shot classes": int((train < FEW).sum()),
+        **{f"{group}-shot classes": int(mask.sum()) for group, mask in group_masks(train).items()},
         "validation images": int(counts["val"].sum()),
         "validation images of the smallest class": int(counts["val"].min()),
         "test images": int(counts["test"].sum()),
@@ -171,7 +169,7 @@ def find_defects(
         index: As `build_index` made it.
         threads: Threads that decode.
         certain: Facts that must hold; by default those published of the data set.
-        progress: Told how many more images are done.
+        progress: Called with how many more images are done.
     """
     published = RECIPES[index.name].certain if certain is None else certain
     inspection = inspect_files(Path(index.root), index.names, threads=threads, progress=progress)
@@ -221,9 +219,8 @@ def _files(name: str, lists: Path) -> dict[str, Path]:
     files = {part: lists / file for part, file in RECIPES[name].files.items()}
     for path in files.values():
         if not path.is_file():
-            raise FileNotFoundError(
-                f"lists: file {str(path)!r} does not exist; put it there, or fetch it with --url ADDRESS#sha256=HASH"
-            )
+            remedy = "put it there, or fetch it with --url ADDRESS#sha256=HASH"
+            raise SettingError("lists", f"must hold the list files: {str(path)!r} does not exist", remedy=remedy)
     return files
 
 

@@ -3,13 +3,18 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from drolt_pl.data.base import LongTailDataModule
-from drolt_pl.data.images.sources import ArraySource, Catalogue
+from drolt_pl.data.images.sources import ArraySource
+from drolt_pl.data.settings import DataSettings
+from drolt_pl.data.sources import Catalogue
+from drolt_pl.errors import SettingError
+
+DEFAULTS: DataSettings = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 
 
 class CIFAR10LT(LongTailDataModule):
@@ -17,41 +22,30 @@ class CIFAR10LT(LongTailDataModule):
 
     Args:
         root: Folder that holds the unpacked archive (`cifar-10-batches-py`).
-        download: Whether to fetch the archive where it is missing; otherwise the network is never used.
-        mean, std: See `LongTailDataModule`.
-        kwargs: Those of `LongTailDataModule`.
+        download: Whether to fetch the archive where it is missing; without it the network is never used.
+        settings: Those of `LongTailDataModule`; `DEFAULTS` where they are left out.
     """
 
     archive: ClassVar[type[CIFAR10]] = CIFAR10
 
     def __init__(
-        self,
-        *,
-        root: str | os.PathLike[str] = "data",
-        download: bool = False,
-        mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465),
-        std: tuple[float, ...] = (0.2023, 0.1994, 0.2010),
-        **kwargs: Any,
+        self, *, root: str | os.PathLike[str] = "data", download: bool = False, **settings: Unpack[DataSettings]
     ) -> None:
-        super().__init__(mean=mean, std=std, **kwargs)
+        super().__init__(**(DEFAULTS | settings))
         self.root, self.download = Path(root).expanduser(), download
         if not download and not (self.root / self.archive.base_folder).is_dir():
-            raise FileNotFoundError(
-                f"root: folder {str(root)!r} does not hold {self.archive.base_folder!r}; unpack "
-                f"{self.archive.filename} there, or set dataset.download=true"
-            )
+            remedy = f"unpack {self.archive.filename} there, or set dataset.download=true"
+            raise SettingError("root", f"must hold the folder {self.archive.base_folder!r}", str(root), remedy=remedy)
 
     def prepare_data(self) -> None:
-        """Fetch the archive, if that is wanted; in one process only."""
+        """Fetch the archive if it is to be fetched; called in one process only."""
         if not self.download:
             return
         try:
             self.archive(self.root, download=True)
         except (OSError, RuntimeError) as error:
-            raise FileNotFoundError(
-                f"download: {self.archive.filename} could not be fetched ({error}); unpack it in {str(self.root)!r} "
-                "by hand"
-            ) from None
+            demand = f"must be false where {self.archive.filename} cannot be fetched ({error})"
+            raise SettingError("download", demand, remedy=f"unpack it in {str(self.root)!r} by hand") from None
 
     def catalogue(self) -> Catalogue:
         train, test = self._part(train=True), self._part(train=False)
@@ -71,10 +65,10 @@ class CIFAR10LT(LongTailDataModule):
             try:
                 return self.archive(self.root, train=train)
             except RuntimeError:
-                raise FileNotFoundError(
-                    f"root: {str(self.root / self.archive.base_folder)!r} is incomplete or damaged; unpack "
-                    f"{self.archive.filename} again, or set dataset.download=true"
-                ) from None
+                folder = str(self.root / self.archive.base_folder)
+                remedy = f"unpack {self.archive.filename} again, or set dataset.download=true"
+                demand = f"must hold the whole archive: {folder!r} is incomplete or damaged"
+                raise SettingError("root", demand, remedy=remedy) from None
 
 
 class CIFAR100LT(CIFAR10LT):

@@ -3,29 +3,37 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drolt_pl.data.base import LongTailDataModule
-from drolt_pl.data.images.sources import TRAIN_CROPS, Catalogue, FileSource
+from drolt_pl.data.images.sources import TRAIN_CROPS, FileSource
+from drolt_pl.data.settings import DataSettings
+from drolt_pl.data.sources import Catalogue
+from drolt_pl.errors import SettingError, require, require_choice
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET: DataSettings = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+class FileSettings(DataSettings, total=False):
+    """The keyword arguments of `ImageFileDataModule` except its root."""
+
+    image_size: int | None
+    train_crop: str
 
 
 class ImageFileDataModule(LongTailDataModule):
-    """What data sets of image files share.
+    """The base of data sets of image files.
 
     Args:
         root: Folder that the image paths are relative to.
         image_size: Pixels per side that images are scaled to; None takes them as they are, all of one size.
-        train_crop: `center`: training images are decoded as evaluation images are; `random_resized`: a random part
-            of each, for large images of varying size. See `FileSource`.
-        mean, std: See `LongTailDataModule`; ImageNet's by default.
-        kwargs: Those of `LongTailDataModule`.
+        train_crop: With `center`, training sees images as evaluation does. With `random_resized` it sees a random
+            part of each, as large images of varying size need. See `FileSource`.
+        settings: Those of `LongTailDataModule`; mean and std are ImageNet's where they are left out.
     """
 
     def __init__(
@@ -34,23 +42,22 @@ class ImageFileDataModule(LongTailDataModule):
         root: str | os.PathLike[str] | None,
         image_size: int | None = None,
         train_crop: str = "center",
-        mean: tuple[float, ...] = IMAGENET_MEAN,
-        std: tuple[float, ...] = IMAGENET_STD,
-        **kwargs: Any,
+        **settings: Unpack[DataSettings],
     ) -> None:
-        super().__init__(mean=mean, std=std, **kwargs)
+        super().__init__(**(IMAGENET | settings))
         if root is None:
-            raise ValueError("root is not set; give the folder of the images, as in dataset.root=/data/images")
+            raise SettingError("root", "must be given: the folder of the images, as in dataset.root=/data/images")
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
-            raise FileNotFoundError(f"root: folder {str(root)!r} does not exist; give the folder of the images")
-        scan(self.root)  # a folder that may not be read is said now
-        if image_size is not None and image_size < 1:
-            raise ValueError(f"image_size must be >= 1, or null to keep the images' size, got {image_size}")
-        if train_crop not in TRAIN_CROPS:
-            raise ValueError(f"train_crop must be one of {TRAIN_CROPS}, got {train_crop!r}")
+            raise SettingError(
+                "root", "must be a folder that exists", str(root), remedy="give the folder of the images"
+            )
+        scan(self.root)  # a folder that may not be read is refused now
+        demand = "must be >= 1, or null to keep the images' size"
+        require("image_size", image_size, image_size is None or image_size >= 1, demand)
+        require_choice("train_crop", train_crop, TRAIN_CROPS)
         if train_crop == "random_resized" and image_size is None:
-            raise ValueError("image_size must be given with train_crop='random_resized', got null")
+            raise SettingError("image_size", "must be given with train_crop='random_resized'")
         self.size, self.train_crop = image_size, train_crop
 
     def _source(self, names: NDArray[np.bytes_]) -> FileSource:
@@ -60,71 +67,67 @@ class ImageFileDataModule(LongTailDataModule):
 class ImageFolderLT(ImageFileDataModule):
     """`root/train/<class>/*` with test images in `root/test` or `root/val`, or all images in `root/<class>/*`.
 
-    With `test` and `val` both there, `val` is the official validation set; `val` alone is the *test* set (as in
-    Tiny ImageNet, whose test labels are secret). With neither, and in a flat folder, `test_per_class` images are
-    taken by `split_seed`. Images lie at any depth below their class's folder; hidden files are passed over.
+    If both `test` and `val` exist, `val` is the official validation set; `val` alone is the *test* set (as in
+    Tiny ImageNet, whose test labels are secret). If neither exists, and in a flat folder, `split_seed` chooses
+    `test_per_class` images. Images lie at any depth below their class's folder; hidden files are passed over.
 
     Args:
+        root: Folder of everything.
         train_dir: Folder of the training images; where it does not exist, the root is taken as flat.
-        val_dir, test_dir: Names of the folders, or None to find them as said above.
-        kwargs: Those of `ImageFileDataModule`.
+        val_dir, test_dir: Names of the folders, or None to find them by the rules above.
+        settings: Those of `ImageFileDataModule`.
     """
 
     def __init__(
-        self, *, train_dir: str = "train", val_dir: str | None = None, test_dir: str | None = None, **kwargs: Any
+        self,
+        *,
+        root: str | os.PathLike[str] | None,
+        train_dir: str = "train",
+        val_dir: str | None = None,
+        test_dir: str | None = None,
+        **settings: Unpack[FileSettings],
     ) -> None:
-        super().__init__(**kwargs)
-        if val_dir is not None and val_dir == test_dir:
-            raise ValueError(f"val_dir must differ from test_dir, got {val_dir!r} for both")
+        super().__init__(root=root, **settings)
+        require("val_dir", val_dir, val_dir is None or val_dir != test_dir, "must differ from test_dir")
         for field, name in (("val_dir", val_dir), ("test_dir", test_dir)):
-            if name is not None and not (self.root / name).is_dir():
-                raise FileNotFoundError(
-                    f"{field}: folder {str(self.root / name)!r} does not exist; correct it, or null to leave it out"
-                )
+            if name is not None and not self._is_part(name):
+                path, remedy = str(self.root / name), "correct it, or null to leave it out"
+                raise SettingError(field, "must be a folder that exists", path, remedy=remedy)
         if test_dir is None:
             test_dir = next((name for name in ("test", "val") if self._is_part(name) and name != val_dir), None)
         if val_dir is None and test_dir != "val" and self._is_part("val"):
             val_dir = "val"
         self.dirs = {"train": train_dir if self._is_part(train_dir) else "", "val": val_dir, "test": test_dir}
         if not self.dirs["train"] and (val_dir or test_dir):
-            raise FileNotFoundError(
-                f"train_dir: folder {str(self.root / train_dir)!r} does not exist beside {val_dir or test_dir!r}; "
-                "give the name of the training folder"
-            )
+            demand = f"must be a folder that exists beside {val_dir or test_dir!r}"
+            remedy = "give the name of the training folder"
+            raise SettingError("train_dir", demand, str(self.root / train_dir), remedy=remedy)
 
     def _is_part(self, name: str) -> bool:
         return (self.root / name).is_dir()
 
     def catalogue(self) -> Catalogue:
         train_root = self.root / str(self.dirs["train"])
-        class_names = sorted(entry.name for entry in scan(train_root) if _is_class(entry))
+        class_names = _classes(train_root)
         if len(class_names) < 2:
-            raise ValueError(
-                f"root: {str(train_root)!r} has {len(class_names)} class folders; put the images of each class into "
-                "a folder of its own"
-            )
+            demand = f"must hold a folder for each class: {str(train_root)!r} has {len(class_names)} class folders"
+            raise SettingError("root", demand, remedy="put the images of each class into a folder of its own")
         class_ids = {name: class_id for class_id, name in enumerate(class_names)}
         names: list[str] = []
         targets: list[int] = []
         official: list[str] = []
-        for part in ("train", "val", "test"):
-            directory = self.dirs[part]
+        for part, directory in self.dirs.items():
             if directory is None:
                 continue
-            found = sorted(entry.name for entry in scan(self.root / directory) if _is_class(entry))
-            for class_name in found:
+            for class_name in _classes(self.root / directory):
                 if class_name not in class_ids:
-                    raise ValueError(
-                        f"root: class {class_name!r} is in {directory!r} but has no images in {train_root.name!r}; "
-                        "add some, or remove its folder"
-                    )
+                    demand = f"must hold training images of every class: {class_name!r} is in {directory!r} alone"
+                    raise SettingError("root", demand, remedy="add some, or remove its folder")
                 folder = f"{directory}/{class_name}".lstrip("/")
                 files = sorted(_image_files(self.root / folder, folder))
                 if not files and part == "train":
-                    raise ValueError(
-                        f"root: class {class_name!r} has no images in {str(train_root)!r}; add some, or remove "
-                        "its folder"
-                    )
+                    demand = f"must hold training images of every class: {str(self.root / folder)!r} holds no images"
+                    raise SettingError("root", demand, remedy="add some, or remove the folder")
                 names += files
                 targets += [class_ids[class_name]] * len(files)
                 official += [part] * len(files)
@@ -139,16 +142,22 @@ class ImageFolderLT(ImageFileDataModule):
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, or an error that names the folder."""
+    """List a folder.
+
+    Raises:
+        SettingError: the folder cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise OSError(f"root: folder {str(folder)!r} cannot be read ({error.strerror}); allow it, or move it") from None
+        demand = f"must hold folders that can be read: {str(folder)!r} cannot ({error.strerror})"
+        raise SettingError("root", demand, remedy="allow it, or move it") from None
 
 
-def _is_class(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
+def _classes(folder: Path) -> list[str]:
+    """Names of the class folders, sorted."""
+    return sorted(entry.name for entry in scan(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _image_files(folder: Path, prefix: str) -> Iterator[str]:

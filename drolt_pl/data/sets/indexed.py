@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
 
-from drolt_pl.data.images.sources import Catalogue
 from drolt_pl.data.prepare.index import PART_NAMES, load_index, read_meta
-from drolt_pl.data.sets.folder import ImageFileDataModule
+from drolt_pl.data.sets.folder import FileSettings, ImageFileDataModule
+from drolt_pl.data.sources import Catalogue
+from drolt_pl.errors import SettingError
 
 
 class IndexedImages(ImageFileDataModule):
@@ -17,24 +18,26 @@ class IndexedImages(ImageFileDataModule):
     Args:
         index: The file.
         root: Folder that its paths are relative to; None is the folder that was checked when it was written.
-        kwargs: Those of `ImageFileDataModule`.
+        settings: Those of `ImageFileDataModule`.
     """
 
-    index_name: ClassVar[str]  # of the data set, as the index says it
+    index_name: ClassVar[str]  # name of the data set in the index
 
     def __init__(
-        self, *, index: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, **kwargs: Any
+        self,
+        *,
+        index: str | os.PathLike[str],
+        root: str | os.PathLike[str] | None = None,
+        **settings: Unpack[FileSettings],
     ) -> None:
         self.index = Path(index).expanduser()
         if not self.index.is_file():
-            raise FileNotFoundError(
-                f"index: file {str(index)!r} does not exist; write it with "
-                f"`drolt data prepare {self.index_name} --lists DIR --images DIR --out {index}`"
-            )
+            remedy = f"write it with `drolt data prepare {self.index_name} --lists DIR --images DIR --out {index}`"
+            raise SettingError("index", "must be a file that exists", str(index), remedy=remedy)
         meta = read_meta(self.index)
         if meta["name"] != self.index_name:
-            raise ValueError(f"index: file {str(index)!r} is of {meta['name']}; give that of {self.index_name}")
-        super().__init__(root=meta["root"] if root is None else root, **kwargs)
+            raise SettingError("index", f"must be the index of {self.index_name}: {str(index)!r} is of {meta['name']}")
+        super().__init__(root=meta["root"] if root is None else root, **settings)
 
     def catalogue(self) -> Catalogue:
         index = load_index(self.index)
@@ -63,7 +66,7 @@ class PlacesLT(IndexedImages):
 
 
 class INaturalist2018(IndexedImages):
-    """iNaturalist 2018: 437,513 training images of 8,142 species, and what they call validation as test set.
+    """iNaturalist 2018: 437,513 training images of 8,142 species. Its official validation set tests.
 
     Arguments as for `IndexedImages`.
     """

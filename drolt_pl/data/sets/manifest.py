@@ -1,4 +1,4 @@
-"""Images named by a table of your own: a CSV file of path, label and, if you like, split."""
+"""Images named by a table of your own: a CSV file of path, label and, if you want, split."""
 
 import csv
 import gzip
@@ -6,37 +6,42 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
-from drolt_pl.data.images.sources import Catalogue
 from drolt_pl.data.prepare.index import PART_NAMES
-from drolt_pl.data.sets.folder import ImageFileDataModule
+from drolt_pl.data.sets.folder import FileSettings, ImageFileDataModule
+from drolt_pl.data.sources import Catalogue
+from drolt_pl.errors import SettingError
 
 
 class ManifestLT(ImageFileDataModule):
-    """Images named by a CSV file whose first line names the columns `path`, `label` and, if there is one, `split`.
+    """Images named by a CSV file. Its first line names the columns `path`, `label` and, if you want, `split`.
 
     Labels name the classes; if all are whole numbers, classes are in the order of the numbers, else of the alphabet.
-    `split` is train, val or test; without it, or with no test images, `test_per_class` images are taken by
-    `split_seed`. Other columns are passed over.
+    `split` is train, val or test; without it, or with no test images, `split_seed` chooses `test_per_class` images.
+    Other columns are passed over.
 
     Args:
         root: Folder that the paths are relative to; None is the manifest's own folder.
         manifest: The file; `.gz` is unpacked.
-        kwargs: Those of `ImageFileDataModule`.
+        settings: Those of `ImageFileDataModule`.
     """
 
     def __init__(
-        self, *, manifest: str | os.PathLike[str] | None, root: str | os.PathLike[str] | None = None, **kwargs: Any
+        self,
+        *,
+        manifest: str | os.PathLike[str] | None,
+        root: str | os.PathLike[str] | None = None,
+        **settings: Unpack[FileSettings],
     ) -> None:
         if manifest is None:
-            raise ValueError("manifest is not set; give the CSV file, as in dataset.manifest=/data/labels.csv")
+            raise SettingError("manifest", "must be given: a CSV file, as in dataset.manifest=/data/labels.csv")
         self.manifest = Path(manifest).expanduser()
         if not self.manifest.is_file():
-            raise FileNotFoundError(f"manifest: file {str(manifest)!r} does not exist; give the path of a CSV file")
-        super().__init__(root=self.manifest.parent if root is None else root, **kwargs)
+            raise SettingError("manifest", "must be a CSV file that exists", str(manifest), remedy="give its path")
+        super().__init__(root=self.manifest.parent if root is None else root, **settings)
 
     def catalogue(self) -> Catalogue:
         names: list[bytes] = []
@@ -46,19 +51,20 @@ class ManifestLT(ImageFileDataModule):
         for line, path, label, part in self._entries():
             name = os.fsencode(path)
             if name in lines:
-                raise ValueError(f"manifest: lines {lines[name]} and {line} both name {path!r}; keep one")
+                raise self._wrong(
+                    f"must name each image once: lines {lines[name]} and {line} name {path!r}", "keep one"
+                )
             lines[name] = line
             names.append(name)
             labels.append(label)
             parts.append(part)
         if not names:
-            raise ValueError(f"manifest: {str(self.manifest)!r} names no image; add a line for each")
+            raise self._wrong(f"must name images: {str(self.manifest)!r} names none", "add a line for each")
         trained = {label for label, part in zip(labels, parts, strict=True) if part == "train"}
         for label, part in zip(labels, parts, strict=True):
             if label not in trained:
-                raise ValueError(
-                    f"manifest: label {label!r} is in {part} but in no training line; add some, or drop it"
-                )
+                demand = f"must give every label a training line: {label!r} is in {part} alone"
+                raise self._wrong(demand, "add some, or drop it")
         numeric = all(label.isascii() and label.isdigit() for label in trained)
         class_names = sorted(trained, key=lambda label: (int(label), label) if numeric else label)
         class_ids = {label: class_id for class_id, label in enumerate(class_names)}
@@ -77,27 +83,25 @@ class ManifestLT(ImageFileDataModule):
         try:
             with opened(self.manifest, "rt", encoding="utf-8-sig", newline="") as file:
                 reader = csv.DictReader(file, restkey="", strict=True)
-                if not {"path", "label"} <= set(reader.fieldnames or ()):
-                    raise ValueError(
-                        f"manifest: the first line of {str(self.manifest)!r} must name the columns path, label and "
-                        f"perhaps split, got {reader.fieldnames or 'nothing'}"
-                    )
+                columns = list(reader.fieldnames or ())
+                if not {"path", "label"} <= set(columns):
+                    demand = "must name the columns path, label and, if wanted, split in its first line"
+                    raise SettingError("manifest", demand, columns)
                 for row in reader:
                     path, label = (str(row["path"] or "").strip(), str(row["label"] or "").strip())
-                    part = str(row.get("split", "train") or "").strip()
+                    part, line = str(row.get("split", "train") or "").strip(), reader.line_num
                     if "" in row or None in row.values() or not path or not label:
-                        raise ValueError(
-                            f"manifest: line {reader.line_num} of {str(self.manifest)!r} does not have a value for "
-                            f"each of the columns {','.join(reader.fieldnames or ())}; correct it"
+                        demand = f"must have a value for each of the columns {','.join(columns)} in every line"
+                        raise self._wrong(
+                            f"{demand}: line {line} of {str(self.manifest)!r} is short of it", "correct it"
                         )
                     if part not in PART_NAMES:
-                        raise ValueError(
-                            f"manifest: line {reader.line_num} of {str(self.manifest)!r} has split {part!r}; it must "
-                            f"be one of {PART_NAMES}"
-                        )
-                    yield reader.line_num, path, label, part
+                        demand = f"must have one of {PART_NAMES} as split: line {line} of {str(self.manifest)!r} has"
+                        raise self._wrong(f"{demand} {part!r}", "correct it")
+                    yield line, path, label, part
         except (csv.Error, EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-            raise ValueError(
-                f"manifest: {str(self.manifest)!r} cannot be read as CSV text in UTF-8 ({error}); correct or fetch it "
-                "again"
-            ) from None
+            demand = f"must be CSV text in UTF-8: {str(self.manifest)!r} cannot be read as such ({error})"
+            raise self._wrong(demand, "correct or fetch it again") from None
+
+    def _wrong(self, demand: str, remedy: str) -> SettingError:
+        return SettingError("manifest", demand, remedy=remedy)

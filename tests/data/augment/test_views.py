@@ -13,10 +13,13 @@ from drolt_pl.data.plan import Sampling, in_views
 
 
 def numbered(views: int = 1, mixing: str | None = None) -> NumberedImages:
-    module = NumberedImages(imbalance_ratio=10, val_per_class=4, batch_size=8)
-    module.plan = lambda epoch: Sampling(views=views, mixing=mixing)
-    module.mixings = {"mixup": Mixup(alpha=0.5)}
-    return module
+    return NumberedImages(
+        imbalance_ratio=10,
+        val_per_class=4,
+        batch_size=8,
+        plan=lambda epoch: Sampling(views=views, mixing=mixing),
+        mixings={"mixup": Mixup(alpha=0.5)},
+    )
 
 
 @pytest.mark.parametrize("views", [2, 3])
@@ -56,8 +59,8 @@ def test_views_of_an_image_differ(train_crop: str, tmp_path: Path) -> None:
         batch_size=4,
         train_crop=train_crop,
         augment=CropFlip(padding=2) if train_crop == "center" else None,
+        plan=lambda epoch: Sampling(views=2),
     )
-    module.plan = lambda epoch: Sampling(views=2)
     images, _ = next(iter(at_epoch(module, 0).train_dataloader()))
     first, second = images.chunk(2)
     assert not any(torch.equal(*pair) for pair in zip(first, second, strict=True))

@@ -73,8 +73,8 @@ def test_the_next_image_of_its_class_takes_its_place_in_training(tree: Path, loa
 def test_every_loader_trains_on_the_same_images(tree: Path) -> None:
     hashes = set()
     for loader, num_workers in (("memory", 0), ("workers", 0), ("workers", 2)):
-        module = folder(tree, loader=loader, num_workers=num_workers, augment=CropFlip(padding=1))
-        module.plan = lambda epoch: Sampling("class_aware", 2, 40)
+        plan, augment = (lambda epoch: Sampling("class_aware", 2, 40)), CropFlip(padding=1)
+        module = folder(tree, loader=loader, num_workers=num_workers, augment=augment, plan=plan)
         hashes.add(pixel_hash(at_epoch(module, 3).train_dataloader()))
     assert len(hashes) == 1
 
@@ -84,7 +84,9 @@ def test_a_class_with_no_readable_image_stops_the_run(tree: Path, loader: str, n
     for path in (tree / "train" / "bee").iterdir():
         path.write_bytes(b"damaged")
     module = at_epoch(folder(tree, loader=loader, num_workers=num_workers), 0)
-    with pytest.raises(ValueError, match=r"^on_corrupt=skip finds no training image of class 1 that can be read; "):
+    with pytest.raises(
+        ValueError, match=r"^root must hold a readable training image of every class: class 1 has none; "
+    ):
         numbers(module.train_dataloader())
 
 
@@ -92,10 +94,13 @@ def test_a_class_with_no_readable_image_stops_the_run(tree: Path, loader: str, n
 def test_error_names_the_file_at_once(tree: Path, loader: str, num_workers: int) -> None:
     module = at_epoch(folder(tree, loader=loader, num_workers=num_workers, on_corrupt="error"), 0)
     with pytest.raises(
-        ValueError, match=r"^root: image '[^\n]*(ant/003|bee/000).png' cannot be read \([^\n]*\); repair"
+        ValueError,
+        match=r"^root must hold readable images: '[^\n]*(ant/003|bee/000).png' cannot be read \([^\n]*\); repair",
     ):
         numbers(module.train_dataloader())
-    with pytest.raises(ValueError, match=r"^root: image '[^\n]*ant/001.png' does not exist; correct the root"):
+    with pytest.raises(
+        ValueError, match=r"^root must hold every image: '[^\n]*ant/001.png' does not exist; correct the root"
+    ):
         numbers(module.test_dataloader())
 
 

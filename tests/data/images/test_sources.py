@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drolt_pl.data.images.sources import FileSource, ImageError, random_resized_box, read_rgb
+from drolt_pl.data.images.decoding import ImageError, random_resized_box, read_rgb
+from drolt_pl.data.images.sources import FileSource
 from drolt_pl.data.seeding import numpy_generator
 
 
@@ -141,9 +142,14 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     for index, name in enumerate(["truncated.jpg", "empty.jpg", "text.jpg"]):
         source = source_of(tmp_path, "truncated.jpg", "empty.jpg", "text.jpg", image_size=8)
-        with pytest.raises(ImageError, match=rf"^root: image '.*{name}' cannot be read \(.*\); repair or remove it$"):
+        with pytest.raises(
+            ImageError,
+            match=rf"^root must hold readable images: '.*{name}' cannot be read \(.*\); repair or remove it$",
+        ):
             source.fetch(np.array([index]), threads=2)
-    with pytest.raises(ImageError, match=r"^root: image '.*none.jpg' does not exist; correct the root or the list$"):
+    with pytest.raises(
+        ImageError, match=r"^root must hold every image: '.*none.jpg' does not exist; correct the root or the list$"
+    ):
         source_of(tmp_path, "none.jpg", image_size=8).fetch(np.array([0]))
 
 

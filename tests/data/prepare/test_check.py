@@ -112,10 +112,10 @@ def test_an_index_and_many_classes(tmp_path: Path) -> None:
 def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.csv").write_text("a,b\n")
     for path, message in (
-        (tmp_path / "none", "error: manifest: file '.*none' does not exist"),
-        (tmp_path / "none.npz", "error: index: file '.*none.npz' does not exist"),
-        (tmp_path / "text.csv", "error: manifest: the first line of"),
-        (tmp_path, "error: root: '.*' has 0 class folders"),
+        (tmp_path / "none", "error: manifest must be a CSV file that exists, got '.*none'"),
+        (tmp_path / "none.npz", "error: index must be a file that exists, got '.*none.npz'"),
+        (tmp_path / "text.csv", "error: manifest must name the columns path, label"),
+        (tmp_path, "error: root must hold a folder for each class: '.*' has 0 class folders"),
     ):
         done = check(path)
         assert done.exit_code == 1

@@ -185,9 +185,12 @@ def test_a_changed_list_or_a_damaged_index_is_prepared_again(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train/x.JPEG", "error: lists: line 2 of '{train}' is not '<path> <label>', got 'train/x.JPEG'"),
-        ("train/x.JPEG -1", "error: lists: line 2 of '{train}' is not '<path> <label>', got 'train/x.JPEG -1'"),
-        ("train/x.JPEG 4", "error: lists: class '3' has no training images; give the whole training list"),
+        ("train/x.JPEG", "error: lists must have lines '<path> <label>': line 2 of '{train}' is 'train/x.JPEG'"),
+        ("train/x.JPEG -1", "error: lists must have lines '<path> <label>': line 2 of '{train}' is 'train/x.JPEG -1'"),
+        (
+            "train/x.JPEG 4",
+            "error: lists must name training images of every class: class '3' has none; give the whole training list",
+        ),
     ],
 )
 def test_a_bad_line_is_one_sentence(line: str, message: str, tmp_path: Path) -> None:
@@ -204,21 +207,25 @@ def test_a_label_out_of_range_and_an_empty_list_are_one_sentence(tmp_path: Path)
     file = lists / "ImageNet_LT_val.txt"
     file.write_text(file.read_text().replace(" 2", " 1000"))
     done = prepare("imagenet_lt", lists, images)
-    assert done.stderr == "error: lists: the val list has label 1000, which no training image has; correct it\n"
+    assert done.stderr == (
+        "error: lists must have labels of training images alone: the val list has label 1000; correct it\n"
+    )
     file.write_text("\n")
     done = prepare("imagenet_lt", lists, images)
-    assert done.stderr == "error: lists: the val list names no image; give the list of the val images\n"
+    assert done.stderr == (
+        "error: lists must name images of every part: the val list names none; give the list of the val images\n"
+    )
     file.unlink()
     done = prepare("imagenet_lt", lists, images)
-    assert done.stderr.startswith(f"error: lists: file '{file}' does not exist; put it there, or fetch it with --url")
+    assert done.stderr.startswith(f"error: lists must hold the list files: '{file}' does not exist; put it there, or")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not JSON"),
-        ("{}", "lacks ['images', 'annotations', 'categories']; give an iNaturalist annotation file"),
-        (annotations([(0, "a.jpg", 9)], [5]), "has no known category; fetch the file again"),
+        ("{", "must be iNaturalist annotation files in JSON"),
+        ("{}", "lacks 'images'; fetch it again"),
+        (annotations([(0, "a.jpg", 9)], [5]), "must give every image a known category: image 'a.jpg'"),
     ],
 )
 def test_a_damaged_annotation_file_is_one_sentence(text: str, message: str, tmp_path: Path) -> None:
@@ -226,7 +233,7 @@ def test_a_damaged_annotation_file_is_one_sentence(text: str, message: str, tmp_
     (lists / "train2018.json").write_text(text)
     done = prepare("inaturalist2018", lists, images)
     assert done.exit_code == 1
-    assert done.stderr.startswith("error: lists: ")
+    assert done.stderr.startswith("error: lists must ")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -270,7 +277,9 @@ def test_lists_are_fetched_by_address_and_checksum(served: tuple[Path, str], tmp
     wrong = urls[1].rpartition("=")[0] + "=" + "0" * 64
     done = prepare("imagenet_lt", lists, images, "--any-counts", "--url", wrong)
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"error: url: what {urls[1].partition('#')[0]} gives has SHA-256 ")
+    assert done.stderr.startswith(
+        f"error: url must give a file with SHA-256 {'0' * 64}: {urls[1].partition('#')[0]} gives one with "
+    )
     assert list(lists.iterdir()) == []
     done = prepare("imagenet_lt", lists, images, "--any-counts", *urls)
     assert done.exit_code == 0
@@ -286,7 +295,7 @@ def test_addresses_without_checksum_or_answer_are_one_sentence(served: tuple[Pat
     for url, message in (
         (f"{address}/a.txt", "error: url must end in '#sha256=' and the 64 digits of the file's hash, got "),
         ("file:///etc/passwd#sha256=" + "0" * 64, "error: url must be the http address of a file, got "),
-        (f"{address}/none.txt#sha256=" + "0" * 64, f"error: url: {address}/none.txt cannot be fetched (HTTP Error 404"),
+        (f"{address}/none.txt#sha256=" + "0" * 64, "error: url must be an address that can be fetched: "),
     ):
         done = prepare("imagenet_lt", lists, images, "--url", url)
         assert done.exit_code == 1

@@ -10,6 +10,7 @@ import pytest
 from torchvision.datasets import CIFAR10
 
 from drolt_pl.data import CIFAR10LT, CIFAR100LT, LongTailDataModule
+from drolt_pl.errors import SettingError
 
 PER_CLASS = {"train": 20, "test": 4}
 
@@ -72,14 +73,17 @@ def test_pickles_of_an_old_numpy_raise_no_warning(tmp_path: Path, monkeypatch: p
 
 
 def test_a_missing_archive_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"^root: folder '.*' does not hold 'cifar-100-python'; unpack .*$"):
+    with pytest.raises(SettingError, match=r"^root must hold the folder 'cifar-100-python', got '.*'; unpack .*$"):
         CIFAR100LT(root=tmp_path)
 
 
 def test_a_damaged_archive_is_one_sentence(tmp_path: Path) -> None:
     write_archive(tmp_path, 10)  # its checksums are not the original's
     module = CIFAR10LT(root=tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"^root: '.*cifar-10-batches-py' is incomplete or damaged; unpack"):
+    with pytest.raises(
+        SettingError,
+        match=r"^root must hold the whole archive: '.*cifar-10-batches-py' is incomplete or damaged; unpack",
+    ):
         module.setup()
 
 
@@ -92,5 +96,7 @@ def test_only_download_uses_the_network_and_its_failure_is_one_sentence(
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", refuse)
     (tmp_path / "cifar-10-batches-py").mkdir()
     CIFAR10LT(root=tmp_path).prepare_data()
-    with pytest.raises(FileNotFoundError, match=r"^download: cifar-10-python.tar.gz could not be fetched \(no route\)"):
+    with pytest.raises(
+        SettingError, match=r"^download must be false where cifar-10-python.tar.gz cannot be fetched \(no route\)"
+    ):
         CIFAR10LT(root=tmp_path, download=True).prepare_data()

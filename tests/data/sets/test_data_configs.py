@@ -10,7 +10,7 @@ from helpers.data_tools import write_images
 from helpers.running import composed
 from hydra.utils import instantiate
 
-from drolt_pl.data import CropFlip, LongTailDataModule
+from drolt_pl.data import CropFlip, LongTailDataModule, Mixup, Sampling
 from drolt_pl.data.prepare.published import build_index
 
 
@@ -94,3 +94,18 @@ def test_digits_and_no_augmentation() -> None:
     assert module.class_counts == [104, 67, 43, 28, 18, 11, 7, 4, 3, 2]
     augmented = built("dataset=digits_lt", "dataset.crop_padding=2").augment
     assert (augmented.padding, augmented.flip) == (2, False)
+
+
+def test_plan_and_mixings_reach_the_module_unharmed() -> None:
+    """Hydra hands on a bound method and a mapping of objects as they are, without copies."""
+
+    class Stages:
+        def stage_at(self, epoch: int) -> Sampling:
+            return Sampling("class_balanced")
+
+    stages, mixup = Stages(), Mixup()
+    node = composed("dataset=digits_lt").dataset
+    module = instantiate(node, plan=stages.stage_at, mixings={"mixup": mixup}, _convert_="all")
+    assert module.plan.__self__ is stages
+    assert type(module.mixings) is dict
+    assert module.mixings["mixup"] is mixup

@@ -10,6 +10,7 @@ import pytest
 from helpers.data_tools import write_images
 
 from drolt_pl.data import ImageFolderLT
+from drolt_pl.errors import SettingError
 
 
 def tree(root: Path, **parts: int) -> Path:
@@ -96,32 +97,36 @@ def test_images_keep_their_size_where_none_is_given(tmp_path: Path) -> None:
 
 def test_wrong_settings_are_refused_at_birth(tmp_path: Path) -> None:
     tree(tmp_path, train=4, val=1)
-    for error, setting, message in (
-        (ValueError, {"root": None}, "root is not set; give the folder of the images, as in dataset.root="),
-        (FileNotFoundError, {"root": tmp_path / "x"}, "root: folder '.*x' does not exist; give the folder"),
-        (ValueError, {"image_size": 0}, "image_size must be >= 1, or null .*, got 0"),
-        (ValueError, {"train_crop": "random"}, "train_crop must be one of .*, got 'random'"),
-        (ValueError, {"train_crop": "random_resized"}, "image_size must be given with train_crop='random_resized'"),
-        (FileNotFoundError, {"test_dir": "tests"}, "test_dir: folder '.*tests' does not exist; correct it"),
-        (FileNotFoundError, {"val_dir": "vals"}, "val_dir: folder '.*vals' does not exist; correct it"),
-        (ValueError, {"val_dir": "val", "test_dir": "val"}, "val_dir must differ from test_dir, got 'val' for both"),
-        (FileNotFoundError, {"train_dir": "trian"}, "train_dir: folder '.*trian' does not exist beside 'val'"),
+    for setting, message in (
+        ({"root": None}, "root must be given: the folder of the images, as in dataset.root="),
+        ({"root": tmp_path / "x"}, "root must be a folder that exists, got '.*x'; give the folder"),
+        ({"image_size": 0}, "image_size must be >= 1, or null .*, got 0"),
+        ({"train_crop": "random"}, "train_crop must be one of .*, got 'random'"),
+        ({"train_crop": "random_resized"}, "image_size must be given with train_crop='random_resized'"),
+        ({"test_dir": "tests"}, "test_dir must be a folder that exists, got '.*tests'; correct it"),
+        ({"val_dir": "vals"}, "val_dir must be a folder that exists, got '.*vals'; correct it"),
+        ({"val_dir": "val", "test_dir": "val"}, "val_dir must differ from test_dir, got 'val'"),
+        ({"train_dir": "trian"}, "train_dir must be a folder that exists beside 'val', got '.*trian'; give"),
     ):
-        with pytest.raises(error, match=f"^{message}"):
+        with pytest.raises(SettingError, match=f"^{message}"):
             ImageFolderLT(**{"root": tmp_path, **setting})
 
 
 def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     tree(tmp_path, train=4, test=1)
     (tmp_path / "train" / "dog").mkdir()
-    with pytest.raises(ValueError, match=r"^root: class 'dog' has no images in '.*train'; add some, or remove its"):
+    with pytest.raises(
+        ValueError, match=r"^root must hold training images of every class: '.*train/dog' holds no images; add"
+    ):
         module_of(tmp_path)
 
 
 def test_a_class_only_in_test_is_named(tmp_path: Path) -> None:
     tree(tmp_path, train=4, test=1)
     write_images(tmp_path / "test" / "cow", 1)
-    with pytest.raises(ValueError, match=r"^root: class 'cow' is in 'test' but has no images in 'train'; add some"):
+    with pytest.raises(
+        ValueError, match=r"^root must hold training images of every class: 'cow' is in 'test' alone; add some"
+    ):
         module_of(tmp_path)
 
 
@@ -140,16 +145,16 @@ def test_an_unreadable_folder_is_named(another_user: Path) -> None:
     for locked, message in (
         (
             root / "train" / "bee",
-            r"^root: folder '.*train/bee' cannot be read \(Permission denied\); allow it, or move it$",
+            r"^root must hold folders that can be read: '.*/bee' cannot \(Permission denied\); allow it, or move it$",
         ),
-        (root / "train", r"^root: folder '.*train' cannot be read \(Permission denied\)"),
-        (root, r"^root: folder '.*' cannot be read \(Permission denied\)"),
+        (root / "train", r"^root must hold folders that can be read: '.*train' cannot \(Permission denied\)"),
+        (root, r"^root must hold folders that can be read: '.*' cannot \(Permission denied\)"),
     ):
         locked.chmod(0o100)
         try:
             if os.geteuid() == 0:
                 os.seteuid(65534)  # root may read everything
-            with pytest.raises(OSError, match=message):
+            with pytest.raises(SettingError, match=message):
                 module_of(root)
         finally:
             os.seteuid(os.getuid())
@@ -159,7 +164,9 @@ def test_an_unreadable_folder_is_named(another_user: Path) -> None:
 
 def test_a_folder_without_class_folders_is_named(tmp_path: Path) -> None:
     write_images(tmp_path / "only", 4)
-    with pytest.raises(ValueError, match=r"^root: '.*' has 1 class folders; put the images of each class into"):
+    with pytest.raises(
+        ValueError, match=r"^root must hold a folder for each class: '.*' has 1 class folders; put the images of each"
+    ):
         module_of(tmp_path)
 
 

@@ -11,6 +11,7 @@ from helpers.data_sets import write_miniature
 from drolt_pl.data import ImageNetLT, INaturalist2018, LongTailDataModule, PlacesLT
 from drolt_pl.data.prepare.index import load_index
 from drolt_pl.data.prepare.published import build_index
+from drolt_pl.errors import SettingError
 
 CLASSES = {"imagenet_lt": ImageNetLT, "places_lt": PlacesLT, "inaturalist2018": INaturalist2018}
 
@@ -44,7 +45,7 @@ def test_the_images_may_move(tmp_path: Path) -> None:
     before = module_of(path, "places_lt")
     before.setup()
     (tmp_path / "images").rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match=r"^root: folder '.*images' does not exist; give the folder"):
+    with pytest.raises(SettingError, match=r"^root must be a folder that exists, got '.*images'; give the folder"):
         module_of(path, "places_lt")
     module = module_of(path, "places_lt", root=tmp_path / "elsewhere")
     module.setup()
@@ -63,23 +64,32 @@ def test_the_index_is_compact_and_keeps_what_it_says(tmp_path: Path) -> None:
 
 def test_an_index_that_is_missing_damaged_or_of_another_set_is_one_sentence(tmp_path: Path) -> None:
     path = written("places_lt", tmp_path)
-    with pytest.raises(ValueError, match=r"^index: file '.*' is of places_lt; give that of imagenet_lt"):
+    with pytest.raises(SettingError, match=r"^index must be the index of imagenet_lt: '.*' is of places_lt"):
         module_of(path)
-    with pytest.raises(FileNotFoundError, match=r"^index: file 'x.npz' does not exist; write it with `drolt data prep"):
+    with pytest.raises(
+        SettingError, match=r"^index must be a file that exists, got 'x.npz'; write it with `drolt data prep"
+    ):
         module_of(Path("x.npz"))
     content = bytearray(path.read_bytes())
     for damaged in (content[:-50], b"", b"text"):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"^index: file '.*' cannot be used \(.*\); remove it and write it again"):
+        with pytest.raises(
+            SettingError,
+            match=r"^index must be a whole index: '.*' cannot be used \(.*\); remove it and write it again",
+        ):
             module_of(path, "places_lt").setup()
     with np.load(_rewritten(path, content)) as archive:
         arrays = dict(archive)
     arrays["targets"] = 2 - arrays["targets"]
     np.savez(path, **arrays)
-    with pytest.raises(ValueError, match=r"^index: file '.*' cannot be used \(its content does not fit its hash\)"):
+    with pytest.raises(
+        SettingError, match=r"^index must be a whole index: '.*' cannot be used \(its content does not fit its hash\)"
+    ):
         module_of(path, "places_lt").setup()
     np.savez(path, meta=np.array('{"format": 0}'))
-    with pytest.raises(ValueError, match=r"^index: file '.*' cannot be used \(format 0, and 1 is read\)"):
+    with pytest.raises(
+        SettingError, match=r"^index must be a whole index: '.*' cannot be used \(format 0, and 1 is read\)"
+    ):
         module_of(path, "places_lt")
 
 

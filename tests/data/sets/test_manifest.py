@@ -8,6 +8,7 @@ import pytest
 from helpers.data_tools import write_images
 
 from drolt_pl.data import ManifestLT
+from drolt_pl.errors import SettingError
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_gzip_quotes_and_byte_order_marks_are_read(root: Path) -> None:
     module = ManifestLT(manifest=root / "labels.csv.gz", image_size=4, imbalance_ratio=None)
     module.setup()
     assert sum(len(targets) for _, targets in module.centroid_dataloader()) == len(module.split.train)
-    assert b"pictures/a, b.png" in module._found.names.tolist()
+    assert b"pictures/a, b.png" in module._samples.catalogue.names.tolist()
 
 
 def test_images_may_lie_elsewhere(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -87,36 +88,48 @@ def test_images_may_lie_elsewhere(root: Path, tmp_path_factory: pytest.TempPathF
         (
             "path,label",
             ["pictures/000.png,a", "pictures/001.png"],
-            "line 3 of '.*labels.csv' does not have",
+            "must have a value for each of the columns path,label in every line: line 3 of '.*labels.csv' is short",
         ),
         (
             "path,label",
             ["pictures/000.png,a,b"],
-            "line 2 of '.*' does not have a value for each of the columns",
+            "must have a value for each of the columns .*: line 2 of '.*' is short of it; correct it",
         ),
-        ("path,label", ["pictures/000.png,"], "line 2 of '.*' does not have a value for each of the columns"),
+        (
+            "path,label",
+            ["pictures/000.png,"],
+            "must have a value for each of the columns .*: line 2 of '.*' is short of it; correct it",
+        ),
         (
             "path,label,split",
             ["pictures/000.png,a,tset"],
-            r"line 2 of '.*' has split 'tset'; it must be one of \('train",
+            r"must have one of \('train.*\) as split: line 2 of '.*' has 'tset'",
         ),
-        ("path,label", ["a.png,x", "b.png,y", "a.png,y"], "lines 2 and 4 both name 'a.png'; keep one"),
-        ("path,label", [], "'.*' names no image; add a line for each"),
+        (
+            "path,label",
+            ["a.png,x", "b.png,y", "a.png,y"],
+            "must name each image once: lines 2 and 4 name 'a.png'; keep one",
+        ),
+        ("path,label", [], "must name images: '.*' names none; add a line for each"),
         (
             "pictures,labels",
             [],
-            r"the first line of '.*' must name the columns path, label .*, got \['pictures', 'labels'",
+            r"must name the columns path, label .* in its first line, got \['pictures', 'labels'",
         ),
-        ("path,label", ['"a.png,x'], r"'.*' cannot be read as CSV text in UTF-8 \(unexpected end of data\)"),
+        (
+            "path,label",
+            ['"a.png,x'],
+            r"must be CSV text in UTF-8: '.*' cannot be read as such \(unexpected end of data\)",
+        ),
         (
             "path,label,split",
             ["a.png,x,train", "b.png,y,train", "c.png,z,test"],
-            "label 'z' is in test but in no training line; add some, or drop it",
+            "must give every label a training line: 'z' is in test alone; add some, or drop it",
         ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(root: Path, header: str, text: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^manifest: {message}[^\n]*$"):
+    with pytest.raises(SettingError, match=f"^manifest {message}[^\n]*$"):
         module_of(root, text, header)
 
 
@@ -127,12 +140,14 @@ def test_files_that_are_no_text_are_one_sentence(root: Path) -> None:
         ("labels.csv.gz", gzip.compress(b"path,label\n" * 99)[:-20]),
     ):
         (root / name).write_bytes(content)
-        with pytest.raises(ValueError, match=r"^manifest: '.*' cannot be read as CSV text in UTF-8 \(.*\); correct or"):
+        with pytest.raises(
+            SettingError, match=r"^manifest must be CSV text in UTF-8: '.*' cannot be read .*\(.*\); correct or"
+        ):
             ManifestLT(manifest=root / name, image_size=4).setup()
 
 
 def test_wrong_settings_are_refused_at_birth(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"^manifest is not set; give the CSV file"):
+    with pytest.raises(SettingError, match=r"^manifest must be given: a CSV file"):
         ManifestLT(manifest=None)
-    with pytest.raises(FileNotFoundError, match=r"^manifest: file 'none.csv' does not exist; give the path"):
+    with pytest.raises(SettingError, match=r"^manifest must be a CSV file that exists, got 'none.csv'; give its path"):
         ManifestLT(manifest="none.csv")

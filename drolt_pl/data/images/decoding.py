@@ -1,0 +1,86 @@
+"""Decoding image files to RGB, and the boxes that random crops cut."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from drolt_pl.errors import SettingError
+
+JPEG_START = b"\xff\xd8"
+
+
+class ImageError(SettingError):
+    """An image that cannot be read or does not fit the others."""
+
+
+class UnreadableError(ImageError):
+    """An image file that is missing or damaged."""
+
+
+def read_rgb(path: str) -> NDArray[np.uint8]:
+    """The pixels of an image file as RGB, (H, W, 3).
+
+    torchvision decodes JPEG files. It gives PIL's pixels, but reads no header in Python: for a small image that would
+    take longer than the decoding.
+
+    Raises:
+        UnreadableError: the file is missing or damaged.
+    """
+    with naming(path):
+        data = Path(path).read_bytes()
+        if data.startswith(JPEG_START):
+            with suppress(RuntimeError):  # PIL finds the reason
+                encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+                pixels: NDArray[np.uint8] = decode_jpeg(encoded, ImageReadMode.RGB).permute(1, 2, 0).numpy()
+                return pixels
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(to_rgb(image))
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Turn any failure to read a file into an `UnreadableError` that names the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        demand = f"must hold every image: {path!r} does not exist"
+        raise UnreadableError("root", demand, remedy="correct the root or the list") from None
+    except Exception as error:  # decoders raise far more than OSError on damaged bytes
+        reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
+        demand = f"must hold readable images: {path!r} cannot be read ({reason})"
+        raise UnreadableError("root", demand, remedy="repair or remove it") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any PIL mode to RGB. 16-bit grey keeps its high byte (PIL would clip it to white); alpha is dropped."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
+
+
+def random_resized_box(width: int, height: int, generator: np.random.Generator) -> tuple[float, float, float, float]:
+    """Draw a box (left, top, right, bottom) with a random share of the area and a random aspect ratio.
+
+    The law is that of torchvision's RandomResizedCrop: 8 to 100 % of the area, aspect ratio log-uniform in 3/4 to
+    4/3, ten tries, then the largest centred box of an allowed aspect ratio.
+    """
+    for _ in range(10):
+        area = width * height * generator.uniform(0.08, 1.0)
+        aspect = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
+        box_width, box_height = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left, top = generator.integers(width - box_width + 1), generator.integers(height - box_height + 1)
+            return float(left), float(top), float(left + box_width), float(top + box_height)
+    aspect = min(max(width / height, 3 / 4), 4 / 3)
+    box_width, box_height = min(width, round(height * aspect)), min(height, round(width / aspect))
+    left, top = (width - box_width) / 2, (height - box_height) / 2
+    return left, top, left + box_width, top + box_height
