@@ -11,6 +11,7 @@ from helpers.running import HOME, composed, train_composed
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from drolt_pl.errors import SettingError
 from drolt_pl.learning.schedule import Curve
 
 METHODS = sorted(path.stem for path in (HOME / "conf" / "method").glob("*.yaml"))
@@ -93,7 +94,8 @@ def test_second_stages_have_the_rates_of_their_sources() -> None:
 )
 def test_the_steps_of_stage_one(method: str, factors: list[float]) -> None:
     """LDAM-DRW falls to 1/100 and 1/10,000; at those, weights that come into force at 0.8 move no linear classifier."""
-    curve = Curve(**stages("dataset=cifar100_lt", f"method={method}")["ce_warmup"]["curve"])
+    (first, *_) = stages("dataset=cifar100_lt", f"method={method}").values()
+    curve = Curve(**first["curve"])
     assert [curve(epoch, 200) for epoch in (100, 170, 190)] == pytest.approx(factors)
 
 
@@ -201,7 +203,7 @@ BCL = ("method=bcl", "augment=bcl")
 
 
 def test_bcl_as_its_source_has_three_views(tmp_path: Path) -> None:
-    three = "schedule.stages.ce_warmup.views=3"
+    three = "schedule.stages.train.views=3"
     results = train_composed(tmp_path, *one_epoch_a_stage(*BCL, three))
     assert results["images_seen"] == sum(results["class_counts"]) // 3 * 3
     with (tmp_path / "metrics.csv").open() as file:
@@ -209,9 +211,8 @@ def test_bcl_as_its_source_has_three_views(tmp_path: Path) -> None:
 
 
 def test_a_list_of_augmentations_names_the_views_that_it_needs(tmp_path: Path) -> None:
-
     with pytest.raises(
-        SettingError, match=r"^schedule.stages.ce_warmup.views must be 3, as many as augment lists, or 1, got"
+        SettingError, match=r"^schedule.stages.train.views must be 3, as many as augment lists, or 1, got"
     ):
         train_composed(tmp_path, *one_epoch_a_stage(*BCL))
 
@@ -242,7 +243,7 @@ def _offered() -> list[str]:
             words = line.removeprefix("#   ")
             if words != line:
                 lines.append(words if words.startswith("method=") else prefix + words)
-    return sorted({line for line in lines if re.fullmatch(r"method=\S+( \S+=\S+)+", line)})
+    return sorted({line for line in lines if re.fullmatch(r"method=\S+( [+~]?\S+=\S+)+", line)})
 
 
 @pytest.mark.parametrize("line", _offered())
