@@ -6,9 +6,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from drolt_pl.run import schema
+
 # The models are small, and test processes share the cores with the ranks and commands they start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+schema.register()  # composing a configuration needs it
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,8 @@ class StageCheckpoint(Checkpoint):
 
     def has_ended(self) -> bool:
         """Whether the last stage that trains has been trained to its end."""
-        return (self.dirpath / f"{self.schedule.trained[-1].name}.ckpt").exists()
+        last = self.schedule.trained[-1].name  # `_init` where `init_from` took the stage from another run
+        return any((self.dirpath / f"{last}{end}.ckpt").exists() for end in ("", "_init"))
 
     def name_result(self, trainer: pl.Trainer, source: str) -> None:
         """Copies the checkpoint of the model that the run reports to `best.ckpt`."""

@@ -20,9 +20,9 @@ FILLED_IN = ("name", "uses_centroids", "fits")  # of a Stage, by Schedule
 
 
 def register() -> None:
-    """Makes `schedule/schema` and the resolver `${sum:a,b}` known to Hydra; call it before composing."""
+    """Makes `/typed/schedule` and the resolver `${sum:a,b}` known to Hydra; call it before composing."""
     OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
-    ConfigStore.instance().store(group="schedule", name="schema", node=schedule_schema())
+    ConfigStore.instance().store(group="typed", name="schedule", node=schedule_schema(), package="schedule")
 
 
 def schedule_schema() -> type[Any]:

@@ -12,8 +12,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from drolt_pl.run import schema
-
 HOME = Path(__file__).resolve().parents[2]
 # Seconds long, every stage with a border before and after it.
 SHORT = (
@@ -27,7 +25,6 @@ EPOCHS = 6
 
 def composed(*overrides: str) -> DictConfig:
     """The configuration of `python train.py OVERRIDES`."""
-    schema.register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(HOME / "conf"), version_base="1.3"):
         return compose("config", list(overrides))
