@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from drolt_pl.losses import DROLTLoss as DROLTLoss
     from drolt_pl.metrics import ShotAccuracy as ShotAccuracy
     from drolt_pl.model import load_model as load_model
+    from drolt_pl.run.python import train as train
 
 __version__ = "0.1.0"
 
@@ -23,8 +24,18 @@ _HOMES = {
     "ShotAccuracy": "metrics",
     "class_statistics": "centroids",
     "load_model": "model",
+    "train": "run.python",
 }
-__all__ = ["DROLTLoss", "DROLTModule", "RefreshCentroids", "Schedule", "ShotAccuracy", "class_statistics", "load_model"]
+__all__ = [
+    "DROLTLoss",
+    "DROLTModule",
+    "RefreshCentroids",
+    "Schedule",
+    "ShotAccuracy",
+    "class_statistics",
+    "load_model",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

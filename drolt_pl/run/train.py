@@ -6,9 +6,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from drolt_pl.run.assemble import TEST_SELECTED, assemble
 from drolt_pl.run.build import UserError, checked
+from drolt_pl.run.conf import CONF
 
 HOME = Path(__file__).resolve().parents[2]
-CONF = HOME / "conf"
 
 
 def train(config: DictConfig, run_dir: Path) -> float | None:

@@ -10,6 +10,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 
+from drolt_pl.errors import SettingError
+
 Job = dict[str, str]  # override by key, in the order in which they are given to train.py
 Variants = Mapping[str, Mapping[str, Sequence[str]]]
 
@@ -23,12 +25,12 @@ def product(space: Sequence[Override]) -> list[Job]:
     """One job for each combination of values; the first key varies slowest.
 
     Raises:
-        ValueError: a key has an interval, which has no list of values.
+        SettingError: a key has an interval, which has no list of values.
     """
     axes = []
     for override in space:
         if override.is_interval_sweep():
-            raise ValueError(f"{override.input_line}: an interval needs hydra.sweeper.draws=N, or sweep=optuna")
+            raise SettingError(str(override.input_line), "has an interval: set hydra.sweeper.draws, or sweep=optuna")
         axes.append([setting(override, value) for value in choices(override)])
     return [_merged(parts) for parts in itertools.product(*axes)]
 

@@ -14,10 +14,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl.errors import SettingError
 from drolt_pl.report.sweep_jobs import FAILURE, JOBS
 from drolt_pl.results import write_atomically
 from drolt_pl.run import ranks
-from drolt_pl.run.build import UserError
 from drolt_pl.run.jobs import mark_sweep, require_same
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job
@@ -65,21 +65,22 @@ class JobListSweeper(Sweeper):
         self.sweep_dir = Path(config.hydra.sweep.dir).resolve()
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Runs the jobs that have not finished yet; ends in a `UserError` if some failed."""
+        """Runs the jobs that have not finished yet; raises a `SettingError` if some failed."""
         self.begin()
         jobs = self.jobs(self.space(arguments))
         self.run(dict(enumerate(jobs)))
         failed = [str(number) for number in range(len(jobs)) if (self.folder(number) / FAILURE).exists()]
         if failed:
-            raise UserError(
+            raise SettingError(
+                "",
                 f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed[:20])}; see {FAILURE} in their folders "
-                f"under {self.sweep_dir}): the same command with hydra.sweep.dir={self.sweep_dir} tries them again"
+                f"under {self.sweep_dir}): the same command with hydra.sweep.dir={self.sweep_dir} tries them again",
             )
 
     def begin(self) -> None:
         """Makes the sweep's folder."""
         if "LOCAL_RANK" in os.environ or ranks.meeting() is not None:
-            raise UserError("-m starts the processes of its jobs itself: run it without torchrun or srun")
+            raise SettingError("-m", "starts the processes of its jobs itself: run it without torchrun or srun")
         mark_sweep()
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.sweep_dir / "multirun.yaml")
@@ -92,10 +93,7 @@ class JobListSweeper(Sweeper):
 
     def jobs(self, space: Sequence[Override]) -> list[Job]:
         """The distinct jobs."""
-        try:
-            plain = joblist.draw(space, self.draws, self.seed) if self.draws else joblist.product(space)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        plain = joblist.draw(space, self.draws, self.seed) if self.draws else joblist.product(space)
         return joblist.distinct(joblist.with_variants(plain, self.variants), self.irrelevant)
 
     def folder(self, number: int) -> Path:
@@ -105,10 +103,7 @@ class JobListSweeper(Sweeper):
     def run(self, jobs: Mapping[int, Job]) -> dict[int, float]:
         """Runs jobs by number; returns their objectives, nan for those that failed or validate nothing."""
         for number, job in jobs.items():
-            try:
-                require_same(list(job.values()), self.folder(number))
-            except ValueError as error:
-                raise UserError(str(error)) from error
+            require_same(list(job.values()), self.folder(number))
         self.known |= jobs
         listed = {number: list(job.values()) for number, job in self.known.items()}
         write_atomically(self.sweep_dir / JOBS, json.dumps(listed, indent=1) + "\n")
@@ -145,7 +140,7 @@ class JobListSweeper(Sweeper):
         assert self.warmup is not None
         stage, keys = self.warmup["stage"], list(self.warmup["shared_over"])
         if stage not in self.config.schedule.stages:
-            raise UserError(f"hydra.sweeper.warmup.stage={stage} is not a stage of schedule.stages")
+            raise SettingError("hydra.sweeper.warmup.stage", "must be a stage of schedule.stages", stage)
         if self.config.schedule.stages[stage].lr is None:
             keys = [key for key in keys if key != "optimizer.lr"]  # its learning rate as well
         return keys
