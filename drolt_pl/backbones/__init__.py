@@ -4,8 +4,9 @@ Each takes a ``neck``, num_features -> module: what its last feature map goes th
 """
 
 from drolt_pl.backbones.attention import ModulatedAttention
+from drolt_pl.backbones.base import Backbone, each
 from drolt_pl.backbones.convnet import SmallConvNet
 from drolt_pl.backbones.imagenet import TimmBackbone, TorchvisionResNet
 from drolt_pl.backbones.resnet_cifar import CifarResNet
 
-__all__ = ["CifarResNet", "ModulatedAttention", "SmallConvNet", "TimmBackbone", "TorchvisionResNet"]
+__all__ = ["Backbone", "CifarResNet", "ModulatedAttention", "SmallConvNet", "TimmBackbone", "TorchvisionResNet", "each"]

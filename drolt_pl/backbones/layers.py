@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drolt_pl.errors import SettingError
+
 
 class LayerTaps:
     """Keeps what named parts of a backbone gave in its last forward pass, pooled over positions.
@@ -20,15 +22,13 @@ class LayerTaps:
         widths: Length D_l of each layer's pooled output.
 
     Raises:
-        ValueError: a name that the backbone has not, one that stands twice, or none.
+        SettingError: an unknown layer, a repeated layer, or an empty list.
     """
 
     def __init__(self, backbone: nn.Module, layers: Sequence[str], image_shape: Sequence[int]) -> None:
         parts, offered = dict(backbone.named_modules()), blocks(backbone)
         if not layers or len(set(layers)) < len(layers) or set(layers) - set(parts):
-            raise ValueError(
-                f"layers must be null or name parts of the backbone, such as {offered}, got {list(layers)}"
-            )
+            raise SettingError("layers", f"must be null or name parts of the backbone, such as {offered}", list(layers))
         self._outputs: dict[str, Tensor] = {}
         self.layers = tuple(layers)
         for name in self.layers:

@@ -40,5 +40,5 @@ def open_run(run_dir: Path, stage: str) -> OpenedRun:
         raise ValueError(
             f"{run_dir} was trained on another split of its data set, which has changed since: restore the images"
         )
-    backbone, classifier = load_model(checkpoint)
-    return OpenedRun(config, datamodule, backbone, classifier)
+    model = load_model(checkpoint)
+    return OpenedRun(config, datamodule, model.backbone, model.classifier)

@@ -12,14 +12,15 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from drolt_pl.data.images.view import TRAIN_CROPS as TRAIN_CROPS
+from drolt_pl.data.images.view import evaluation_view
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.seeding import numpy_generator
 
-TRAIN_CROPS = ("center", "random_resized")
 JPEG_START = b"\xff\xd8"
 
 
@@ -156,12 +157,7 @@ class FileSource:
         if crop_key is not None:
             box = random_resized_box(image.width, image.height, numpy_generator("random_resized_crop", *crop_key))
             return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-        if self.random_crop:
-            side = round(min(image.size) * 224 / 256)
-            left, top = (image.width - side) / 2, (image.height - side) / 2
-            return image.resize((width, height), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-        shrinks = min(image.size) >= width
-        return ImageOps.fit(image, (width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+        return evaluation_view(image, width, "random_resized" if self.random_crop else "center")
 
 
 def read_rgb(path: str) -> NDArray[np.uint8]:

@@ -1,0 +1,26 @@
+"""What every backbone is: images in, features out."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module, ABC):
+    """Base of the backbones.
+
+    Attributes:
+        num_features: D, the width of a set of features.
+        num_experts: E, the number of feature sets; 1 for all but ensembles.
+    """
+
+    num_features: int
+    num_experts: int = 1
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, D) of images (B, ...), or (B, E, D) of E experts."""
+
+
+def each(features: Tensor) -> tuple[Tensor, ...]:
+    """The feature sets of a backbone, (B, D) each: one of features (B, D), E of features (B, E, D)."""
+    return features.unbind(1) if features.ndim == 3 else (features,)
