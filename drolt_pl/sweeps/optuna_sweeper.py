@@ -42,7 +42,7 @@ class OptunaSweeper(JobListSweeper):
         super().__init__(variants={}, seed=seed, **others)
         self.n_trials, self.n_jobs, self.sampler = n_trials, n_jobs, sampler
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> None:
         """Runs the trials that are missing."""
         import optuna
         from optuna.storages import JournalStorage
