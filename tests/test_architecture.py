@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "classifiers": {"classifiers", "errors"},
     "objectives": {"objectives", "losses", "backbones", "classifiers", "centroids", "errors"},
     "data": {"data", "errors", "groups", "lightning_internals"},
-    "model": set(),
+    "model": {"model", "data", "backbones", "classifiers", "errors", "groups"},
     "learning": {"learning", "objectives", "losses", "backbones", "classifiers", "centroids", "metrics"}
     | {"errors", "groups", "lightning_internals"},
     "tracking": {"tracking", *FILES_OF_RUNS},
@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"classifiers", "centroids", "lightning_internals"}
     | FILES_OF_RUNS,
     "sweeps": {"sweeps", "run", "report", *FILES_OF_RUNS},
-    "cli": {"cli", "run", "report", "tracking", "data", *FILES_OF_RUNS},
+    "cli": {"cli", "run", "sweeps", "report", "tracking", "data", *FILES_OF_RUNS},
     "__main__": {"cli"},
 }
 

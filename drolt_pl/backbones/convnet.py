@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import Backbone
+from drolt_pl.errors import require, require_int
 
 
 class SmallConvNet(Backbone):
@@ -19,7 +20,7 @@ class SmallConvNet(Backbone):
         Input (B, in_channels, H, W); output (B, num_features), non-negative.
 
     Raises:
-        ValueError: fewer than one channel, or num_features not a multiple of 4 (the first layers have a quarter and
+        SettingError: fewer than one channel, or num_features not a multiple of 4 (the first layers have a quarter and
             a half of it).
     """
 
@@ -27,10 +28,9 @@ class SmallConvNet(Backbone):
         self, in_channels: int = 1, num_features: int = 64, neck: Callable[[int], nn.Module] | None = None
     ) -> None:
         super().__init__()
-        if in_channels < 1:
-            raise ValueError(f"in_channels must be at least 1, got {in_channels}")
-        if num_features < 4 or num_features % 4:
-            raise ValueError(f"num_features must be a positive multiple of 4, got {num_features}")
+        require_int("in_channels", in_channels, at_least=1)
+        fits = num_features >= 4 and num_features % 4 == 0
+        require("num_features", num_features, fits, "must be a positive multiple of 4")
         self.num_features = num_features
         self.layers = nn.Sequential(
             *_conv_bn_relu(in_channels, num_features // 4, stride=1),
@@ -39,8 +39,8 @@ class SmallConvNet(Backbone):
         )
         self.neck = nn.Identity() if neck is None else neck(num_features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.neck(self.layers(x)).mean(dim=(2, 3))
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.neck(self.layers(images)).mean(dim=(2, 3))
         return features
 
 

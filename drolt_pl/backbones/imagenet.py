@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import Backbone
+from drolt_pl.errors import SettingError, require, require_choice, require_int
 
 ARCHS = ("resnet50", "resnext50_32x4d")
 
@@ -29,7 +30,7 @@ class TorchvisionResNet(Backbone):
         Input (B, in_channels, H, W); output (B, 2048), non-negative.
 
     Raises:
-        ValueError: an unknown name, weights with other than 3 channels, weights that cannot be downloaded.
+        SettingError: an unknown name, weights with other than 3 channels, weights that cannot be downloaded.
     """
 
     def __init__(
@@ -42,18 +43,18 @@ class TorchvisionResNet(Backbone):
         super().__init__()
         from torchvision.models import get_model, get_model_weights
 
-        if arch not in ARCHS:
-            raise ValueError(f"arch must be one of {ARCHS}, got {arch!r}")
-        _check_channels(in_channels, "weights" if weights else None)
+        require_choice("arch", arch, ARCHS)
+        require_int("in_channels", in_channels, at_least=1)
+        require("in_channels", in_channels, in_channels == 3 or weights is None, "must be 3 with pretrained weights")
         names = tuple(get_model_weights(arch).__members__)
-        if weights is not None and weights not in names:
-            raise ValueError(f"weights must be null or one of {names}, got {weights!r}")
+        require("weights", weights, weights is None or weights in names, f"must be null or one of {names}")
         try:
             model = get_model(arch, weights=weights)
         except OSError as error:  # URLError is one
-            raise ValueError(
-                f"weights {weights} of {arch} are not in {torch.hub.get_dir()}/checkpoints and cannot be downloaded "
-                f"({error}): put the file there or use weights=null"
+            raise SettingError(
+                f"weights={weights}",
+                f"of {arch} are not in {torch.hub.get_dir()}/checkpoints and cannot be downloaded ({error})",
+                remedy="put the file there, or use weights=null",
             ) from error
         self.num_features: int = model.fc.in_features
         model.fc = nn.Identity()
@@ -64,8 +65,8 @@ class TorchvisionResNet(Backbone):
             model.avgpool = nn.Sequential(OrderedDict(neck=neck(self.num_features), pool=model.avgpool))
         self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.model(x)
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.model(images)
         return features
 
 
@@ -86,7 +87,7 @@ class TimmBackbone(Backbone):
         Input (B, in_channels, H, W), of the size that the model wants; output (B, num_features).
 
     Raises:
-        ValueError: an unknown name, weights that cannot be downloaded, a model without pooled features.
+        SettingError: an unknown name, weights that cannot be downloaded, a model without pooled features.
     """
 
     def __init__(
@@ -100,34 +101,27 @@ class TimmBackbone(Backbone):
         super().__init__()
         import timm
 
-        _check_channels(in_channels, None)
+        require_int("in_channels", in_channels, at_least=1)
         if not timm.is_model(name):
             near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-            hint = f" (near: {', '.join(near)})" if near else ""
-            raise ValueError(f"name must be one of timm.list_models(), got {name!r}{hint}")
+            remedy = f"near are {', '.join(near)}" if near else ""
+            raise SettingError("name", "must be one of timm.list_models()", name, remedy=remedy)
         try:
             model = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options)
         except (OSError, RuntimeError) as error:
             if not pretrained:
                 raise
             reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-            raise ValueError(
-                f"pretrained weights of {name} cannot be loaded ({reason}): use pretrained=false"
-            ) from error
+            demand = f"weights of {name} cannot be loaded ({reason})"
+            raise SettingError("pretrained", demand, remedy="use pretrained=false") from error
         self.model = model
         self.neck = nn.Identity() if neck is None else neck(model.num_features)
         self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
 
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.model.forward_head(self.neck(self.model.forward_features(x)), pre_logits=True)
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.neck(self.model.forward_features(images))
+        features: Tensor = self.model.forward_head(maps, pre_logits=True)
         return features
-
-
-def _check_channels(in_channels: int, pretrained_by: str | None) -> None:
-    if in_channels < 1:
-        raise ValueError(f"in_channels must be at least 1, got {in_channels}")
-    if in_channels != 3 and pretrained_by:
-        raise ValueError(f"in_channels must be 3 with pretrained {pretrained_by}, got {in_channels}")
 
 
 def _image_size(model: Any) -> tuple[int, int]:
@@ -145,5 +139,5 @@ def _measure(backbone: nn.Module, shape: tuple[int, ...], name: str) -> int:
     backbone.train(was_training)
     if not isinstance(features, Tensor) or features.ndim != 2:
         got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise ValueError(f"name must be a model with one pooled feature vector per image, got {name!r} giving {got}")
+        raise SettingError("name", f"must be a model with one pooled feature vector per image, {name} gives {got}")
     return int(features.shape[1])

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import Backbone
+from drolt_pl.errors import require_choice, require_int
 
 DEPTHS = (20, 32, 44, 56)
 WIDTHS = (16, 32, 64)
@@ -50,17 +51,15 @@ class CifarResNet(Backbone):
         Input (B, in_channels, H, W), any H and W from 4 pixels; output (B, 64), non-negative.
 
     Raises:
-        ValueError: a depth that is not one of the four, or fewer than one channel.
+        SettingError: a depth that is not one of the four, or fewer than one channel.
     """
 
     num_features = WIDTHS[-1]
 
     def __init__(self, depth: int = 32, in_channels: int = 3, neck: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
-        if depth not in DEPTHS:
-            raise ValueError(f"depth must be one of {DEPTHS}, got {depth!r}")
-        if in_channels < 1:
-            raise ValueError(f"in_channels must be at least 1, got {in_channels}")
+        require_choice("depth", depth, DEPTHS)
+        require_int("in_channels", in_channels, at_least=1)
         blocks_per_width = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
@@ -72,8 +71,8 @@ class CifarResNet(Backbone):
                 nn.init.kaiming_normal_(layer.weight)
         self.neck = nn.Identity() if neck is None else neck(self.num_features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
+    def forward(self, images: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(images)))
         out = self.neck(self.layer3(self.layer2(self.layer1(out))))
         features: Tensor = out.mean(dim=(2, 3))
         return features

@@ -1,5 +1,7 @@
-"""The `drolt` command: keep finished runs and make the result tables from them."""
+"""The `drolt` command: train, look at data and sweeps, keep finished runs and make tables of them."""
 
+import os
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from drolt_pl.cli.monitor import sweep, wandb_dashboard
 from drolt_pl.errors import SettingError
 
 app = typer.Typer(
-    help="Data, sweeps and result tables of drolt_pl. Training is `python train.py`.",
+    help="Long-tailed recognition with the distributional robustness loss: training, data, sweeps and result tables.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,6 +26,16 @@ app.command()(wandb_dashboard)
 app.command()(classifiers)
 app.command()(features)
 Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def train(context: typer.Context) -> None:
+    """Train one run, or with -m a sweep: `drolt train dataset=cifar100_lt loss.eps=2`; --help lists what can be set."""
+    # In place of this process: Lightning starts ranks, and sweeps start jobs, by the name of the main module.
+    os.execv(sys.executable, [sys.executable, "-m", "drolt_pl.cli.train", *context.args])
 
 
 @app.command()

@@ -28,7 +28,7 @@ def classifiers(
 
     from drolt_pl.report.tables import classifier_table
     from drolt_pl.run.compare import compare_run
-    from drolt_pl.run.train import CONF
+    from drolt_pl.run.conf import CONF
 
     with one_sentence():
         path, found = compare_run(

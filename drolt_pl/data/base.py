@@ -12,6 +12,7 @@ import torch
 from drolt_pl.data.augment.mixing import MixedLoader, Mixing
 from drolt_pl.data.augment.transforms import Augments, check_augment, for_views
 from drolt_pl.data.images.loaders import BatchLoader, SampleKeys
+from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.data.images.store import LOADERS, SKIPS, SampleStore
 from drolt_pl.data.images.streams import Streams
 from drolt_pl.data.longtail import RuleSettings, SplitRules
@@ -107,6 +108,10 @@ class LongTailDataModule(pl.LightningDataModule):
     @abstractmethod
     def catalogue(self) -> Catalogue:
         """All samples by name and label; reads lists and labels, and no image of the test set."""
+
+    def preprocessing(self) -> Preprocessing | None:
+        """What one more image goes through before the network sees it; null for samples that are not images."""
+        return self._samples.catalogue.source.preprocessing(self.mean, self.std)
 
     @property
     def in_channels(self) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drolt_pl.data.augment.transforms import Augment
+from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.errors import SettingError
 
@@ -51,6 +52,10 @@ class Source(ABC):
             if value is not None:
                 raise SettingError(name, "must be null for samples that are not images", value)
         return unchanged
+
+    def preprocessing(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> Preprocessing | None:
+        """What one more image goes through before the network sees it; null for samples that are not images."""
+        return None
 
 
 def unchanged(samples: Tensor, generator: torch.Generator) -> Tensor:

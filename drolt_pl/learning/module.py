@@ -246,11 +246,21 @@ class DROLTModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["drolt_pl"] = {
-            "recipe": self.description,
+            "description": self.description,
             "stage": self.stage.name,
             "classifier": self.schedule.classifier_of(self.stage.name),
             "images_seen": self.images_seen,
+            "radii": self._known_radii(),
         }
+
+    def _known_radii(self) -> list[float] | None:
+        """The radii of the balls around `centroids`; null before a stage that measures against them."""
+        measured = [stage.name for stage in self.schedule.trained if stage.uses_centroids]
+        begun = bool(measured) and self.schedule.place(self.stage.name) >= self.schedule.place(measured[0])
+        if self.loss is None or not begun:
+            return None
+        radii = self.loss.radii().detach()
+        return radii.tolist() if radii.ndim == 1 else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.images_seen = checkpoint["drolt_pl"]["images_seen"]

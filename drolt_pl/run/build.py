@@ -13,13 +13,6 @@ from omegaconf.errors import InterpolationKeyError
 from drolt_pl.errors import SettingError
 
 
-class UserError(SettingError):
-    """A whole sentence; goes when its last users name a key."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("", text)
-
-
 def build(config: DictConfig, key: str, **known: object) -> Any:
     """Instantiates a node of the configuration.
 

@@ -1,9 +1,9 @@
-"""A job of a sweep: `python train.py OVERRIDES` in a process tree of its own, which ends with whoever started it."""
+"""A job of a sweep: the command that trains, in a process tree of its own, which ends with whoever started it."""
 
 import json
 import math
 import os
-import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,14 +17,15 @@ from typing import IO
 
 import yaml
 
+from drolt_pl.errors import SettingError
 from drolt_pl.records import write_atomically
 from drolt_pl.report.sweep_jobs import FAILURE
 from drolt_pl.results import Results
+from drolt_pl.run.leftovers import is_begun
 
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
 SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of what it starts
-# What Hydra, on any rank, and this module put into a run's folder before it trains.
-LEFTOVERS = re.compile(rf"\.hydra|train(_.*)?\.log|{re.escape(FAILURE)}")
+PROGRAM = "DROLT_PROGRAM"  # how the sweep was started, in the same environment
 LAST_LINES = 20
 GRACE = 10.0  # seconds between asking a job to end and ending it
 # May differ when a job goes on: what `resume` may change, and where a trained stage is taken from.
@@ -34,13 +35,25 @@ RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR"
 NOT_INHERITED = (*RANK_VARIABLES, "HYDRA_FULL_ERROR")
 
 
-def run_job(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Path | None = None) -> float:
+def program() -> tuple[str, ...]:
+    """How the command that trains was started, without its arguments: `python train.py`, or `python -m MODULE`.
+
+    In a process that a launcher has started for a sweep: how the sweep was.
+    """
+    told = os.environ.get(PROGRAM)
+    if told is not None:
+        return tuple(shlex.split(told))
+    spec = sys.modules["__main__"].__spec__
+    return sys.executable, *([str(Path(sys.argv[0]).resolve())] if spec is None else ["-m", spec.name])
+
+
+def run_job(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: str | Path | None = None) -> float:
     """Runs one job of a sweep, unless it has finished before; a job that was cut short goes on.
 
     A job that fails leaves `failure.json` (overrides, exit code, last lines) in its folder.
 
     Args:
-        script: train.py.
+        program: What starts the command that trains, without its arguments.
         overrides: What the job sets.
         run_dir: The job's folder, absolute.
         cwd: Where relative paths in the overrides start.
@@ -49,21 +62,16 @@ def run_job(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Pa
         The validation objective in results.json; nan if the job failed, or validates nothing.
 
     Raises:
-        ValueError: the folder holds a job with other overrides.
+        SettingError: the folder holds a job with other overrides.
     """
     require_same(overrides, run_dir)
     results = run_dir / "results.json"
     if results.exists():
         print(f"finished before: {run_dir}", flush=True)
     else:
-        _run(script, overrides, run_dir, cwd)
+        _run(program, overrides, run_dir, cwd)
     objective = Results.load(results).objective if results.exists() else None
     return math.nan if objective is None else float(objective)
-
-
-def is_begun(run_dir: Path) -> bool:
-    """Whether a folder holds more of a run than what Hydra writes before the run starts."""
-    return run_dir.is_dir() and not all(LEFTOVERS.fullmatch(path.name) for path in run_dir.iterdir())
 
 
 def saved_overrides(run_dir: Path) -> list[str] | None:
@@ -86,23 +94,31 @@ def end_with_parent() -> None:
 
 
 def mark_sweep() -> None:
-    """Tells the jobs that launchers start in processes of their own which process they serve."""
+    """Tells the processes that launchers start which process they serve, and how it was started."""
+    os.environ.pop(PROGRAM, None)
+    os.environ[PROGRAM] = shlex.join(program())
     os.environ[SWEEP] = f"{socket.gethostname()} {os.getpid()}"
 
 
 def require_same(overrides: Sequence[str], run_dir: Path) -> None:
+    """Refuses to go on with a job whose folder was begun with other overrides.
+
+    Raises:
+        SettingError: it was.
+    """
     before = saved_overrides(run_dir) if is_begun(run_dir) else None
     if before is None:
         return
     ours, theirs = ({value for value in values if not value.startswith(MAY_DIFFER)} for values in (overrides, before))
     if ours != theirs:
-        raise ValueError(
-            f"{run_dir} holds a job with other overrides ({', '.join(sorted(ours ^ theirs))} differ): start the sweep "
-            "as it was begun, or in a new hydra.sweep.dir"
+        raise SettingError(
+            str(run_dir),
+            f"holds a job with other overrides ({', '.join(sorted(ours ^ theirs))} differ): start the sweep as it was "
+            "begun, or in a new hydra.sweep.dir",
         )
 
 
-def _run(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Path | None) -> None:
+def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: str | Path | None) -> None:
     if is_begun(run_dir):
         changes = [override for override in overrides if override.startswith(("trainer.", "logger."))]
         arguments = [f"resume='{run_dir}'", *changes]
@@ -110,7 +126,7 @@ def _run(script: Path, overrides: Sequence[str], run_dir: Path, cwd: str | Path 
         arguments = [*overrides, f"hydra.run.dir='{run_dir}'"]
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
     job = subprocess.Popen(
-        [sys.executable, str(script), *arguments],
+        [*program, *arguments],
         cwd=cwd,
         env={**inherited, IS_JOB: "1"},
         stdin=subprocess.PIPE,  # closes when this process ends

@@ -13,6 +13,7 @@ from drolt_pl.errors import SettingError
 from drolt_pl.folders import CONFIG
 from drolt_pl.model import load_model
 from drolt_pl.results import Groups
+from drolt_pl.run import schema
 from drolt_pl.run.build import build, under
 
 FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, of methods with several stages and with one
@@ -55,6 +56,7 @@ def open_run(run_dir: Path, stage: str | None = None) -> OpenedRun:
     stage = stage or next((name for name in FIRST if name in trained), FIRST[0])
     if stage not in trained:
         raise SettingError("--stage", f"must be one that {run_dir} has trained, of {trained}", stage)
+    schema.register()  # the run's configuration may hold a `${sum:...}`
     config = OmegaConf.load(run_dir / CONFIG)
     assert isinstance(config, DictConfig)
     datamodule: LongTailDataModule = build(config, "dataset")
@@ -65,8 +67,8 @@ def open_run(run_dir: Path, stage: str | None = None) -> OpenedRun:
         raise SettingError(
             str(run_dir), "was trained on another split of its data set, which has changed since: restore the images"
         )
-    backbone, classifier = load_model(run_dir / "checkpoints" / f"{stage}.ckpt")
-    assert isinstance(classifier, Classifier)
+    model = load_model(run_dir / "checkpoints" / f"{stage}.ckpt")
+    assert isinstance(model.classifier, Classifier)
     return OpenedRun(
         stage=stage,
         method=config.method_name,
@@ -74,6 +76,6 @@ def open_run(run_dir: Path, stage: str | None = None) -> OpenedRun:
         seed=config.seed,
         groups=Groups(many=config.groups.many, few=config.groups.few),
         datamodule=datamodule,
-        backbone=backbone,
-        classifier=classifier,
+        backbone=model.backbone,
+        classifier=model.classifier,
     )

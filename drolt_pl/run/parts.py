@@ -16,11 +16,12 @@ from drolt_pl.classifiers import Classifier
 from drolt_pl.data import LongTailDataModule
 from drolt_pl.data.augment.mixing import Mixing
 from drolt_pl.data.augment.transforms import for_views
-from drolt_pl.data.samplers import SAMPLERS
+from drolt_pl.data.samplers import samplers_named
 from drolt_pl.errors import SettingError, require, require_choice
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.learning.schedule import Schedule, Stage
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
+from drolt_pl.model.description import Description, Groups
 from drolt_pl.objectives import Objective
 from drolt_pl.run import ranks
 from drolt_pl.run.build import build, plain, under
@@ -46,8 +47,8 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
     with under("schedule"):
         schedule = Schedule(stages, config.schedule.order, uses, fitted)
     for stage in schedule.trained:
-        for sampling in stage.samplings:
-            require_choice(f"schedule.stages.{stage.name}.sampling", sampling, SAMPLERS)
+        with under(f"schedule.stages.{stage.name}"):
+            samplers_named(stage.sampling)
         monitors = MONITORS if stage.uses_centroids else MONITORS[:4]
         require_choice(f"schedule.stages.{stage.name}.monitor", stage.monitor, monitors)
     if config.protocol == "published" and any(stage.start_from == "best" for stage in schedule.stages):
@@ -166,17 +167,21 @@ def build_module(
     config: DictConfig, schedule: Schedule, datamodule: LongTailDataModule, checkpoints: Path, conf: Path
 ) -> DROLTModule:
     """The Lightning module of all stages."""
-    backbone = build_backbone(config, datamodule.in_channels)
+    backbone = build_backbone(config, datamodule.sample_shape[0])
     facts = Facts(backbone.num_features, datamodule.num_classes, datamodule.class_counts)
     specs = classifier_specs(config, schedule, facts, conf)
     classifiers = {name: build_classifier(name, spec) for name, spec in specs.items()}
-    sample_shape = (datamodule.in_channels, datamodule.image_size, datamodule.image_size)
-    loss, taps = build_loss(config, backbone, sample_shape, facts)
-    description = {
-        "backbone": {**plain(config.backbone), "in_channels": datamodule.in_channels},
-        "classifiers": specs,
-        "class_names": list(datamodule.class_names),
-    }
+    loss, taps = build_loss(config, backbone, datamodule.sample_shape, facts)
+    description = Description(
+        backbone={**plain(config.backbone), "in_channels": datamodule.sample_shape[0]},
+        classifiers=specs,
+        class_names=tuple(datamodule.class_names),
+        class_counts=tuple(datamodule.class_counts),
+        preprocessing=datamodule.preprocessing(),
+        groups=Groups(many=config.groups.many, few=config.groups.few),
+        distance=loss.measure.distance,
+        feature_norm=loss.measure.feature_norm,
+    )
     _refuse_unfitted(schedule, classifiers, datamodule)
     return DROLTModule(
         backbone,
@@ -189,7 +194,7 @@ def build_module(
         many=config.groups.many,
         few=config.groups.few,
         seed=config.seed,
-        description=description,
+        description=description.as_plain(),
         checkpoint_dir=checkpoints,
     )
 

@@ -20,17 +20,17 @@ from drolt_pl.report import show
 from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
 from drolt_pl.run.assemble import TEST_SELECTED, Run, assemble
 from drolt_pl.run.build import plain
+from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
 from drolt_pl.run.outcome import batch_shares, circumstances
 from drolt_pl.run.warmstart import warm_checkpoint
 from drolt_pl.tracking.wandb_run import log_end
 
 HOME = Path(__file__).resolve().parents[2]
-CONF = HOME / "conf"
 
 
-def train(config: DictConfig, run_dir: Path) -> float | None:
-    """Assembles a run, trains its stages, tests it and writes its folder; returns the validation objective."""
+def train(config: DictConfig, run_dir: Path) -> Results:
+    """Assembles a run, trains its stages, tests it, writes its folder and returns its results."""
     prepare_process(config)
     run = assemble(config, run_dir, CONF)
     record = run.datamodule.split_record()
@@ -54,7 +54,7 @@ def train(config: DictConfig, run_dir: Path) -> float | None:
     diagnostics = next((part for part in run.callbacks.values() if isinstance(part, Diagnostics)), None)
     confusion = None if diagnostics is None else diagnostics.confusion
     log_end(run.trainer, results, run.datamodule.class_names, confusion)
-    return results.objective
+    return results
 
 
 def prepare_process(config: DictConfig) -> None:

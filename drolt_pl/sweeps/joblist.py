@@ -4,14 +4,31 @@ import itertools
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
 
+from drolt_pl.errors import SettingError
+
 Job = dict[str, str]  # override by key, in the order in which they are given to train.py
 Variants = Mapping[str, Mapping[str, Sequence[str]]]
+
+
+class Rule(TypedDict):
+    """Where a job sets a key as in `at`, KEY=VALUE, or KEY=A,B for one of several values, `keys` change nothing."""
+
+    at: str
+    keys: list[str]
+
+
+class Warmup(TypedDict):
+    """A stage that jobs train once where they differ only in the keys of `shared_over`, or in keys below them."""
+
+    stage: str
+    shared_over: list[str]
 
 
 def parse(overrides: Iterable[str], loader: ConfigLoader | None = None) -> list[Override]:
@@ -23,12 +40,12 @@ def product(space: Sequence[Override]) -> list[Job]:
     """One job for each combination of values; the first key varies slowest.
 
     Raises:
-        ValueError: a key has an interval, which has no list of values.
+        SettingError: a key has an interval, which has no list of values.
     """
     axes = []
     for override in space:
         if override.is_interval_sweep():
-            raise ValueError(f"{override.input_line}: an interval needs hydra.sweeper.draws=N, or sweep=optuna")
+            raise SettingError(str(override.input_line), "has an interval: set hydra.sweeper.draws, or sweep=optuna")
         axes.append([setting(override, value) for value in choices(override)])
     return [_merged(parts) for parts in itertools.product(*axes)]
 
@@ -48,24 +65,40 @@ def draw(space: Sequence[Override], number: int, seed: int) -> list[Job]:
     return jobs
 
 
-def with_variants(jobs: Sequence[Job], variants: Variants) -> list[Job]:
-    """The product of jobs and variants; what a variant sets wins, and its labels name the job."""
+@dataclass(frozen=True)
+class Variant:
+    """Overrides that belong together: those of one label of each axis.
+
+    Attributes:
+        overrides: As typed on the command line.
+        name: Names its jobs; None where there is no axis.
+    """
+
+    overrides: tuple[str, ...]
+    name: str | None
+
+    def of(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs of this variant; what it sets wins."""
+        own = _merged(setting(override, None) for override in parse(self.overrides))
+        name = {} if self.name is None else {"name": f"name={self.name}"}
+        return [{**job, **own, **name} for job in jobs]
+
+
+def combined(variants: Variants) -> list[Variant]:
+    """Every combination of labels, one of each axis; a single variant that sets nothing where there is no axis."""
     found = []
-    for labels in itertools.product(*(axis for axis in variants.values())):
+    for labels in itertools.product(*variants.values()):
         chosen = [variants[axis][label] for axis, label in zip(variants, labels, strict=True)]
-        own = _merged(setting(override, None) for override in parse(itertools.chain(*chosen)))
-        name = {"name": f"name={'-'.join(labels)}"} if labels else {}
-        found += [{**job, **own, **name} for job in jobs]
+        found.append(Variant(tuple(itertools.chain(*chosen)), "-".join(labels) or None))
     return found
 
 
-def distinct(jobs: Iterable[Job], irrelevant: Sequence[Mapping[str, Any]]) -> list[Job]:
+def distinct(jobs: Iterable[Job], irrelevant: Sequence[Rule]) -> list[Job]:
     """Jobs without what changes nothing, each once.
 
     Args:
         jobs: The jobs.
-        irrelevant: Rules `{at: KEY=VALUE, keys: [...]}`: where a job sets KEY to VALUE, or to one of a list of values,
-            `keys` change nothing.
+        irrelevant: What changes nothing.
     """
     rules = [(parse([rule["at"]])[0], set(rule["keys"])) for rule in irrelevant]
     kept: dict[tuple[str, ...], Job] = {}
@@ -106,7 +139,7 @@ def _merged(parts: Iterable[Job]) -> Job:
     return {key: override for part in parts for key, override in part.items()}
 
 
-def _values(override: Override) -> list[Any]:
+def _values(override: Override) -> list[object]:
     """The values that an override names: one, or those of a list."""
     value = override.value()
     return list(value.list) if isinstance(value, ChoiceSweep) else [value]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from drolt_pl.run.build import UserError
+from drolt_pl.errors import SettingError
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job
 from drolt_pl.sweeps.sweeper import JobListSweeper
@@ -42,7 +42,7 @@ class OptunaSweeper(JobListSweeper):
         super().__init__(variants={}, seed=seed, **others)
         self.n_trials, self.n_jobs, self.sampler = n_trials, n_jobs, sampler
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> None:
         """Runs the trials that are missing."""
         import optuna
         from optuna.storages import JournalStorage
@@ -50,7 +50,7 @@ class OptunaSweeper(JobListSweeper):
         from optuna.trial import TrialState
 
         if self.config.protocol == "published":
-            raise UserError("protocol=published has no validation to tune by: tune under protocol=holdout")
+            raise SettingError("protocol=published", "has no validation to tune by: tune under protocol=holdout")
         self.begin()
         space = self.space(arguments)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -72,7 +72,8 @@ class OptunaSweeper(JobListSweeper):
                 study.tell(number, None if failed else objective, state=TrialState.FAIL if failed else None)
         finished = study.get_trials(states=[TrialState.COMPLETE])
         if not finished:
-            raise UserError(f"none of the {self.n_trials} trials finished: see failure.json below {self.sweep_dir}")
+            demand = f"none of the {self.n_trials} trials finished: see failure.json below {self.sweep_dir}"
+            raise SettingError("", demand)
         print(
             f"{len(finished)} of {self.n_trials} trials finished; best {study.best_value:.4f} in "
             f"{self.folder(study.best_trial.number)}: {' '.join(self.known[study.best_trial.number].values())}"

@@ -1,6 +1,5 @@
 """Jobs of a sweep on a Ray cluster, which decides how many run at once, and on which GPU of which machine."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from drolt_pl.run.build import UserError
-from drolt_pl.run.jobs import run_job
+from drolt_pl.errors import SettingError
+from drolt_pl.run.jobs import program, run_job
 
 
 class RayLauncher(Launcher):
@@ -31,13 +30,12 @@ class RayLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
-        self.script = Path(sys.argv[0]).resolve()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         try:
             import ray
         except ModuleNotFoundError as error:
-            raise UserError("hydra/launcher=ray needs Ray: pip install 'drolt-pl[ray]'") from error
+            raise SettingError("hydra/launcher=ray", "needs Ray: pip install 'drolt-pl[ray]'") from error
         if not ray.is_initialized():
             ray.init(**self.init)
         remote = dict(self.remote)
@@ -54,7 +52,7 @@ class RayLauncher(Launcher):
         with open_dict(job):
             job.hydra.job.num = job.hydra.job.id = number
         run_dir = Path(job.hydra.sweep.dir).resolve() / job.hydra.sweep.subdir
-        return task.remote(self.script, list(job.hydra.overrides.task), run_dir, job.hydra.runtime.cwd)
+        return task.remote(program(), list(job.hydra.overrides.task), run_dir, job.hydra.runtime.cwd)
 
 
 def _job_return(value: float) -> JobReturn:

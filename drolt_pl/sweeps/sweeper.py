@@ -14,14 +14,14 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl.errors import SettingError
 from drolt_pl.folders import JOBS
 from drolt_pl.records import write_atomically
 from drolt_pl.report.sweep_jobs import FAILURE
 from drolt_pl.run import ranks
-from drolt_pl.run.build import UserError
 from drolt_pl.run.jobs import mark_sweep, require_same
 from drolt_pl.sweeps import joblist
-from drolt_pl.sweeps.joblist import Job
+from drolt_pl.sweeps.joblist import Job, Rule, Variant, Warmup
 
 
 class JobListSweeper(Sweeper):
@@ -32,12 +32,13 @@ class JobListSweeper(Sweeper):
     Args:
         params: Values by key, as typed on the command line, which wins.
         variants: Choices that set several keys: overrides by label by axis. The labels become the job's `name`.
-        irrelevant: Rules `{at: KEY=VALUE, keys: [...]}`: where a job sets KEY to VALUE, `keys` change nothing, and are
-            left out.
+        each: A group of configurations, each of whose files is a label of the axis of that name.
+        tuned: A key of the configuration that holds further values by key. They are swept in the variants whose
+            configuration has them, and in no other, wherever they are typed.
+        irrelevant: What is left out of jobs, since it changes nothing in them.
         draws: The number of random jobs (of each variant) in place of the product.
         seed: Of the draws.
-        warmup: `{stage: NAME, shared_over: [keys]}`: jobs that differ only in these keys, or keys below them, train the
-            stage once; the first of them does, the others start from its weights (`init_from`).
+        warmup: A stage that jobs share: the first of them trains it, the others start from its weights (`init_from`).
     """
 
     config: DictConfig
@@ -49,12 +50,15 @@ class JobListSweeper(Sweeper):
         *,
         params: Mapping[str, str],
         variants: joblist.Variants,
-        irrelevant: Sequence[Mapping[str, Any]],
+        irrelevant: Sequence[Rule],
+        each: str | None = None,
+        tuned: str | None = None,
         draws: int | None = None,
         seed: int = 0,
-        warmup: Mapping[str, Any] | None = None,
+        warmup: Warmup | None = None,
     ) -> None:
         self.params, self.variants, self.irrelevant = params, variants, irrelevant
+        self.each, self.tuned = each, tuned
         self.draws, self.seed, self.warmup = draws, seed, warmup
         self.known: dict[int, Job] = {}
 
@@ -65,22 +69,23 @@ class JobListSweeper(Sweeper):
         )
         self.sweep_dir = Path(config.hydra.sweep.dir).resolve()
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Runs the jobs that have not finished yet; ends in a `UserError` if some failed."""
+    def sweep(self, arguments: list[str]) -> None:
+        """Runs the jobs that have not finished yet; raises a `SettingError` if some failed."""
         self.begin()
         jobs = self.jobs(self.space(arguments))
         self.run(dict(enumerate(jobs)))
         failed = [str(number) for number in range(len(jobs)) if (self.folder(number) / FAILURE).exists()]
         if failed:
-            raise UserError(
+            raise SettingError(
+                "",
                 f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed[:20])}; see {FAILURE} in their folders "
-                f"under {self.sweep_dir}): the same command with hydra.sweep.dir={self.sweep_dir} tries them again"
+                f"under {self.sweep_dir}): the same command with hydra.sweep.dir={self.sweep_dir} tries them again",
             )
 
     def begin(self) -> None:
         """Makes the sweep's folder."""
         if "LOCAL_RANK" in os.environ or ranks.meeting() is not None:
-            raise UserError("-m starts the processes of its jobs itself: run it without torchrun or srun")
+            raise SettingError("-m", "starts the processes of its jobs itself: run it without torchrun or srun")
         mark_sweep()
         self.sweep_dir.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.sweep_dir / "multirun.yaml")
@@ -93,11 +98,35 @@ class JobListSweeper(Sweeper):
 
     def jobs(self, space: Sequence[Override]) -> list[Job]:
         """The distinct jobs."""
-        try:
-            plain = joblist.draw(space, self.draws, self.seed) if self.draws else joblist.product(space)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return joblist.distinct(joblist.with_variants(plain, self.variants), self.irrelevant)
+        variants = joblist.combined(self._labelled())
+        tuned = {variant: self._tuned(variant) for variant in variants}
+        of_some = {key for own in tuned.values() for key in own}
+        typed = {override.key_or_group: override for override in space}
+        common = {key: override for key, override in typed.items() if key not in of_some}
+        jobs: list[Job] = []
+        for variant, own in tuned.items():
+            keys = [*common.values(), *(typed.get(key, override) for key, override in own.items())]
+            drawn = joblist.draw(keys, self.draws, self.seed) if self.draws else joblist.product(keys)
+            jobs += variant.of(drawn)
+        return joblist.distinct(jobs, self.irrelevant)
+
+    def _labelled(self) -> joblist.Variants:
+        """The variants, with those that the files of `each` are."""
+        if self.each is None:
+            return self.variants
+        files = self.hydra_context.config_loader.get_group_options(self.each)
+        axis: dict[str, Sequence[str]] = {name: [f"{self.each}={name}"] for name in files}
+        return {**self.variants, self.each: {**axis, **self.variants.get(self.each, {})}}
+
+    def _tuned(self, variant: Variant) -> dict[str, Override]:
+        """What a variant's configuration adds to the space, by key."""
+        if self.tuned is None:
+            return {}
+        loader = self.hydra_context.config_loader
+        config = loader.load_sweep_config(self.config, list(variant.overrides))
+        values: Any = OmegaConf.select(config, self.tuned) or {}
+        parsed = joblist.parse([f"{key}={value}" for key, value in values.items()], loader)
+        return {override.key_or_group: override for override in parsed}
 
     def folder(self, number: int) -> Path:
         """The folder of a job."""
@@ -106,10 +135,7 @@ class JobListSweeper(Sweeper):
     def run(self, jobs: Mapping[int, Job]) -> dict[int, float]:
         """Runs jobs by number; returns their objectives, nan for those that failed or validate nothing."""
         for number, job in jobs.items():
-            try:
-                require_same(list(job.values()), self.folder(number))
-            except ValueError as error:
-                raise UserError(str(error)) from error
+            require_same(list(job.values()), self.folder(number))
         self.known |= jobs
         listed = {number: list(job.values()) for number, job in self.known.items()}
         write_atomically(self.sweep_dir / JOBS, json.dumps(listed, indent=1) + "\n")
@@ -130,8 +156,8 @@ class JobListSweeper(Sweeper):
         for number in waiting:
             extra: list[str] = []
             if self.warmup is not None:
-                key = joblist.without(jobs[number], self._shared_over())
-                source = self._trained(key)
+                key = joblist.without(jobs[number], self._shared_over(self.warmup))
+                source = self._trained(self.warmup, key)
                 if source is None and key in first:
                     continue
                 first.add(key)
@@ -142,20 +168,18 @@ class JobListSweeper(Sweeper):
             batch[number] = [*jobs[number].values(), *extra, *hydra]
         return batch
 
-    def _shared_over(self) -> list[str]:
-        assert self.warmup is not None
-        stage, keys = self.warmup["stage"], list(self.warmup["shared_over"])
-        if stage not in self.config.schedule.stages:
-            raise UserError(f"hydra.sweeper.warmup.stage={stage} is not a stage of schedule.stages")
-        if self.config.schedule.stages[stage].lr is None:
-            keys = [key for key in keys if key != "optimizer.lr"]  # its learning rate as well
-        return keys
+    def _shared_over(self, warmup: Warmup) -> list[str]:
+        """The keys in which jobs that share the stage may differ."""
+        stages = self.config.schedule.stages
+        if warmup["stage"] not in stages:
+            raise SettingError("hydra.sweeper.warmup.stage", "must be a stage of schedule.stages", warmup["stage"])
+        swept = stages[warmup["stage"]].lr is None  # then optimizer.lr is the stage's rate as well
+        return [key for key in warmup["shared_over"] if not (swept and key == "optimizer.lr")]
 
-    def _trained(self, key: tuple[str, ...]) -> Path | None:
+    def _trained(self, warmup: Warmup, key: tuple[str, ...]) -> Path | None:
         """The folder of the first job of a group that has trained the shared stage."""
-        assert self.warmup is not None
         for number, job in self.known.items():
-            trained = self.folder(number) / "checkpoints" / f"{self.warmup['stage']}.ckpt"
-            if joblist.without(job, self._shared_over()) == key and trained.exists():
+            trained = self.folder(number) / "checkpoints" / f"{warmup['stage']}.ckpt"
+            if joblist.without(job, self._shared_over(warmup)) == key and trained.exists():
                 return self.folder(number)
         return None

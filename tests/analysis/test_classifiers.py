@@ -137,6 +137,7 @@ def test_training_takes_the_views_in_turn_and_learns() -> None:
 
 
 def test_a_backbone_as_the_run_left_it(run: Path) -> None:
-    backbone, classifier = load_model(run / "checkpoints" / "train.ckpt")
+    model = load_model(run / "checkpoints" / "train.ckpt")
+    backbone, classifier = model.backbone, model.classifier
     assert isinstance(classifier, nn.Module)
     assert not backbone.training

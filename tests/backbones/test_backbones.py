@@ -92,13 +92,13 @@ def test_timm_options_reach_the_model() -> None:
     ("build", "message"),
     [
         (lambda: CifarResNet(33), "depth must be one of (20, 32, 44, 56), got 33"),
-        (lambda: CifarResNet(32, 0), "in_channels must be at least 1, got 0"),
-        (lambda: SmallConvNet(0), "in_channels must be at least 1, got 0"),
+        (lambda: CifarResNet(32, 0), "in_channels must be a whole number >= 1, got 0"),
+        (lambda: SmallConvNet(0), "in_channels must be a whole number >= 1, got 0"),
         (lambda: SmallConvNet(1, 30), "num_features must be a positive multiple of 4, got 30"),
         (lambda: TorchvisionResNet("resnet51"), "arch must be one of ('resnet50', 'resnext50_32x4d'), got 'resnet51'"),
         (lambda: TorchvisionResNet(weights="V9"), "weights must be null or one of ('IMAGENET1K_V1',"),
         (lambda: TorchvisionResNet(weights="DEFAULT", in_channels=1), "in_channels must be 3 with pretrained weights"),
-        (lambda: TimmBackbone("resnet19"), "name must be one of timm.list_models(), got 'resnet19' (near: resnet18"),
+        (lambda: TimmBackbone("resnet19"), "name must be one of timm.list_models(), got 'resnet19'; near are resnet18"),
         (lambda: TimmBackbone("test_resnet", global_pool=""), "name must be a model with one pooled feature vector"),
     ],
 )
@@ -113,7 +113,7 @@ def test_weights_without_network_are_refused_in_one_sentence(monkeypatch: pytest
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(ValueError, match=r"^weights IMAGENET1K_V2 of resnet50 are not in .* use weights=null$"):
+    with pytest.raises(ValueError, match=r"^weights=IMAGENET1K_V2 of resnet50 are not in .* use weights=null$"):
         TorchvisionResNet(weights="IMAGENET1K_V2")
 
     monkeypatch.setattr("timm.create_model", offline)

@@ -15,14 +15,13 @@ from helpers.running import HOME
 SCRIPT = """
 import json, os, sys, time
 from pathlib import Path
-import hydra
-from drolt_pl.run.launch import main, start
+from drolt_pl.run.command import main, start
+from drolt_pl.sweeps.plugins import register
 
 HERE = Path(__file__).resolve().parent
 
-@hydra.main(version_base="1.3", config_path=str(HERE / "conf"), config_name="config")
 def task(config):
-    return start(config, train, HERE / "train.py")
+    return start(config, train)
 
 def train(config, run_dir):
     stages = [name for name in config.schedule.stages if config.init_from is None or name != "ce_warmup"]
@@ -47,6 +46,7 @@ def train(config, run_dir):
     return accuracy
 
 if __name__ == "__main__":
+    register()
     sys.exit(main(task, HERE / "conf"))
 """
 CONFIG = """

@@ -1,20 +1,22 @@
 """Sweeps: which jobs there are, that each ends as it should whatever happens to the others or to the sweep."""
 
 import json
+import math
+import random
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.running import HOME, composed
 from helpers.tiny_app import TinyApp, ends, wait_for
 from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from drolt_pl.learning.schedule import Schedule
-from drolt_pl.sweeps.joblist import parse
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_a_failed_job_is_recorded_and_the_others_go_on(app: TinyApp) -> None:
     failure = json.loads((app.sweep / "0" / "failure.json").read_text())
     assert failure["overrides"] == ["optimizer.lr=0.9", "fails_above=0.5"]
     assert failure["exit_code"] == 1
-    assert failure["last_lines"][-1] == "RuntimeError: diverged"
+    assert failure["last_lines"][-2] == "RuntimeError: diverged"
     assert len(failure["last_lines"]) <= 20
     assert app.results(1)["objective"] == pytest.approx(0.9)
     # Started again: the failed job is tried again, the other one is not.
@@ -163,16 +165,13 @@ def test_a_package_that_is_missing_is_named(app: TinyApp) -> None:
 
 def shipped(name: str, *typed: str) -> list[list[str]]:
     """The jobs of `sweep=NAME`."""
-    config = composed_with_hydra(f"sweep={name}")
-    sweeper = instantiate(config.hydra.sweeper)
-    given = [f"{key}={values}" for key, values in sweeper.params.items() if key not in {t.split("=")[0] for t in typed}]
-    return [list(job.values()) for job in sweeper.jobs(parse([*given, *typed]))]
-
-
-def composed_with_hydra(*overrides: str) -> Any:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(HOME / "conf"), version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=True)
+        config = compose("config", [f"sweep={name}"], return_hydra_config=True)
+        sweeper = instantiate(config.hydra.sweeper)
+        sweeper.config = config
+        sweeper.hydra_context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
+        return [list(job.values()) for job in sweeper.jobs(sweeper.space(typed))]
 
 
 def test_the_paper_grid_has_147_jobs() -> None:
@@ -194,22 +193,54 @@ def test_table4_is_representation_by_classifier() -> None:
         assert Schedule(OmegaConf.to_container(composed(*job).schedule.stages, resolve=True)).epochs
 
 
+METHODS = sorted(path.stem for path in (HOME / "conf" / "method").glob("*.yaml"))
+FIRST_RATE = "schedule.stages.ce_warmup.lr"
+# What sweep=fair draws: lowest and highest value, the law, and the labels that have the key.
+FAIR = {
+    FIRST_RATE: (5e-3, 5e-1, "log", {*METHODS, "no_eps"}),
+    "optimizer.weight_decay": (1e-5, 1e-2, "log", {*METHODS, "no_eps"}),
+    "optimizer.lr": (1e-4, 1e-1, "log", {"dro_lt", "no_eps"}),
+    "loss.ce_weight": (0, 0.9, "uniform", {"dro_lt", "no_eps"}),
+    "loss.eps": (1, 70, "log", {"dro_lt"}),
+    "criterion.tau": (0.25, 2, "uniform", {"logit_adjustment"}),
+}
+
+
+def drawn(key: str, number: int) -> str:
+    low, high, law, _ = FAIR[key]
+    generator = random.Random(f"0 {number} {key}")
+    value = math.exp(generator.uniform(math.log(low), math.log(high))) if law == "log" else generator.uniform(low, high)
+    return f"{key}={value:.4g}"
+
+
 def test_fair_gives_every_method_the_same_budget() -> None:
+    """The jobs, spelt out: eight for each file of conf/method, and for DRO-LT without radii."""
+    expected = []
+    for label in [*METHODS, "no_eps"]:
+        method = ["method=dro_lt", "loss.eps_mode=zero"] if label == "no_eps" else [f"method={label}"]
+        keys = [key for key, (*_, labels) in FAIR.items() if label in labels]
+        expected += [[*(drawn(key, number) for key in keys), *method, f"name={label}"] for number in range(8)]
     jobs = shipped("fair")
-    methods = {path.stem for path in (HOME / "conf" / "method").glob("*.yaml")}
-    assert {override for job in jobs for override in job if override.startswith("method=")} == {
-        f"method={name}" for name in methods
-    }
-    by_label = {name: [job for job in jobs if job[-1] == name] for name in dict.fromkeys(job[-1] for job in jobs)}
-    assert {len(found) for found in by_label.values()} == {8}
-    rates = [[text for job in found for text in job if "ce_warmup.lr=" in text] for found in by_label.values()]
-    assert all(len(set(rates[0])) == 8 and rates[0] == other for other in rates)
-    assert shipped("fair") == jobs
-    assert not any("loss." in text or "optimizer.lr" in text for job in by_label["name=crt"] for text in job)
-    assert all(sum("loss." in text or "optimizer.lr" in text for text in job) == 3 for job in by_label["name=dro_lt"])
-    drawn = {name for name, found in by_label.items() for job in found if any("criterion.tau" in text for text in job)}
-    assert drawn == {"name=logit_adjustment"}  # without its tau it would be balanced_softmax again
-    assert {composed(*found[0]).method_name for found in by_label.values()} == methods
+    assert sorted(jobs) == sorted(expected)
+    assert {composed(*job).method_name for job in jobs[::8]} == set(METHODS)
+
+
+def test_a_typed_key_reaches_only_methods_that_have_it() -> None:
+    jobs = shipped("fair", "loss.eps=3", "seed=7")
+    assert all("seed=7" in job for job in jobs)
+    assert {job[-1] for job in jobs if "loss.eps=3" in job} == {"name=dro_lt"}
+    assert not any(text.startswith("loss.eps=") and text != "loss.eps=3" for job in jobs for text in job)
+
+
+def test_what_a_method_tunes_is_in_its_configuration() -> None:
+    for method in METHODS:
+        config = composed(f"method={method}")
+        assert all(OmegaConf.select(config, key) is not None for key in config.tuned)
+        # A method with a stage that leaves its rate to optimizer.lr, or with the robust loss, tunes them.
+        stages = [stage for stage in config.schedule.stages.values() if stage.epochs]
+        assert any(stage.lr is None for stage in stages) == ("optimizer.lr" in config.tuned), method
+        robust = any(stage.get("objective", "ce") == "dro_lt" for stage in stages)
+        assert robust == any(key.startswith("loss.") for key in config.tuned), method
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (HOME / "conf" / "sweep").glob("*.yaml")))

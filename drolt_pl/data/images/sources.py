@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from drolt_pl.data.augment.transforms import Augment, BatchTransform
 from drolt_pl.data.images.decoding import ImageError, naming, random_resized_box, read_rgb
+from drolt_pl.data.images.preprocessing import Preprocessing
+from drolt_pl.data.images.view import TRAIN_CROPS as TRAIN_CROPS
+from drolt_pl.data.images.view import evaluation_view
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.seeding import numpy_generator
 from drolt_pl.data.sources import Source, Transform
 from drolt_pl.errors import SettingError, require
-
-TRAIN_CROPS = ("center", "random_resized")
 
 
 class ImageSource(Source):
@@ -39,6 +40,13 @@ class ImageSource(Source):
             demand = f"must have as many values as the images have channels, {channels}"
             require(name, list(values), len(values) == channels, demand)
         return BatchTransform(mean, std, augment)
+
+    def preprocessing(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> Preprocessing | None:
+        channels, size, _ = self.shape
+        crop = "random_resized" if self.keyed else "center"
+        return Preprocessing(
+            image_size=size, channels=channels, mean=tuple(mean or ()), std=tuple(std or ()), crop=crop
+        )
 
 
 class ArraySource(ImageSource):
@@ -124,9 +132,4 @@ class FileSource(ImageSource):
         if key is not None:
             box = random_resized_box(image.width, image.height, numpy_generator("random_resized_crop", *key))
             return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-        if self.keyed:
-            side = round(min(image.size) * 224 / 256)
-            left, top = (image.width - side) / 2, (image.height - side) / 2
-            return image.resize((width, height), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
-        shrinks = min(image.size) >= width
-        return ImageOps.fit(image, (width, height), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+        return evaluation_view(image, width, "random_resized" if self.keyed else "center")

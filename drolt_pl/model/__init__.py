@@ -1,0 +1,7 @@
+"""Trained models, without Lightning, Hydra or a configuration: load, predict, embed, save."""
+
+from drolt_pl.model.description import Description, Groups
+from drolt_pl.model.model import Model, load_model
+from drolt_pl.model.predictions import Prediction, Predictions
+
+__all__ = ["Description", "Groups", "Model", "Prediction", "Predictions", "load_model"]

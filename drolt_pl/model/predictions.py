@@ -1,0 +1,64 @@
+"""What a model says of images: a row for each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        name: The class.
+        index: Its index.
+        probability: Its softmax.
+        top: The most probable classes and their probabilities, best first.
+        nearest: The class of the nearest centroid; None where the model has no centroids.
+        distance_over_radius: Distance to that centroid over its radius; None where the model has no radii.
+    """
+
+    name: str
+    index: int
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    nearest: str | None
+    distance_over_radius: float | None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of images; `len`, indexing and iteration give a `Prediction` for each.
+
+    Attributes:
+        class_names: C names.
+        probabilities: Softmax of the k most probable classes, (N, k), best first.
+        classes: Their indices, (N, k).
+        nearest: Index of the nearest centroid's class, (N,).
+        distance_over_radius: Distance to that centroid over its radius, (N,).
+    """
+
+    class_names: tuple[str, ...]
+    probabilities: Tensor
+    classes: Tensor
+    nearest: Tensor | None
+    distance_over_radius: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, row: int) -> Prediction:
+        classes, probabilities = self.classes[row].tolist(), self.probabilities[row].tolist()
+        names = [self.class_names[index] for index in classes]
+        return Prediction(
+            name=names[0],
+            index=classes[0],
+            probability=probabilities[0],
+            top=tuple(zip(names, probabilities, strict=True)),
+            nearest=None if self.nearest is None else self.class_names[int(self.nearest[row])],
+            distance_over_radius=None if self.distance_over_radius is None else float(self.distance_over_radius[row]),
+        )
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return (self[row] for row in range(len(self)))

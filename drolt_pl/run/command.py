@@ -1,0 +1,117 @@
+"""The command that trains: from the words of a command line to an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from drolt_pl.run import ranks, schema
+from drolt_pl.run.arguments import argument, refuse_existing
+from drolt_pl.run.compose import composed
+from drolt_pl.run.explain import FAULT, USER_ERRORS, explain
+from drolt_pl.run.jobs import end_with_parent, program, run_job
+from drolt_pl.run.leftovers import remove_leftovers
+from drolt_pl.run.resume import Composition, resumed
+
+MULTIRUN = {"-m", "--multirun"}
+SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
+
+
+class Carrier(BaseException):
+    """Carries an error of a run past Hydra, which would add lines of its own."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
+    """Runs a Hydra task on the words of `sys.argv`.
+
+    An error that a user can mend ends in one sentence, with `HYDRA_FULL_ERROR=1` below its traceback; every other one
+    in its traceback and a line that says whose fault it is.
+
+    Args:
+        task: What is done with a configuration; `start` is most of it.
+        conf: The folder of configurations.
+
+    Returns:
+        The exit code: 0, 1, or 130 after Ctrl-C.
+    """
+    # Hydra then raises instead of printing its own several lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        end_with_parent()
+        schema.register()
+        sys.argv[1:] = _prepared(sys.argv[1:], conf)
+        hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has seen enough: `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Carrier as carrier:
+        return _ended_by(carrier.error, conf)
+    except Exception as error:
+        return _ended_by(error, conf)
+    return 0
+
+
+def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None]) -> float | None:
+    """Trains in this process; as a job of a sweep, in a fresh one, so that no job inherits another's state."""
+    settings = HydraConfig.get()
+    run_dir = Path(settings.runtime.output_dir).resolve()
+    if settings.mode == RunMode.MULTIRUN:
+        return run_job(program(), list(settings.overrides.task), run_dir, settings.runtime.cwd)
+    try:
+        return train(config, run_dir)
+    except Exception as error:
+        if isinstance(error, USER_ERRORS) and ranks.is_first():
+            remove_leftovers(run_dir)
+        raise Carrier(error) from error
+
+
+def _ended_by(error: Exception, conf: Path) -> int:
+    ours = not isinstance(error, USER_ERRORS)
+    if ours or SHOWS_TRACEBACKS:
+        traceback.print_exception(error)
+    print(FAULT if ours else f"error: {explain(error, conf)}", file=sys.stderr)
+    return 1
+
+
+def _prepared(words: list[str], conf: Path) -> list[str]:
+    """The command line with `resume` spelt out and, where others run it too, the folder that rank 0 writes to."""
+    met = ranks.meeting()
+    if met is None and "LOCAL_RANK" in os.environ:
+        return words  # started by a process that has been here
+    if met is None or MULTIRUN & set(words):
+        refuse_existing(words)
+        return _flags(resumed(words, conf), words)
+
+    def run_dir() -> str:
+        refuse_existing(words)
+        return str(Path(argument(spelt, "hydra.run.dir") or _default_run_dir(words, conf)).resolve())
+
+    spelt = _flags(resumed(words, conf), words)
+    shared = met.decided("run_dir", run_dir, decides=met.rank == 0)
+    # As Lightning starts its own processes: only rank 0 writes .hydra and train.log.
+    others = ["hydra.output_subdir=null", f"hydra.job.name=train_rank_{met.rank}"] if met.rank else []
+    return [*spelt, f"hydra.run.dir='{shared}'", *others]
+
+
+def _flags(composition: Composition | None, words: list[str]) -> list[str]:
+    if composition is None:
+        return words
+    return ["--config-path", str(composition.folder), "--config-name", "config", *composition.overrides]
+
+
+def _default_run_dir(words: Sequence[str], conf: Path) -> str:
+    config = composed(conf, [word for word in words if not word.startswith("-")], with_hydra=True)
+    return str(config.hydra.run.dir)

@@ -1,0 +1,73 @@
+"""What is said of an error: one sentence of what a user can mend, and whose fault everything else is."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from drolt_pl.errors import SettingError
+from drolt_pl.run.build import sentence
+from drolt_pl.run.compose import composed
+
+USER_ERRORS = (SettingError, HydraException, OmegaConfBaseException)
+# What an error of composition says of a package that is not installed, and the extra that brings it.
+EXTRAS = {"Error locating target 'optuna.": "optuna", "Could not find 'hydra/launcher/submitit_": "slurm"}
+FAULT = (
+    "This is a fault of drolt_pl, not of a setting: please report it where you got drolt_pl from, with the lines above "
+    "and the command."
+)
+
+
+def explain(error: BaseException, conf: Path) -> str:
+    """One sentence about one of `USER_ERRORS`: the key, and what is allowed.
+
+    Args:
+        error: The error.
+        conf: The folder of configurations, which says what is allowed.
+    """
+    text = sentence(error)
+    if isinstance(error, SettingError):
+        return text
+    if isinstance(error, OverrideParseException):
+        return f"{error.override} cannot be read as key=value ({str(error.__cause__ or error).splitlines()[0]})"
+    for said, extra in EXTRAS.items():
+        if said in text:
+            return f"this needs a package that is not installed: pip install 'drolt-pl[{extra}]'"
+    return _missing_choice(text) or _wrong_key(error, text, conf) or text
+
+
+def _missing_choice(text: str) -> str | None:
+    found = re.search(r"Could not find '([^']+)/([^']+)'.*?Available options in '[^']+': (.*)", text)
+    if found is None:
+        return None
+    group, choice, options = found.groups()
+    allowed = options.split(" Config search path")[0].split()
+    return f"{group} must be one of {', '.join(allowed)}, got {choice!r}{_suggest(choice, allowed)}"
+
+
+def _wrong_key(error: BaseException, text: str, conf: Path) -> str | None:
+    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
+    if key is None:
+        return None
+    cause = sentence(error.__cause__) if error.__cause__ else text
+    if "is not in struct" not in cause and "No match in the defaults list" not in text:
+        return f"{key.group(1)}: {cause}"
+    parent, _, last = key.group(1).rpartition(".")
+    allowed = _keys(conf, parent)
+    hint = f"{_suggest(last, allowed)}; {parent or 'the top level'} has {', '.join(allowed)}"
+    return f"{key.group(1)} is not a key of the configuration{hint}"
+
+
+def _suggest(typed: str, allowed: Sequence[str]) -> str:
+    close = difflib.get_close_matches(typed, allowed, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _keys(conf: Path, parent: str) -> list[str]:
+    config = composed(conf)
+    node = OmegaConf.select(config, parent) if parent else config
+    return sorted(str(key) for key in node if key != "_target_") if isinstance(node, DictConfig) else []

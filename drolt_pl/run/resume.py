@@ -1,0 +1,75 @@
+"""`resume=FOLDER`: what a run that goes on is composed of, and what may change in it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from drolt_pl.errors import SettingError
+from drolt_pl.run.arguments import argument
+
+RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.")
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What Hydra composes a run's configuration from.
+
+    Attributes:
+        folder: Holds config.yaml.
+        overrides: What is set in it.
+    """
+
+    folder: Path
+    overrides: tuple[str, ...]
+
+
+def resumed(words: Sequence[str], conf: Path) -> Composition | None:
+    """A run of a folder's own configuration, in that folder; None where nothing is resumed.
+
+    Args:
+        words: The command line.
+        conf: The folder of configurations, from which loggers may be added.
+
+    Raises:
+        SettingError: no run's folder, or a change of what a run keeps.
+    """
+    run = argument(words, "resume")
+    if run in (None, "", "null"):
+        return None
+    folder = Path(str(run)).resolve()
+    saved = folder / ".hydra"
+    if not (saved / "config.yaml").exists():
+        raise SettingError(f"resume={run}", "is not a run's folder: it has no .hydra/config.yaml")
+    changes = [word for word in words if not word.startswith("resume=")]
+    refused = [change for change in changes if not change.lstrip("+~").startswith(RESUMABLE)]
+    if refused:
+        demand = f"keeps the run's configuration, so {refused[0]} is refused: only trainer.* and logger.* may change"
+        raise SettingError("resume", demand)
+    loggers = argument(changes, "logger")
+    if loggers is not None:
+        before = OmegaConf.select(OmegaConf.load(saved / "config.yaml"), "logger") or {}
+        changes = [change for change in changes if not change.startswith("logger=")]
+        changes = [*_changed_loggers(loggers, list(before)), *changes]
+    return Composition(
+        saved,
+        (
+            f"hydra.searchpath=['file://{conf}']",
+            *changes,
+            f"resume='{folder}'",
+            f"hydra.run.dir='{folder}'",
+            f"hydra.output_subdir=.hydra/resume_{len(list(saved.glob('resume_*')))}",
+        ),
+    )
+
+
+def _changed_loggers(chosen: str, saved: Sequence[str]) -> list[str]:
+    """`logger=CHOSEN` for a saved configuration: its loggers go on as they are or are dropped, others are added."""
+    wanted = [name for name in re.findall(r"[^\[\],\s]+", chosen) if name != "none"]
+    added = [name for name in wanted if name not in saved]
+    return [
+        *(f"~logger.{name}" for name in saved if name not in wanted),
+        *([f"+logger=[{','.join(added)}]"] if added else []),
+    ]
