@@ -36,6 +36,33 @@ class SettingError(ValueError):
         return SettingError(f"{key}.{self.name}" if key else self.name, self.demand, *self.value, remedy=self.remedy)
 
 
+class SeveralSettingsError(SettingError):
+    """Several values that cannot be used; its text has a line for each.
+
+    Args:
+        problems: One of each value.
+    """
+
+    def __init__(self, problems: Iterable[SettingError]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("", "")
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        self.args = (f"{len(self.problems)} settings cannot be used:{lines}",)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.problems,)
+
+    def under(self, key: str) -> "SeveralSettingsError":
+        return SeveralSettingsError(problem.under(key) for problem in self.problems)
+
+
+def refuse(problems: Iterable[SettingError]) -> None:
+    """Raises what is wrong, all of it; nothing where nothing is."""
+    found = list({str(problem): problem for problem in problems}.values())
+    if found:
+        raise found[0] if len(found) == 1 else SeveralSettingsError(found)
+
+
 def require(name: str, value: object, holds: bool, demand: str) -> None:
     """Refuses a value for which a demand does not hold: `require("tau", tau, tau >= 0, "must be >= 0")`."""
     if not holds:

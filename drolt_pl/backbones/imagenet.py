@@ -6,17 +6,18 @@ Both libraries are imported when a backbone is built: timm alone takes seconds, 
 import difflib
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import Backbone
-from drolt_pl.errors import SettingError, require, require_choice, require_int
+from drolt_pl.checked import checked
+from drolt_pl.errors import SettingError, require
+from drolt_pl.ranges import Few, Text
 
-ARCHS = ("resnet50", "resnext50_32x4d")
 
-
+@checked
 class TorchvisionResNet(Backbone):
     """torchvision's ResNet-50 or ResNeXt-50 up to its global average pooling.
 
@@ -35,16 +36,14 @@ class TorchvisionResNet(Backbone):
 
     def __init__(
         self,
-        arch: str = "resnet50",
-        weights: str | None = None,
-        in_channels: int = 3,
+        arch: Literal["resnet50", "resnext50_32x4d"] = "resnet50",
+        weights: Text | None = None,
+        in_channels: Few = 3,
         neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         from torchvision.models import get_model, get_model_weights
 
-        require_choice("arch", arch, ARCHS)
-        require_int("in_channels", in_channels, at_least=1)
         require("in_channels", in_channels, in_channels == 3 or weights is None, "must be 3 with pretrained weights")
         names = tuple(get_model_weights(arch).__members__)
         require("weights", weights, weights is None or weights in names, f"must be null or one of {names}")
@@ -70,6 +69,7 @@ class TorchvisionResNet(Backbone):
         return features
 
 
+@checked
 class TimmBackbone(Backbone):
     """Any model of timm, up to the input of its last linear layer.
 
@@ -92,26 +92,26 @@ class TimmBackbone(Backbone):
 
     def __init__(
         self,
-        name: str,
+        name: Text,
         pretrained: bool = False,
-        in_channels: int = 3,
+        in_channels: Few = 3,
         neck: Callable[[int], nn.Module] | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         import timm
 
-        require_int("in_channels", in_channels, at_least=1)
         if not timm.is_model(name):
             near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
             remedy = f"near are {', '.join(near)}" if near else ""
             raise SettingError("name", "must be one of timm.list_models()", name, remedy=remedy)
         try:
             model = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options)
-        except (OSError, RuntimeError) as error:
-            if not pretrained:
-                raise
+        except Exception as error:  # of whatever model is named
             reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+            if not (pretrained and isinstance(error, OSError | RuntimeError)):
+                given = f" with {options}" if options else ""
+                raise SettingError("name", f"cannot be built{given} ({reason})", name) from error
             demand = f"weights of {name} cannot be loaded ({reason})"
             raise SettingError("pretrained", demand, remedy="use pretrained=false") from error
         self.model = model

@@ -1,30 +1,25 @@
 """What the robust loss can ask: which sample a centroid belongs to, or which centroid a sample belongs to."""
 
-import math
 import warnings
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from drolt_pl.losses.batch import (
-    DENOMINATORS,
     Denominator,
     class_histogram,
     gather_keys,
     training_set_log_weights,
 )
-from drolt_pl.losses.checks import check, check_choice
+from drolt_pl.losses.checks import check
 from drolt_pl.losses.classwise import classwise_loss, leave_one_out_factor
-from drolt_pl.losses.distances import DISTANCES, Distance
-from drolt_pl.losses.functional import BOUNDS, Bound, exponents, robust_loss, second_branch_share
+from drolt_pl.losses.distances import Distance
+from drolt_pl.losses.functional import Bound, exponents, robust_loss, second_branch_share
 
 LikelihoodName = Literal["sample", "class"]
 Prior = Literal["none", "train"]
 OwnDistance = Literal["plain", "leave_one_out"]
-PRIORS: tuple[str, ...] = get_args(Prior)
-OWN_DISTANCES: tuple[str, ...] = get_args(OwnDistance)
-LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
 
 
 class Rows(NamedTuple):
@@ -75,8 +70,6 @@ class SampleLikelihood:
     def __init__(
         self, *, temperature: float, bound: Bound, denominator: Denominator, distance: Distance, gather: bool
     ) -> None:
-        check_choice("bound", bound, BOUNDS)
-        check_choice("denominator", denominator, DENOMINATORS)
         if distance != "euclidean":
             check("bound", bound, bound != "tight", f"paper, negatives or sample where distance is {distance!r}")
         self.temperature, self.bound, self.distance = temperature, bound, distance
@@ -150,8 +143,6 @@ class ClassLikelihood:
     """
 
     def __init__(self, *, temperature: float, distance: Distance, prior: Prior, own_distance: OwnDistance) -> None:
-        check_choice("prior", prior, PRIORS)
-        check_choice("own_distance", own_distance, OWN_DISTANCES)
         if distance == "cosine":  # a unit centroid is not the mean of unit vectors
             plain = own_distance == "plain"
             check("own_distance", own_distance, plain, "plain where distance is 'cosine'")
@@ -189,9 +180,6 @@ def likelihood_of(
     own_distance: OwnDistance,
 ) -> Likelihood:
     """The likelihood of that name; refuses values that it would not look at."""
-    check_choice("likelihood", likelihood, LIKELIHOODS)
-    check_choice("distance", distance, DISTANCES)
-    check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
     where = f"where likelihood is {likelihood!r}"
     if likelihood == "class":
         check("bound", bound, bound == "paper", f"'paper' {where}, which has one form")

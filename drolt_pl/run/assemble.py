@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from drolt_pl.data import LongTailDataModule
-from drolt_pl.errors import SettingError, require
+from drolt_pl.errors import require
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.learning.same_ranks import SameOnAllRanks
 from drolt_pl.learning.schedule import Schedule
@@ -19,7 +19,6 @@ from drolt_pl.run.outcome import batch_sentence
 from drolt_pl.run.recording import MetricsFile, StageCheckpoint, StageProgressBar
 
 TEST_SELECTED = "protocol=test_selected chooses epochs on the test set: its accuracies are optimistic"
-REFUSED_PRECISIONS = ("16-true", "bf16-true", "64-true", "64", "transformer-engine", "transformer-engine-float16")
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,6 @@ def assemble(config: DictConfig, folder: Path, conf: Path) -> Run:
     Raises:
         SettingError: a value of the configuration that cannot be used.
     """
-    _refuse(config)
     schedule = parts.build_schedule(config, conf)
     datamodule = parts.build_data(config, schedule)
     if config.protocol == "test_selected":
@@ -68,16 +66,6 @@ def assemble(config: DictConfig, folder: Path, conf: Path) -> Run:
     if trainer.world_size > 1 and trainer.is_global_zero:
         print(batch_sentence(datamodule, module, trainer))
     return Run(config, folder, datamodule, module, trainer, callbacks, saved)
-
-
-def _refuse(config: DictConfig) -> None:
-    """Refuses options of the trainer that would break a run."""
-    if config.trainer.max_epochs is not None:
-        demand = "is refused: it is the schedule's sum; set schedule.stages.<stage>.epochs"
-        raise SettingError(f"trainer.max_epochs={config.trainer.max_epochs}", demand)
-    if str(config.trainer.precision) in REFUSED_PRECISIONS:
-        demand = "is refused, since centroids and radii are float32: take 32-true, bf16-mixed or 16-mixed"
-        raise SettingError(f"trainer.precision={config.trainer.precision}", demand)
 
 
 def _callbacks(

@@ -1,7 +1,7 @@
 """Objects out of the configuration; what they refuse names the key that the user typed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,8 +33,15 @@ def build(config: DictConfig, key: str, **known: object) -> Any:
             raise cause.under(key) from error
         ours = str(OmegaConf.select(config, f"{key}._target_")).startswith("drolt_pl.")
         if not ours or re.search("keyword argument|required positional|required keyword", str(cause)):
-            raise SettingError(key, f"is refused: {sentence(cause)}") from error
+            name = named_in(str(cause), node)
+            raise SettingError(f"{key}.{name}" if name else key, f"is refused: {sentence(cause)}") from error
         raise cause from error  # a fault of ours
+
+
+def named_in(text: str, names: Iterable[object]) -> str | None:
+    """The argument that an error's text names; the longest where several are, null for none."""
+    words = set(re.findall(r"\w+", text))
+    return max((str(name) for name in names if name in words), key=len, default=None)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from drolt_pl.run import ranks, schema
 from drolt_pl.run.arguments import argument, refuse_existing
+from drolt_pl.run.choices import refuse_choices
 from drolt_pl.run.compose import composed
 from drolt_pl.run.explain import FAULT, USER_ERRORS, explain
 from drolt_pl.run.jobs import end_with_parent, program, run_job
@@ -88,6 +89,7 @@ def _ended_by(error: Exception, conf: Path) -> int:
 
 def _prepared(words: list[str], conf: Path) -> list[str]:
     """The command line with `resume` spelt out and, where others run it too, the folder that rank 0 writes to."""
+    refuse_choices(words, conf)
     met = ranks.meeting()
     if met is None and "LOCAL_RANK" in os.environ:
         return words  # started by a process that has been here

@@ -29,9 +29,12 @@ def explain(error: BaseException, conf: Path) -> str:
         error: The error.
         conf: The folder of configurations, which says what is allowed.
     """
-    text = sentence(error)
     if isinstance(error, SettingError):
-        return text
+        return str(error)
+    text = sentence(error)
+    if isinstance(error.__cause__, SettingError):  # of what Hydra builds: a sweeper, a launcher
+        where = re.search(r"full_key: (\S+)", text)
+        return str(error.__cause__.under(where.group(1) if where else ""))
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read as key=value ({str(error.__cause__ or error).splitlines()[0]})"
     for said, extra in EXTRAS.items():

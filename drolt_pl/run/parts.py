@@ -19,7 +19,7 @@ from drolt_pl.data.augment.transforms import for_views
 from drolt_pl.data.samplers import samplers_named
 from drolt_pl.errors import SettingError, require, require_choice
 from drolt_pl.learning.module import DROLTModule
-from drolt_pl.learning.schedule import Schedule, Stage
+from drolt_pl.learning.schedule import Schedule
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
 from drolt_pl.model.description import Description, Groups
 from drolt_pl.objectives import Objective
@@ -31,7 +31,6 @@ MONITORS = (
     *("val/acc", "val/many", "val/medium", "val/few"),
     *("val/acc_ncm", "val/acc_ncm_cosine", "val/many_ncm", "val/medium_ncm", "val/few_ncm"),
 )
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
 
 
 def build_schedule(config: DictConfig, conf: Path) -> Schedule:
@@ -95,8 +94,6 @@ def build_backbone(config: DictConfig, channels: int) -> Backbone:
     backbone: Backbone = build(config, "backbone", in_channels=channels)
     if config.compile is None:
         return backbone
-    allowed = f"must be null or one of {COMPILE_MODES}"
-    require("compile", config.compile, config.compile in COMPILE_MODES, allowed)
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         remedy = "install it, name another in the variable CXX, or set compile=null"
@@ -120,9 +117,11 @@ def classifier_specs(config: DictConfig, schedule: Schedule, facts: Facts, conf:
     sizes = {"num_features": facts.num_features, "num_classes": facts.num_classes}
     owners = {schedule.classifier_of(stage.name) for stage in schedule.stages}
     own = [stage for stage in schedule.stages if stage.name in owners]
-    return {
-        stage.name: {**_classifier_spec(config, stage, conf), **(stage.classifier_args or {}), **sizes} for stage in own
-    }
+    specs: dict[str, dict[str, Any]] = {}
+    for stage in own:
+        spec = classifier_spec(config, stage.classifier, conf, f"schedule.stages.{stage.name}.classifier")
+        specs[stage.name] = {**spec, **(stage.classifier_args or {}), **sizes}
+    return specs
 
 
 def build_classifier(stage: str, spec: Mapping[str, Any]) -> Classifier:
@@ -211,11 +210,19 @@ def _refuse_unfitted(schedule: Schedule, classifiers: Mapping[str, Classifier], 
             )
 
 
-def _classifier_spec(config: DictConfig, stage: Stage, conf: Path) -> dict[str, Any]:
-    if stage.classifier in ("keep", "reset"):
+def classifier_spec(config: DictConfig, name: str, conf: Path, key: str) -> dict[str, Any]:
+    """Constructor arguments of the classifier that a stage names: the base one, or those of a file.
+
+    Args:
+        config: The configuration.
+        name: What the stage says.
+        conf: The folder of configurations.
+        key: Where the stage says it.
+    """
+    if name in ("keep", "reset"):
         return plain(config.classifier)
     # Below the configuration, so that the file may refer to it.
-    file = _classifier_file(stage.classifier, conf, f"schedule.stages.{stage.name}.classifier")
+    file = _classifier_file(name, conf, key)
     whole = OmegaConf.merge(OmegaConf.to_container(config), {"own": OmegaConf.load(file)})
     return plain(whole.own)
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from drolt_pl.errors import SettingError
 from drolt_pl.run import ranks
 from drolt_pl.run.arguments import argument, refuse_existing
+from drolt_pl.run.choices import refuse_choices
 from drolt_pl.run.compose import composed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.explain import USER_ERRORS, explain
@@ -42,6 +43,7 @@ def train(overrides: Sequence[str] = ()) -> "Results":
         raise SettingError("train", "takes overrides alone: flags such as -m are for the command line", flags[0])
     run_dir: Path | None = None
     try:
+        refuse_choices(words, CONF)
         source = resumed(words, CONF) or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)
         config = composed(source.folder, [*source.overrides, f"hydra.run.dir='{run_dir}'"], with_hydra=True)

@@ -74,7 +74,10 @@ def _mirror(cls: type[Any], leave_out: typing.Collection[str] = (), **nested: ty
 
 def _readable(hint: Any) -> Any:
     """A type that OmegaConf checks: a primitive, or one or null; it takes anything else as it is."""
-    parts = set(typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)) - {types.NoneType}
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    parts = set(typing.get_args(hint) if union else (hint,)) - {types.NoneType}
+    if typing.get_origin(hint) is typing.Literal and all(isinstance(part, str) for part in typing.get_args(hint)):
+        return str
     # OmegaConf 2.3 fails on a union of two primitives in a dictionary of stages.
     return hint if len(parts) == 1 and parts <= PRIMITIVES else Any
 

@@ -20,9 +20,11 @@ from drolt_pl.report import show
 from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
 from drolt_pl.run.assemble import TEST_SELECTED, Run, assemble
 from drolt_pl.run.build import plain
+from drolt_pl.run.choices import removed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
 from drolt_pl.run.outcome import batch_shares, circumstances
+from drolt_pl.run.validate import validate
 from drolt_pl.run.warmstart import warm_checkpoint
 from drolt_pl.tracking.wandb_run import log_end
 
@@ -31,8 +33,7 @@ HOME = Path(__file__).resolve().parents[2]
 
 def train(config: DictConfig, run_dir: Path) -> Results:
     """Assembles a run, trains its stages, tests it, writes its folder and returns its results."""
-    prepare_process(config)
-    run = assemble(config, run_dir, CONF)
+    run = prepared(config, run_dir)
     record = run.datamodule.split_record()
     start, images_before = _start(run, record["sha256"])
     if run.trainer.is_global_zero:
@@ -55,6 +56,17 @@ def train(config: DictConfig, run_dir: Path) -> Results:
     confusion = None if diagnostics is None else diagnostics.confusion
     log_end(run.trainer, results, run.datamodule.class_names, confusion)
     return results
+
+
+def prepared(config: DictConfig, run_dir: Path) -> Run:
+    """A run that is ready to be trained, once its configuration has been found to be right.
+
+    Raises:
+        SettingError: it is not; of several wrong values, all are named.
+    """
+    validate(config, CONF, removed(folders.overrides(run_dir) or []))
+    prepare_process(config)
+    return assemble(config, run_dir, CONF)
 
 
 def prepare_process(config: DictConfig) -> None:
