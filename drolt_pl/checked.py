@@ -139,11 +139,11 @@ def describe(hint: object, value: object = None) -> str:
     """
     origin: object = get_origin(hint)
     parts = get_args(hint)
-    if origin in (Annotated,):  # mypy takes `is` to be never true
+    if origin is Annotated:
         return _bounded(parts[0], parts[1:], value)
     if origin in UNIONS:
         choices = [part for part in parts if get_origin(part) is not os.PathLike]
-        choices.sort(key=lambda part: (part is not types.NoneType, get_origin(part) is not Literal))
+        choices.sort(key=lambda part: (part is not types.NoneType, get_origin(part) != Literal))
         return " or ".join(dict.fromkeys(describe(part, value) for part in choices))
     if origin is Literal:
         return repr(parts[0]) if len(parts) == 1 else f"one of {parts}"
@@ -156,10 +156,12 @@ def describe(hint: object, value: object = None) -> str:
 
 
 def _several(hint: object) -> str:
+    if get_origin(hint) == Literal:
+        return f"some of {get_args(hint)}"
     words = describe(hint)
-    for one, many in (("a number", "numbers"), ("a whole number", "whole numbers"), ("text", "texts")):
+    for one, many in (("a number", "numbers"), ("a whole number", "whole numbers"), ("text", "names")):
         if words.startswith(one):
-            return words.replace(one, many, 1).replace(" that is not", " that are not")
+            return many if many == "names" else words.replace(one, many, 1)
     return words
 
 
@@ -176,7 +178,9 @@ def _bounded(base: object, bounds: Sequence[object], value: object) -> str:
     interval = _interval(bounds, value)
     known = bool(interval) and base is float and _is_number(value)  # what it is to be need not be said
     empty = ["that is not empty"] if length is not None else []
-    return " ".join([*([] if known else [describe(base)]), *interval, " and ".join([*empty, *demands])]).strip()
+    if interval:
+        return " and ".join([" ".join([*([] if known else [describe(base)]), *interval]), *demands])
+    return f"{describe(base)} {' and '.join([*empty, *demands])}".strip()
 
 
 def _interval(bounds: Sequence[object], value: object) -> list[str]:

@@ -33,7 +33,11 @@ class SettingError(ValueError):
 
     def under(self, key: str) -> "SettingError":
         """The same error with its name completed: `loader` under `dataset` is `dataset.loader`."""
-        return SettingError(f"{key}.{self.name}" if key else self.name, self.demand, *self.value, remedy=self.remedy)
+        return self.called(f"{key}.{self.name}" if key else self.name)
+
+    def called(self, name: str) -> "SettingError":
+        """The same error with another name."""
+        return SettingError(name, self.demand, *self.value, remedy=self.remedy)
 
 
 class SeveralSettingsError(SettingError):

@@ -94,7 +94,7 @@ StageName = Annotated[
     Holds("of letters, digits and _, and not that of another checkpoint (last, best, *_best, *_init)", _names_a_stage),
 ]
 Names = Annotated[Sequence[Text], Len(1), Holds("no name twice", _is_distinct)]
-Milestones = Annotated[Sequence[Inside], Holds("rising", _is_rising)]
+Milestones = Annotated[Sequence[Inside], Len(1), Holds("rising", _is_rising)]
 Means = Annotated[Sequence[Number], Len(1, 64)]
 Deviations = Annotated[Sequence[Positive], Len(1, 64)]
 Shares = Annotated[Sequence[PositiveFraction], Len(2, 2), Holds("the smaller first", _is_ordered)]

@@ -31,7 +31,7 @@ class SmallConvNet(Backbone):
     def __init__(
         self,
         in_channels: Few = 1,
-        num_features: Annotated[int, Ge(4), Le(65_536), MultipleOf(4)] = 64,
+        num_features: Annotated[int, Ge(4), Le(4096), MultipleOf(4)] = 64,
         neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()

@@ -116,7 +116,12 @@ class TimmBackbone(Backbone):
             raise SettingError("pretrained", demand, remedy="use pretrained=false") from error
         self.model = model
         self.neck = nn.Identity() if neck is None else neck(model.num_features)
-        self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
+        try:
+            self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, SettingError) or not options:
+                raise
+            raise SettingError("name", f"cannot be run with {options} ({error})", name) from error
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.neck(self.model.forward_features(images))

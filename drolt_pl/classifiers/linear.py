@@ -1,7 +1,7 @@
 """Classifiers that are trained: linear, cosine, and linear ones whose rows have a factor each."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,7 @@ class LinearClassifier(Classifier, nn.Linear):
     def __init__(self, num_features: Count, num_classes: Count, init: Init = "torch") -> None:
         nn.Linear.__init__(self, num_features, num_classes)
         several = init != "rare_sigmoid" or num_classes >= 2
-        require("init", init, several, "must be torch or kaiming_normal where there is one class")
+        require("init", init, several, f"must be one of {get_args(Init)[:2]} where there is one class")
         self.init = init
 
     def forward(self, features: Tensor) -> Tensor:

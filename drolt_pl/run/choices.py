@@ -11,7 +11,6 @@ from hydra.errors import HydraException
 from drolt_pl.errors import SettingError, refuse
 
 SEVERAL = ("logger", "callbacks", "stage")  # groups of which several files may be chosen
-CAN_BE_NULL = ("experiment", "sweep", "hydra/help", "hydra/hydra_logging", "hydra/job_logging", "hydra/output")
 NAME = re.compile(r"[\w-]+(/[\w-]+)*")
 
 
@@ -25,7 +24,7 @@ def refuse_choices(words: Sequence[str], conf: Path) -> None:
     Raises:
         SettingError: there are such.
     """
-    groups = {str(folder.relative_to(conf)) for folder in conf.rglob("*") if folder.is_dir()}
+    groups = {"", *(str(folder.relative_to(conf)) for folder in conf.rglob("*") if folder.is_dir())}
     refuse(
         problem
         for override in parsed(words)
@@ -56,9 +55,11 @@ def _wrong(override: Override) -> Iterator[SettingError]:
     chosen = value.list if isinstance(value, ChoiceSweep) else [value]
     for choice in chosen:
         names = choice if isinstance(choice, list) and key in SEVERAL else [choice]
-        if isinstance(choice, Glob) or (choice is None and key in CAN_BE_NULL):
+        if isinstance(choice, Glob):
             continue
         wrong = [name for name in names if not (isinstance(name, str) and NAME.fullmatch(name))]
         if wrong:
             demand = f"must be {'names' if key in SEVERAL else 'the name'} of a file in conf/{key}, without its ending"
-            yield SettingError(key, demand, choice if isinstance(choice, list) else wrong[0])
+            yield SettingError(
+                key or override.input_line or "", demand, choice if isinstance(choice, list) else wrong[0]
+            )

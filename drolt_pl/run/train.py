@@ -24,6 +24,7 @@ from drolt_pl.run.choices import removed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
 from drolt_pl.run.outcome import batch_shares, circumstances
+from drolt_pl.run.tree import Tree
 from drolt_pl.run.validate import validate
 from drolt_pl.run.warmstart import warm_checkpoint
 from drolt_pl.tracking.wandb_run import log_end
@@ -66,7 +67,10 @@ def prepared(config: DictConfig, run_dir: Path) -> Run:
     """
     validate(config, CONF, removed(folders.overrides(run_dir) or []))
     prepare_process(config)
-    return assemble(config, run_dir, CONF)
+    try:
+        return assemble(config, run_dir, CONF)
+    except SettingError as error:
+        raise error.called(Tree(config).name(error.name)) from error
 
 
 def prepare_process(config: DictConfig) -> None:

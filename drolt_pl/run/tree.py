@@ -51,8 +51,22 @@ class Tree:
             head = next((head for head in heads if head in self.sources), None)
             if head is None:
                 break
-            key = self.sources[head] + key[len(head) :]
+            found = self.sources[head] + key[len(head) :]
+            if not self._has(self.sources[head]):
+                break
+            key = found
         return key
+
+    def _has(self, key: str) -> bool:
+        node: object = self.values
+        for part in key.split("."):
+            if isinstance(node, dict) and part in node:
+                node = node[part]
+            elif isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+                node = node[int(part)]
+            else:
+                return False
+        return True
 
 
 def _entries(node: DictConfig | ListConfig, depth: int) -> Iterator[tuple[object, object]]:

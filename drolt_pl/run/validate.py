@@ -70,7 +70,8 @@ class _Walk:
         found: dict[str, SettingError] = {}
         for problem in self._fields(fields_of(Settings), self.tree.values, ""):
             name = self.tree.name(problem.name)
-            found.setdefault(name, SettingError(name, problem.demand, *problem.value, remedy=problem.remedy))
+            if name not in found or name == problem.name:  # best said where the value itself is taken
+                found[name] = problem.called(name)
         yield from found.values()
 
     def own_classifiers(self, config: DictConfig, conf: Path) -> Iterator[SettingError]:
