@@ -142,6 +142,15 @@ def test_what_the_page_names_exists() -> None:
         assert {part for name in names.split(", ") if name for part in name.split(".")} <= defined, path
 
 
+def test_the_changelogs_new_names_of_modules_exist_and_its_old_ones_do_not() -> None:
+    rows = (HOME / "CHANGELOG.md").read_text().split("Modules of `drolt_pl`:")[1].split("\n\n")[1].splitlines()[2:]
+    modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in FILES}
+    for row in rows:
+        before, now = (set(re.findall(r"`([\w.]+)`", cell)) for cell in row.strip("| ").split(" | "))
+        assert now <= modules, row
+        assert not (before - now - {"data.prepare", "tracking"}) & modules, row  # these two are folders now
+
+
 def test_only_run_sweeps_and_cli_know_hydra() -> None:
     knowing = {name for name in FILES if {module.split(".")[0] for module in imports(name)} & {"hydra", "omegaconf"}}
     assert {room(name) for name in knowing} <= {"run", "sweeps", "cli"}
