@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 OPEN_TO_ALL = {"errors"}
-PUBLIC_ALL_THE_SAME = {"_asdict", "_replace", "_fields", "_abc_impl"}  # of named tuples, so that no field hides them; ABC's
+PUBLIC_ALL_THE_SAME = {"_asdict", "_replace", "_fields", "_abc_impl"}  # of named tuples and of ABC
 # Private names of other libraries, each with no public way to the same.
 NOT_PUBLIC_ELSEWHERE = {
     "learning/stages.py": {"_BatchNorm"},  # torch's common base of its BatchNorm layers
@@ -75,7 +75,7 @@ def reached(arrows: dict[str, set[str]]) -> dict[str, set[str]]:
     """All rooms below each room; a room below itself is a cycle."""
     found = {name: set(targets) for name, targets in arrows.items()}
     while True:
-        wider = {name: targets.union(*(found.get(below, set()) for below in targets)) for name, targets in found.items()}
+        wider = {name: below.union(*(found.get(room, set()) for room in below)) for name, below in found.items()}
         if wider == found:
             return found
         found = wider
@@ -194,9 +194,7 @@ def test_private_names_stay_where_they_are_defined() -> None:
         own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         own |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _of_self(node)}
         read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_private(node.attr)}
-        imported = {
-            alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
-        }
+        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
         foreign = (read | {alias for alias in imported if _is_private(alias)}) - own
         if name != "lightning_internals.py":
             assert foreign == NOT_PUBLIC_ELSEWHERE.get(name, set()), name
