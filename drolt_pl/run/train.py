@@ -117,7 +117,9 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
             images_per_s=(module.images_seen - images_before) / max(seconds, 1e-9),
         ),
         overrides=folders.overrides(run.folder) or [],
-        **circumstances(["python", "train.py", *(folders.overrides(run.folder) or [])], module.device, HOME),
+        **circumstances(
+            ["python", "train.py", *(folders.overrides(run.folder) or [])], run.trainer.strategy.root_device, HOME
+        ),
     )
 
 
