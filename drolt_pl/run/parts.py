@@ -38,10 +38,12 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
     """The stages, with what their objectives and classifiers ask for; refuses names that nothing else looks up."""
     kinds: dict[str, type[Objective]] = {key: get_class(spec["_target_"]) for key, spec in config.objectives.items()}
     stages: dict[str, dict[str, Any]] = plain(config.schedule.stages)
+    named = {name: str(fields.get("classifier", "keep")) for name, fields in stages.items()}
     fitted = {
-        name
-        for name in {str(fields.get("classifier", "keep")) for fields in stages.values()} - {"keep", "reset"}
-        if _classifier_class(name, conf).fitted
+        classifier
+        for name, classifier in named.items()
+        if classifier not in ("keep", "reset")
+        and _classifier_class(classifier, conf, f"schedule.stages.{name}.classifier").fitted
     }
     uses = {name: kind.uses_centroids for name, kind in kinds.items()}
     with under("schedule"):
@@ -220,12 +222,13 @@ def _classifier_spec(config: DictConfig, stage: Stage, conf: Path) -> dict[str, 
     return plain(whole.own)
 
 
-def _classifier_class(name: str, conf: Path) -> type[Classifier]:
-    found: type[Classifier] = get_class(str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf)), "_target_")))
+def _classifier_class(name: str, conf: Path, key: str) -> type[Classifier]:
+    target = OmegaConf.select(OmegaConf.load(_classifier_file(name, conf, key)), "_target_")
+    found: type[Classifier] = get_class(str(target))
     return found
 
 
-def _classifier_file(name: str, conf: Path, key: str = "schedule.stages.*.classifier") -> Path:
+def _classifier_file(name: str, conf: Path, key: str) -> Path:
     files = {path.stem: path for path in sorted((conf / "classifier").glob("*.yaml"))}
     require_choice(key, name, ["keep", "reset", *files])
     return files[name]

@@ -20,7 +20,7 @@ from drolt_pl.run.leftovers import remove_leftovers
 from drolt_pl.run.resume import Composition, resumed
 
 if TYPE_CHECKING:
-    from drolt_pl.results import Results  # type: ignore[attr-defined]
+    from drolt_pl.results import Results
 
 RUN_DIR = "DROLT_RUN_DIR"  # the folder of a run, in the environment of the ranks that Lightning starts for it
 _calls = count()
@@ -49,8 +49,7 @@ def train(overrides: Sequence[str] = ()) -> "Results":
             _write_configuration(config, run_dir)
         from drolt_pl.run.train import train
 
-        results: Results = train(_of_the_run(config), run_dir)
-        return results
+        return train(_of_the_run(config), run_dir)
     except USER_ERRORS as error:
         if run_dir is not None and ranks.is_first():
             remove_leftovers(run_dir)

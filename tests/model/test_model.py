@@ -130,7 +130,7 @@ def test_what_cannot_be_predicted_is_said(tmp_path: Path) -> None:
         "a.jpg": "must be a list",
         (): "must be a list",
         (tmp_path / "nowhere.jpg",): "must be files that exist",
-        (tmp_path / "text.jpg",): r"text\.jpg.* cannot be read",
+        (tmp_path / "text.jpg",): r"must be readable, .*text\.jpg",
         (torch.zeros(3, 16, 16),): "must be uint8",
     }.items():
         with pytest.raises(SettingError, match=said):
