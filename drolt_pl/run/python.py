@@ -40,9 +40,10 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     flags = [word for word in words if word.startswith("-")]
     if flags:
         raise SettingError("train", "takes overrides alone: flags such as -m are for the command line", flags[0])
-    run_dir: Path | None = None
+    earlier, run_dir = None, None
     try:
-        source = resumed(words, CONF) or Composition(CONF, tuple(words))
+        earlier = resumed(words, CONF)
+        source = earlier or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)
         config = composed(source.folder, [*source.overrides, f"hydra.run.dir='{run_dir}'"], with_hydra=True)
         if ranks.is_first():
@@ -51,7 +52,7 @@ def train(overrides: Sequence[str] = ()) -> "Results":
 
         return train(_of_the_run(config), run_dir)
     except USER_ERRORS as error:
-        if run_dir is not None and ranks.is_first():
+        if run_dir is not None and earlier is None and ranks.is_first():
             remove_leftovers(run_dir)
         if isinstance(error, SettingError):
             raise
