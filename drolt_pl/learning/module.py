@@ -14,6 +14,7 @@ from drolt_pl.centroids import ClassStatistics, broadcast_buffers
 from drolt_pl.classifiers import Classifier
 from drolt_pl.groups import FEW, MANY
 from drolt_pl.learning.evaluation import Evaluation
+from drolt_pl.learning.objectives import Objectives
 from drolt_pl.learning.optim import StageOptimizer
 from drolt_pl.learning.schedule import Schedule, Stage
 from drolt_pl.learning.stages import ByName, Stages, freeze
@@ -21,7 +22,7 @@ from drolt_pl.learning.terms import TermMeans
 from drolt_pl.lightning_internals import not_sent_by_ddp
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss, Measure
 from drolt_pl.metrics import shot_groups
-from drolt_pl.objectives import Batch, Objective, Robust
+from drolt_pl.objectives import Batch, Objective
 
 
 class DROLTModule(pl.LightningModule):
@@ -77,12 +78,11 @@ class DROLTModule(pl.LightningModule):
         super().__init__()
         # Channels last is faster on CPUs and GPUs alike (0.19 against 0.23 s a ResNet-32 step in bf16 on two cores).
         self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.classifiers, self.objectives = ByName(classifiers), ByName(objectives)
-        self._objectives, self.schedule, self.description = dict(objectives), schedule, description
-        self._robust: list[Robust] = [own for own in (part.robust() for part in objectives.values()) if own is not None]
+        self.classifiers, self.objectives = ByName(classifiers), Objectives(objectives)
+        self.schedule, self.description = schedule, description
         self.stages = Stages(schedule, classifiers, seed=seed, checkpoint_dir=checkpoint_dir)
         self.stage_optimizer, self.images_seen, self.centroids_are_current = optimizer, 0, False
-        measure = measure or (self._robust[0].loss.measure if self._robust else Measure())
+        measure = measure or (Measure() if self.loss is None else self.loss.measure)
         self.evaluation = Evaluation(class_counts, measure, many=many, few=few)
         self.groups = shot_groups(torch.as_tensor(class_counts), many, few)
         self.terms = TermMeans()
@@ -91,9 +91,8 @@ class DROLTModule(pl.LightningModule):
         self.register_buffer("centroid_counts", torch.zeros(num_classes, dtype=torch.int64))
         self.register_buffer("total_variance", torch.zeros(num_classes))
         self.register_buffer("effective_dim", torch.tensor(float(width)))
-        robust = [f"objectives.{name}.centroids" for name, part in objectives.items() if part.robust() is not None]
-        equal = ["centroids", "centroid_counts", "total_variance", "effective_dim", *robust]
-        not_sent_by_ddp(self, equal)
+        robust = [f"objectives.{name}.centroids" for name in self.objectives.robust]
+        not_sent_by_ddp(self, ["centroids", "centroid_counts", "total_variance", "effective_dim", *robust])
 
     # ---- the model ----
 
@@ -110,12 +109,12 @@ class DROLTModule(pl.LightningModule):
     @property
     def loss(self) -> DROLTLoss | LayeredDROLTLoss | None:
         """The robust loss; null for a method without one."""
-        return self._robust[0].loss if self._robust else None
+        return self.objectives.loss
 
     @property
     def objective(self) -> Objective:
         """What the stage in force minimises."""
-        return self._objectives[self.stage.objective]
+        return self.objectives.named(self.stage.objective)
 
     def features(self, images: Tensor) -> Tensor:
         """Features of images (B, ...) as the classifier takes them: (B, D), or (B, E, D) of E experts."""
@@ -132,8 +131,7 @@ class DROLTModule(pl.LightningModule):
     def embed(self, images: Tensor) -> Tensor:
         """Concatenates all features that have centroids, (B, sum of `feature_widths`)."""
         features = self.features(images).flatten(1)
-        tapped = [robust.tapped() for robust in self._robust if robust.layer_widths]
-        return torch.cat([self.evaluation.measure.normalise(features), *tapped], dim=1)
+        return torch.cat([self.evaluation.measure.normalise(features), *self.objectives.tapped()], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of the stage's classifier."""
@@ -151,7 +149,7 @@ class DROLTModule(pl.LightningModule):
     @property
     def feature_widths(self) -> list[int]:
         """Widths of the features that `embed` concatenates; the first is that of `centroids`."""
-        return [self.centroids.shape[1], *(width for robust in self._robust for width in robust.layer_widths)]
+        return [self.centroids.shape[1], *self.objectives.layer_widths]
 
     def needs_centroids(self, epoch: int) -> bool:
         """Whether the epoch's stage measures against centroids, or begins with a classifier that is fitted to them."""
@@ -159,15 +157,12 @@ class DROLTModule(pl.LightningModule):
 
     def set_statistics(self, statistics: Sequence[ClassStatistics]) -> None:
         """Takes over the statistics of every kind of features that `embed` concatenates."""
-        first, rest = statistics[0], list(statistics[1:])
-        self.centroids.copy_(first.centroids)
-        self.centroid_counts.copy_(first.counts)
-        self.total_variance.copy_(first.total_variance)
-        self.effective_dim.copy_(first.effective_dim)
-        for robust in self._robust:
-            number = len(robust.layer_widths)
-            own, rest = (rest[:number], rest[number:]) if number else ([first], rest)
-            robust.set_statistics(own)
+        own = statistics[0]
+        self.centroids.copy_(own.centroids)
+        self.centroid_counts.copy_(own.counts)
+        self.total_variance.copy_(own.total_variance)
+        self.effective_dim.copy_(own.effective_dim)
+        self.objectives.set_statistics(own, statistics[1:])
         self.centroids_are_current = True
 
     def known_centroids(self) -> tuple[Tensor, Tensor] | None:
@@ -177,16 +172,7 @@ class DROLTModule(pl.LightningModule):
     # ---- training ----
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        beside = {
-            parameter: None
-            for stage in self.schedule.trained
-            for parameter in self._objectives[stage.objective].with_backbone(self.stages.classifier_of(stage))
-        }
-        objectives = [parameter for part in self._objectives.values() for parameter in part.learned()]
-        classifier = [part for part in (*self.classifiers.parameters(), *objectives) if part not in beside]
-        radii = [parameter for robust in self._robust for parameter in robust.loss.parameters()]
-        backbone = [*self.backbone.parameters(), *beside]
-        return self.stage_optimizer.build({"backbone": backbone, "classifier": classifier, "eps": radii})
+        return self.stage_optimizer.build(self.objectives.parameter_groups(self.backbone, self.stages))
 
     def on_train_epoch_start(self) -> None:
         optimizer = self.optimizers(use_pl_optimizer=False)
@@ -250,17 +236,8 @@ class DROLTModule(pl.LightningModule):
             "stage": self.stage.name,
             "classifier": self.schedule.classifier_of(self.stage.name),
             "images_seen": self.images_seen,
-            "radii": self._known_radii(),
+            "radii": self.objectives.known_radii(self.schedule, self.stage.name),
         }
-
-    def _known_radii(self) -> list[float] | None:
-        """The radii of the balls around `centroids`; null before a stage that measures against them."""
-        measured = [stage.name for stage in self.schedule.trained if stage.uses_centroids]
-        begun = bool(measured) and self.schedule.place(self.stage.name) >= self.schedule.place(measured[0])
-        if self.loss is None or not begun:
-            return None
-        radii = self.loss.radii().detach()
-        return radii.tolist() if radii.ndim == 1 else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.images_seen = checkpoint["drolt_pl"]["images_seen"]
