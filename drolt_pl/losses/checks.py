@@ -4,16 +4,18 @@ import math
 
 from torch import Tensor
 
+from drolt_pl.errors import SettingError
+
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError, starting with the name, where the value is not one of those allowed."""
+    """Refuses a value that is not one of those allowed."""
     check(name, value, value in allowed, f"one of {allowed}")
 
 
 def check(name: str, value: object, is_right: bool, demand: str) -> None:
-    """Raises ValueError `<name> must be <demand>, got <value>` where the value is not right."""
+    """Raises a SettingError, `<name> must be <demand>, got <value>`, where the value is not right."""
     if not is_right:
-        raise ValueError(f"{name} must be {demand}, got {value!r}")
+        raise SettingError(name, f"must be {demand}", value)
 
 
 def check_targets(targets: Tensor, num_classes: int) -> None:
