@@ -73,7 +73,7 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None])
     try:
         return train(config, run_dir)
     except Exception as error:
-        if isinstance(error, USER_ERRORS) and ranks.is_first():
+        if isinstance(error, USER_ERRORS) and config.resume is None and ranks.is_first():
             remove_leftovers(run_dir)
         raise Carrier(error) from error
 

@@ -121,7 +121,7 @@ def require_same(overrides: Sequence[str], run_dir: Path) -> None:
 def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: str | Path | None) -> None:
     if is_begun(run_dir):
         changes = [override for override in overrides if override.startswith(("trainer.", "logger."))]
-        arguments = [f"resume='{run_dir}'", *changes]
+        arguments = [f"resume='{run_dir}'", "trust=true", *changes]  # this sweep has begun it
     else:
         arguments = [*overrides, f"hydra.run.dir='{run_dir}'"]
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}

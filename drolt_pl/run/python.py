@@ -20,7 +20,7 @@ from drolt_pl.run.leftovers import remove_leftovers
 from drolt_pl.run.resume import Composition, resumed
 
 if TYPE_CHECKING:
-    from drolt_pl.results import Results  # type: ignore[attr-defined]
+    from drolt_pl.results import Results
 
 RUN_DIR = "DROLT_RUN_DIR"  # the folder of a run, in the environment of the ranks that Lightning starts for it
 _calls = count()
@@ -40,19 +40,19 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     flags = [word for word in words if word.startswith("-")]
     if flags:
         raise SettingError("train", "takes overrides alone: flags such as -m are for the command line", flags[0])
-    run_dir: Path | None = None
+    earlier, run_dir = None, None
     try:
-        source = resumed(words, CONF) or Composition(CONF, tuple(words))
+        earlier = resumed(words, CONF)
+        source = earlier or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)
         config = composed(source.folder, [*source.overrides, f"hydra.run.dir='{run_dir}'"], with_hydra=True)
         if ranks.is_first():
             _write_configuration(config, run_dir)
         from drolt_pl.run.train import train
 
-        results: Results = train(_of_the_run(config), run_dir)
-        return results
+        return train(_of_the_run(config), run_dir)
     except USER_ERRORS as error:
-        if run_dir is not None and ranks.is_first():
+        if run_dir is not None and earlier is None and ranks.is_first():
             remove_leftovers(run_dir)
         if isinstance(error, SettingError):
             raise
