@@ -38,12 +38,11 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
     """The stages, with what their objectives and classifiers ask for; refuses names that nothing else looks up."""
     kinds: dict[str, type[Objective]] = {key: get_class(spec["_target_"]) for key, spec in config.objectives.items()}
     stages: dict[str, dict[str, Any]] = plain(config.schedule.stages)
-    named = {name: str(fields.get("classifier", "keep")) for name, fields in stages.items()}
+    own = {stage: str(fields["classifier"]) for stage, fields in stages.items()}
     fitted = {
-        classifier
-        for name, classifier in named.items()
-        if classifier not in ("keep", "reset")
-        and _classifier_class(classifier, conf, f"schedule.stages.{name}.classifier").fitted
+        name
+        for stage, name in own.items()
+        if name not in ("keep", "reset") and _classifier_class(name, conf, stage).fitted
     }
     uses = {name: kind.uses_centroids for name, kind in kinds.items()}
     with under("schedule"):
@@ -217,18 +216,19 @@ def _classifier_spec(config: DictConfig, stage: Stage, conf: Path) -> dict[str, 
     if stage.classifier in ("keep", "reset"):
         return plain(config.classifier)
     # Below the configuration, so that the file may refer to it.
-    file = _classifier_file(stage.classifier, conf, f"schedule.stages.{stage.name}.classifier")
+    file = _classifier_file(stage.classifier, conf, stage.name)
     whole = OmegaConf.merge(OmegaConf.to_container(config), {"own": OmegaConf.load(file)})
     return plain(whole.own)
 
 
-def _classifier_class(name: str, conf: Path, key: str) -> type[Classifier]:
-    target = OmegaConf.select(OmegaConf.load(_classifier_file(name, conf, key)), "_target_")
-    found: type[Classifier] = get_class(str(target))
+def _classifier_class(name: str, conf: Path, stage: str) -> type[Classifier]:
+    found: type[Classifier] = get_class(
+        str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf, stage)), "_target_"))
+    )
     return found
 
 
-def _classifier_file(name: str, conf: Path, key: str) -> Path:
+def _classifier_file(name: str, conf: Path, stage: str) -> Path:
     files = {path.stem: path for path in sorted((conf / "classifier").glob("*.yaml"))}
-    require_choice(key, name, ["keep", "reset", *files])
+    require_choice(f"schedule.stages.{stage}.classifier", name, ["keep", "reset", *files])
     return files[name]

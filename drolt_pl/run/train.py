@@ -86,6 +86,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
     measures = any(stage.uses_centroids for stage in module.schedule.trained)
     loss = module.loss if measures else None
     learned = loss is not None and config.loss.eps_mode == "learned"
+    words = folders.overrides(run.folder) or []
     return Results(
         schema_=SCHEMA,
         name=config.name,
@@ -116,8 +117,10 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
             centroid_s=passes,
             images_per_s=(module.images_seen - images_before) / max(seconds, 1e-9),
         ),
-        overrides=folders.overrides(run.folder) or [],
-        **circumstances(["python", "train.py", *(folders.overrides(run.folder) or [])], module.device, HOME),
+        overrides=words,
+        **circumstances(
+            ["python", "train.py", *(folders.overrides(run.folder) or [])], run.trainer.strategy.root_device, HOME
+        ),
     )
 
 

@@ -165,8 +165,8 @@ def test_nothing_waits_for_the_device(options: dict[str, Any]) -> None:
     loss.set_statistics(*statistics)
     loss(z, y, mu)  # allocates
     loss.balls._is_measured = False
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         value = loss(z.requires_grad_(), y, mu)
         value.backward()
         loss.own_mass(z, y, mu)
