@@ -9,7 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING
+
+from drolt_pl.errors import SettingError
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 WAIT = timedelta(hours=2)  # for the process that decides: it may have data to fetch
 
@@ -56,7 +61,7 @@ class Meeting:
         return found
 
     @cached_property
-    def _store(self) -> Any:
+    def _store(self) -> "TCPStore":
         # Served until this process ends: nobody has to count who has read what.
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -107,13 +112,14 @@ def require_all_used(devices: int, nodes: int) -> None:
     """Every process that a launcher has started must be a rank of the run.
 
     Raises:
-        ValueError: the trainer's devices and nodes are not the launcher's processes.
+        SettingError: the trainer's devices and nodes are not the launcher's processes.
     """
     met = meeting()
     if met is not None and met.world not in (None, devices * nodes):
-        raise ValueError(
-            f"devices={devices} and trainer.num_nodes={nodes} make {devices * nodes} processes, but {met.world} were "
-            "started: let trainer.devices be those of one node, and set trainer.strategy=ddp"
+        raise SettingError(
+            f"devices={devices}",
+            f"and trainer.num_nodes={nodes} make {devices * nodes} processes, but {met.world} were started: let "
+            "trainer.devices be those of one node, and set trainer.strategy=ddp",
         )
 
 
