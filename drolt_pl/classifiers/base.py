@@ -6,6 +6,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from drolt_pl.errors import SettingError
+
 
 class HeldOut(NamedTuple):
     """Features (M, D) and targets (M,) of images that no weight was trained on."""
@@ -83,9 +85,10 @@ class Classifier(nn.Module, ABC):
         """One vector a class, (C, D), for objectives that use them: rows of weights, or a memory of centroids.
 
         Raises:
-            TypeError: the classifier has none.
+            SettingError: the classifier has none.
         """
-        raise TypeError(f"the objective needs a classifier with a vector a class, got {type(self).__name__}")
+        demand = "must have a vector for each class, which the stage's objective uses"
+        raise SettingError("classifier", demand, type(self).__name__)
 
 
 def linear_parts(previous: Classifier | None) -> tuple[Tensor, Tensor]:

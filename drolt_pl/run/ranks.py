@@ -112,7 +112,7 @@ def require_all_used(devices: int, nodes: int) -> None:
     """Every process that a launcher has started must be a rank of the run.
 
     Raises:
-        SettingError: the trainer's devices and nodes are not the launcher's processes.
+        SettingError: the trainer's devices and nodes are not the launcher's processes; its name is below `trainer`.
     """
     met = meeting()
     if met is not None and met.world not in (None, devices * nodes):

@@ -95,7 +95,7 @@ def test_lightnings_own_slicing_is_off() -> None:
     assert trainer._accelerator_connector.use_distributed_sampler is False
     callback = next(callback for callback in trainer.callbacks if isinstance(callback, SameOnAllRanks))
     theirs = pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
-    with pytest.raises(ValueError, match="use_distributed_sampler must be False"):
+    with pytest.raises(SettingError, match="use_distributed_sampler must be False"):
         callback.setup(theirs, pl.LightningModule(), "fit")
 
 
