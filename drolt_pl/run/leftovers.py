@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from drolt_pl.report.sweep_jobs import FAILURE
+from drolt_pl.folders import FAILURE
 
 # What Hydra, on any rank, and a failed job of a sweep put into a run's folder before it trains.
 LEFTOVERS = re.compile(rf"\.hydra|train(_.*)?\.log|{re.escape(FAILURE)}")
