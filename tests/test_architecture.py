@@ -14,28 +14,30 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FILES_OF_RUNS = {"records", "folders", "results", "comparison", "groups", "errors"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "disk": set(),
+    "checkpoint_file": {"disk", "errors"},
     "lightning_internals": set(),
     "centroids": set(),
     "groups": {"errors"},
     "metrics": {"errors", "groups"},
-    "records": {"errors"},
+    "records": {"disk", "errors"},
     "folders": {"records"},
     "results": {"records", "groups"},
     "comparison": {"records", "results"},
     "losses": {"losses", "errors"},
     "backbones": {"backbones", "errors"},
-    "classifiers": {"classifiers", "errors"},
+    "classifiers": {"classifiers", "checkpoint_file", "errors"},
     "objectives": {"objectives", "losses", "backbones", "classifiers", "centroids", "errors"},
     "data": {"data", "errors", "groups", "lightning_internals"},
-    "model": {"model", "data", "backbones", "classifiers", "errors", "groups"},
+    "model": {"model", "data", "backbones", "classifiers", "checkpoint_file", "errors", "groups"},
     "learning": {"learning", "objectives", "losses", "backbones", "classifiers", "centroids", "metrics"}
-    | {"errors", "groups", "lightning_internals"},
+    | {"checkpoint_file", "errors", "groups", "lightning_internals"},
     "tracking": {"tracking", *FILES_OF_RUNS},
     "report": {"report", *FILES_OF_RUNS},
     "analysis": {"analysis", "learning", "data", "losses", "backbones", "classifiers", "centroids", "metrics"}
     | FILES_OF_RUNS,
     "run": {"run", "analysis", "report", "tracking", "learning", "data", "model", "objectives", "losses", "backbones"}
-    | {"classifiers", "centroids", "lightning_internals"}
+    | {"classifiers", "centroids", "checkpoint_file", "disk", "lightning_internals"}
     | FILES_OF_RUNS,
     "sweeps": {"sweeps", "run", "report", *FILES_OF_RUNS},
     "cli": {"cli", "run", "sweeps", "report", "tracking", "data", *FILES_OF_RUNS},
