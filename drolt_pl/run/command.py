@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,7 +22,7 @@ from drolt_pl.run.leftovers import is_begun
 from drolt_pl.run.mishaps import mishap
 from drolt_pl.run.occupy import NOT_BY_HYDRA, occupied
 from drolt_pl.run.resume import Composition, resumed
-from drolt_pl.run.signals import Stopped
+from drolt_pl.run.signals import Stopped, end_at_once
 
 MULTIRUN = {"-m", "--multirun"}
 SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
@@ -67,7 +67,7 @@ def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
         return 130
     except Stopped as stopped:
         code = stopped.code
-        signal.signal(signal.SIGINT, lambda *_: os._exit(code))  # the second Ctrl-C, while Python cleans up
+        signal.signal(signal.SIGINT, lambda *_: end_at_once(code))  # the second Ctrl-C, while Python cleans up
         if stopped.sentence:
             print(stopped.sentence, file=sys.stderr)
         return code
@@ -90,8 +90,7 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None])
     if not SHOWS_TRACEBACKS:
         os.environ.pop("HYDRA_FULL_ERROR", None)  # what ranks inherit; from here on, no error passes through Hydra
     try:
-        hydra: Any = HydraConfig.instance().cfg
-        with occupied(run_dir, config, hydra):
+        with occupied(run_dir, config, cast(DictConfig, HydraConfig.instance().cfg)):
             return train(config, run_dir)
     except Exception as error:
         raise Carrier(error, run_dir if is_begun(run_dir) else None) from error

@@ -24,7 +24,7 @@ from drolt_pl.results import Results
 from drolt_pl.run.arguments import quoted
 from drolt_pl.run.build import sentence
 from drolt_pl.run.leftovers import is_begun
-from drolt_pl.run.signals import GRACE, Signals, Stopped, told_by
+from drolt_pl.run.signals import GRACE, Signals, Stopped, end_at_once, told_by
 
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
 SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of what it starts
@@ -149,7 +149,7 @@ def require_same(overrides: Sequence[str], run_dir: Path) -> None:
 def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: str | Path | None) -> None:
     if is_begun(run_dir):
         changes = [override for override in overrides if override.startswith(("trainer.", "logger."))]
-        arguments = [f"resume={quoted(run_dir)}", *changes]
+        arguments = [f"resume={quoted(run_dir)}", "trust=true", *changes]  # this sweep has begun it
     else:
         arguments = [*overrides, f"hydra.run.dir={quoted(run_dir)}"]
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
@@ -208,7 +208,7 @@ def _end_with_sweep(job: "subprocess.Popen[str]", ended: threading.Event) -> Non
     while not ended.wait(1.0):
         if _is_gone(int(sweep)):
             _signal_group(job, signal.SIGKILL)
-            os._exit(1)
+            end_at_once(1)
 
 
 def _is_gone(process: int) -> bool:

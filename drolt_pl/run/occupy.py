@@ -48,7 +48,7 @@ def occupied(run_dir: Path, config: DictConfig, hydra: DictConfig) -> Iterator[N
         try:
             yield
         except USER_ERRORS:
-            if ranks.is_first():
+            if config.get("resume") is None and ranks.is_first():
                 remove_leftovers(run_dir)
             raise
 

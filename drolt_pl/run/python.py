@@ -22,7 +22,7 @@ from drolt_pl.run.resume import Composition, resumed
 from drolt_pl.run.signals import Stopped
 
 if TYPE_CHECKING:
-    from drolt_pl.results import Results  # type: ignore[attr-defined]
+    from drolt_pl.results import Results
 
 RUN_DIR = "DROLT_RUN_DIR"  # the folder of a run, in the environment of the ranks that Lightning starts for it
 _calls = count()
@@ -43,7 +43,8 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     if flags:
         raise SettingError("train", "takes overrides alone: flags such as -m are for the command line", flags[0])
     try:
-        source = resumed(words, CONF) or Composition(CONF, tuple(words))
+        earlier = resumed(words, CONF)
+        source = earlier or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)
         composition = [*source.overrides, f"hydra.run.dir={quoted(run_dir)}"]
         config = composed(source.folder, composition, with_hydra=True)

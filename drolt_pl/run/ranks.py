@@ -13,6 +13,9 @@ from datetime import timedelta
 from functools import cache, cached_property
 from typing import Any
 
+from drolt_pl.errors import SettingError
+from drolt_pl.run.signals import end_at_once
+
 WAIT = timedelta(hours=2)  # for the process that decides: it may have data to fetch
 
 
@@ -109,13 +112,14 @@ def require_all_used(devices: int, nodes: int) -> None:
     """Every process that a launcher has started must be a rank of the run.
 
     Raises:
-        ValueError: the trainer's devices and nodes are not the launcher's processes.
+        SettingError: the trainer's devices and nodes are not the launcher's processes; its name is below `trainer`.
     """
     met = meeting()
     if met is not None and met.world not in (None, devices * nodes):
-        raise ValueError(
-            f"devices={devices} and trainer.num_nodes={nodes} make {devices * nodes} processes, but {met.world} were "
-            "started: let trainer.devices be those of one node, and set trainer.strategy=ddp"
+        raise SettingError(
+            f"devices={devices}",
+            f"and trainer.num_nodes={nodes} make {devices * nodes} processes, but {met.world} were started: let "
+            "trainer.devices be those of one node, and set trainer.strategy=ddp",
         )
 
 
@@ -155,6 +159,6 @@ def end_with_first() -> None:
     def watch() -> None:
         while os.getppid() == first:
             time.sleep(1.0)
-        os._exit(1)
+        end_at_once(1)
 
     threading.Thread(target=watch, daemon=True, name="first-rank").start()

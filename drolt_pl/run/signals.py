@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Self
+from typing import NoReturn, Self
 
 STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 GRACE = 20.0  # seconds after which a run that was told to stop is ended, whatever it does
@@ -36,6 +36,12 @@ def told_by(code: int | None) -> int | None:
     """The signal that ended a process of ours with an exit code, if one of `STOPPING` did."""
     number = -code if code is not None and code < 0 else (code or 0) - 128
     return number if number in STOPPING else None
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Ends this process as it is, from any thread, with nothing tidied up."""
+    sys.stdout.flush()
+    os._exit(code)
 
 
 class Signals:
@@ -116,8 +122,7 @@ class Signals:
     def _end(self, number: int) -> None:
         with suppress(Exception):
             self.last_words(number)
-            sys.stdout.flush()
-        os._exit(128 + number)
+        end_at_once(128 + number)
 
     def forget_in_child(self) -> None:
         """In a forked process, a loader's worker: the signals are the parent's to hear, but for their common effect."""

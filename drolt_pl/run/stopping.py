@@ -1,6 +1,5 @@
 """A run that ends before its time, told to stop or short of a rank: all its processes end, and one says why."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ from drolt_pl.lightning_internals import give_ranks, leave_signals
 from drolt_pl.run import ranks
 from drolt_pl.run.jobs import resume_command
 from drolt_pl.run.mishaps import is_lost_peer
-from drolt_pl.run.signals import Signals, Stopped, told_by
+from drolt_pl.run.signals import Signals, Stopped, end_at_once, told_by
 
 LOOKS_EVERY = 10  # steps between two looks of several GPUs, which wait for each other then; CPUs look at every step
 PATIENCE = 10.0  # seconds that a process waits for the others to end by themselves
@@ -105,8 +104,7 @@ class Ending:
                 for process in self._ranks:
                     process.kill()
                 print(f"error: {_of_lost(rank, code)}; go on with: {resume_command(self.run_dir)}", file=sys.stderr)
-                sys.stderr.flush()
-                os._exit(1)
+                end_at_once(1)
             return
 
     def _lost_rank(self) -> tuple[int, int] | None:
