@@ -23,25 +23,29 @@ NETWORKS = {"losses", "backbones", "classifiers", "centroids"}
 TRAINING = {"learning", "objectives", "metrics", "groups", *NETWORKS}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "disk": set(),
+    "checkpoint_file": {"disk"},
     "lightning_internals": set(),
     "centroids": set(),
     "losses": set(),
     "backbones": set(),
-    "classifiers": set(),
+    "classifiers": {"checkpoint_file"},
     "groups": set(),
-    "records": set(),
+    "records": {"disk"},
     "metrics": {"groups"},
     "folders": {"records"},
     "results": {"records", "groups"},
     "comparison": {"records", "results"},
     "objectives": NETWORKS,
     "data": {"groups", "lightning_internals"},
-    "model": {"data", "groups", "backbones", "classifiers"},
-    "learning": TRAINING - {"learning"} | {"lightning_internals"},
+    "model": {"data", "groups", "backbones", "classifiers", "checkpoint_file"},
+    "learning": TRAINING - {"learning"} | {"checkpoint_file", "lightning_internals"},
     "tracking": FILES_OF_RUNS,
     "report": FILES_OF_RUNS,
     "analysis": {"data", "model"} | TRAINING | FILES_OF_RUNS,
-    "run": {"analysis", "report", "tracking", "data", "model", "lightning_internals"} | TRAINING | FILES_OF_RUNS,
+    "run": {"analysis", "report", "tracking", "data", "model", "lightning_internals", "checkpoint_file", "disk"}
+    | TRAINING
+    | FILES_OF_RUNS,
     "sweeps": {"run", "report"} | FILES_OF_RUNS,
     "cli": {"run", "sweeps", "analysis", "report", "tracking", "data", "model"} | FILES_OF_RUNS,
     "__main__": {"cli"},
@@ -51,7 +55,7 @@ PUBLIC_ALL_THE_SAME = {"_asdict", "_replace", "_fields", "_abc_impl"}  # of name
 # Private names of other libraries, each with no public way to the same.
 NOT_PUBLIC_ELSEWHERE = {
     "learning/stages.py": {"_BatchNorm"},  # torch's common base of its BatchNorm layers
-    "run/jobs.py": {"_exit"},  # Python's os._exit
+    "run/signals.py": {"_exit"},  # Python's os._exit
 }
 
 

@@ -51,6 +51,13 @@ class Classifier(nn.Module, ABC):
             SettingError: an argument must be given, since there are no held-out images to choose it on.
         """
 
+    def check_source(self) -> None:
+        """Reads the file that `fit` will take from, where there is one, so that a wrong one ends no trained run.
+
+        Raises:
+            SettingError: it cannot be used.
+        """
+
     @property
     def measures(self) -> bool:
         """Whether, after `fit`, `set_means` wants the class means of all `measured` features."""

@@ -5,6 +5,8 @@ do (fetching data for its node) goes through a store that all of them reach.
 """
 
 import os
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +14,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from drolt_pl.errors import SettingError
+from drolt_pl.run.signals import end_at_once
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -140,3 +143,25 @@ def once_a_node(key: str, action: Callable[[], None]) -> None:
         met.decided(f"{key}/{met.node}", act, decides=met.local_rank == 0)
     elif os.environ.get("LOCAL_RANK", "0") == "0":
         action()  # the others are started later
+
+
+def is_started_by_another() -> bool:
+    """Whether rank 0 of this run has started this process, and so speaks for it."""
+    return meeting() is None and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def end_with_first() -> None:
+    """In a rank that rank 0 has started: ends this process as soon as that one is gone, however that ended.
+
+    It may hang in an exchange with ranks that are no more.
+    """
+    if not is_started_by_another():
+        return
+    first = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == first:
+            time.sleep(1.0)
+        end_at_once(1)
+
+    threading.Thread(target=watch, daemon=True, name="first-rank").start()

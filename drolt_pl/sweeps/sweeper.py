@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
 from drolt_pl.folders import FAILURE, JOBS
 from drolt_pl.run import ranks
 from drolt_pl.run.jobs import mark_sweep, require_same
+from drolt_pl.run.lock import locked
+from drolt_pl.run.signals import Stopped
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job, Rule, Variant, Warmup
 
@@ -59,6 +63,7 @@ class JobListSweeper(Sweeper):
         self.each, self.tuned = each, tuned
         self.draws, self.seed, self.warmup = draws, seed, warmup
         self.known: dict[int, Job] = {}
+        self._held = ExitStack()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
@@ -81,12 +86,12 @@ class JobListSweeper(Sweeper):
             )
 
     def begin(self) -> None:
-        """Makes the sweep's folder."""
+        """Makes the sweep's folder, and holds it for as long as this process lives."""
         if "LOCAL_RANK" in os.environ or ranks.meeting() is not None:
             raise SettingError("-m", "starts the processes of its jobs itself: run it without torchrun or srun")
+        self._held.enter_context(locked(self.sweep_dir))
         mark_sweep()
-        self.sweep_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, self.sweep_dir / "multirun.yaml")
+        write_whole(self.sweep_dir / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())
 
     def space(self, arguments: Sequence[str]) -> list[Override]:
         """The keys of the sweep and their values: the configuration's, then the command line's."""
@@ -143,7 +148,12 @@ class JobListSweeper(Sweeper):
         while waiting := [number for number in jobs if number not in objectives]:
             batch = self._ready(waiting, jobs)
             self.validate_batch_is_legal(list(batch.values()))
-            returned = self.launcher.launch(list(batch.values()), initial_job_idx=min(batch))
+            try:
+                returned = self.launcher.launch(list(batch.values()), initial_job_idx=min(batch))
+            except Stopped as stopped:
+                same = f"the same command with hydra.sweep.dir={self.sweep_dir}"
+                stopped.sentence = f"the sweep was stopped by {stopped}; {same} goes on"
+                raise
             for number, job_return in zip(batch, returned, strict=True):
                 value = job_return.return_value
                 objectives[number] = math.nan if value is None else float(value)
