@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"analysis", "report", "tracking", "data", "model", "lightning_internals", "checkpoint_file", "disk"}
     | TRAINING
     | FILES_OF_RUNS,
-    "sweeps": {"run", "report"} | FILES_OF_RUNS,
+    "sweeps": {"run", "report", "disk"} | FILES_OF_RUNS,
     "cli": {"run", "sweeps", "analysis", "report", "tracking", "data", "model"} | FILES_OF_RUNS,
     "__main__": {"cli"},
 }
