@@ -1,4 +1,4 @@
-"""The words of a command line that concern the run's folder: which one it is, and that it holds no run yet."""
+"""Reads from the words of a command line which folder the run gets, and checks that it holds no run yet."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ from drolt_pl.run.leftovers import is_begun
 
 
 def argument(words: Sequence[str], key: str) -> str | None:
-    """The last value that a command line gives a key, without its quotes; None where it gives none."""
+    """The last value that a command line gives a key, without its quotes; None if it gives none."""
     return next((word[len(key) + 1 :].strip("\"'") for word in reversed(words) if word.startswith(f"{key}=")), None)
 
 
 def refuse_existing(words: Sequence[str]) -> None:
-    """Refuses a `hydra.run.dir` that holds a run.
+    """Refuses a `hydra.run.dir` that holds a run already.
 
     Raises:
-        SettingError: it does.
+        SettingError: the folder holds a run.
     """
     run_dir = argument(words, "hydra.run.dir")
     if run_dir and is_begun(Path(run_dir)):

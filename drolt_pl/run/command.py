@@ -34,11 +34,11 @@ class Carrier(BaseException):
 def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
     """Runs a Hydra task on the words of `sys.argv`.
 
-    An error that a user can mend ends in one sentence, with `HYDRA_FULL_ERROR=1` below its traceback; every other one
-    in its traceback and a line that says whose fault it is.
+    An error that a user can mend is printed in one sentence; with `HYDRA_FULL_ERROR=1` its traceback comes first. Every
+    other error is printed with its traceback and a line that says whose fault it is.
 
     Args:
-        task: What is done with a configuration; `start` is most of it.
+        task: Does the work of a configuration; it calls `start`.
         conf: The folder of configurations.
 
     Returns:
@@ -54,7 +54,7 @@ def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough: `--help | head`
+    except BrokenPipeError:  # the reader of the output has closed it, as in `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Carrier as carrier:
@@ -87,10 +87,10 @@ def _ended_by(error: Exception, conf: Path) -> int:
 
 
 def _prepared(words: list[str], conf: Path) -> list[str]:
-    """The command line with `resume` spelt out and, where others run it too, the folder that rank 0 writes to."""
+    """The command line with `resume` spelt out. Of several ranks' lines, each names the folder that rank 0 decided."""
     met = ranks.meeting()
     if met is None and "LOCAL_RANK" in os.environ:
-        return words  # started by a process that has been here
+        return words  # the process that started this one has prepared them
     if met is None or MULTIRUN & set(words):
         refuse_existing(words)
         return _flags(resumed(words, conf), words)

@@ -34,8 +34,8 @@ def describe_run(
 
     Args:
         run_dir: The run's folder.
-        stage: The stage whose last epoch is taken; null for the first that trains a classifier.
-        layers: Names of the backbone's parts; none: its blocks.
+        stage: The stage whose last epoch is taken; null for the first stage that trains a classifier.
+        layers: Names of the backbone's parts; an empty list takes its blocks.
         classes: How many classes the figure shows, from the most frequent to the rarest.
         trust: See `open_run`.
 

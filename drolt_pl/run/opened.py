@@ -1,4 +1,4 @@
-"""Opens a finished run again, to look at its backbone."""
+"""Opens a finished run again, to measure its backbone."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from drolt_pl.run.build import build, under
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.trust import refuse_foreign
 
-FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, of methods with several stages and with one
+FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, in methods of several stages and of one
 
 
 @dataclass(frozen=True)
