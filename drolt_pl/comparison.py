@@ -54,7 +54,7 @@ class Comparison(Record):
         """Reads a file.
 
         Raises:
-            SettingError: the file cannot be read, or is not what `drolt classifiers` writes.
+            SettingError: the file cannot be read, or `drolt classifiers` did not write it.
         """
         return read_record(path, cls.model_validate_json)
 

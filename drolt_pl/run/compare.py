@@ -45,7 +45,7 @@ def compare_run(
         The JSON file and its content.
 
     Raises:
-        SettingError: not a run, or a stage that it has not trained.
+        SettingError: the folder holds no run, or the run did not train the stage.
     """
     run = open_run(run_dir, stage, trust=trust)
     data, val = run.datamodule, run.datamodule.val_dataloader()

@@ -43,7 +43,7 @@ def describe_run(
         The JSON file and its content.
 
     Raises:
-        SettingError: not a run, a stage that it has not trained, or an unknown layer.
+        SettingError: the folder holds no run, the run did not train the stage, or a layer is unknown.
     """
     run = open_run(run_dir, stage, trust=trust)
     data, device = run.datamodule, torch.device("cuda" if torch.cuda.is_available() else "cpu")

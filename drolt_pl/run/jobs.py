@@ -24,7 +24,7 @@ from drolt_pl.results import Results
 from drolt_pl.run.leftovers import is_begun
 
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
-SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of what it starts
+SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of its processes
 PROGRAM = "DROLT_PROGRAM"  # how the sweep was started, in the same environment
 LAST_LINES = 20
 GRACE = 10.0  # seconds between asking a job to end and ending it

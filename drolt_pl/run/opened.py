@@ -52,7 +52,7 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
 
     Raises:
         SettingError: the folder is not a run's, the run did not train the stage, its images have changed since, or its
-            files name what conf/ does not.
+            files name a class that conf/ does not name.
     """
     if not (run_dir / CONFIG).exists():
         raise SettingError(str(run_dir), f"is not a run's folder: it has no {CONFIG}")

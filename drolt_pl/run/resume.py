@@ -1,4 +1,4 @@
-"""`resume=FOLDER`: composes a run that goes on, and checks that only what may change is changed."""
+"""`resume=FOLDER` composes a run that goes on, and refuses changes other than of trainer and loggers."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def resumed(words: Sequence[str], conf: Path) -> Composition | None:
     `trust=true` lets the folder's configuration name any class.
 
     Raises:
-        SettingError: no run's folder, a change of what a run keeps, or a configuration that names what conf/ does not.
+        SettingError: the folder holds no run, a change is refused, or a class is named that conf/ does not name.
     """
     run = argument(words, "resume")
     if run in (None, "", "null"):
