@@ -18,9 +18,7 @@ from typing import IO
 import yaml
 
 from drolt_pl.errors import SettingError
-from drolt_pl.records import write_atomically
-from drolt_pl.report.sweep_jobs import FAILURE
-from drolt_pl.results import Results
+from drolt_pl.folders import FAILURE
 from drolt_pl.run.leftovers import is_begun
 
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
@@ -64,6 +62,8 @@ def run_job(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd
     Raises:
         SettingError: the folder holds a job with other overrides.
     """
+    from drolt_pl.results import Results  # here: `--cfg job` does without
+
     require_same(overrides, run_dir)
     results = run_dir / "results.json"
     if results.exists():
@@ -160,6 +160,8 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
     if code == 0 and (run_dir / "results.json").exists():
         return
     record = {"overrides": list(overrides), "exit_code": code, "last_lines": list(last)}
+    from drolt_pl.records import write_atomically
+
     write_atomically(failure, json.dumps(record, indent=2) + "\n")
     print(f"job failed with exit code {code}, see {failure}: {' '.join(overrides)}", file=sys.stderr, flush=True)
 

@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
-from drolt_pl.report.sweep_jobs import FAILURE
+from drolt_pl.folders import FAILURE
 
 # Files that Hydra (on any rank) and failed jobs of a sweep put into a run's folder before training.
 LEFTOVERS = re.compile(rf"\.hydra|train(_.*)?\.log|{re.escape(FAILURE)}")

@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 from drolt_pl.errors import SettingError
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 WAIT = timedelta(hours=2)  # for the process that decides: it may have data to fetch
 
@@ -58,7 +61,7 @@ class Meeting:
         return found
 
     @cached_property
-    def _store(self) -> Any:
+    def _store(self) -> "TCPStore":
         # The store is served until this process ends, so nobody has to wait for the last reader.
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 

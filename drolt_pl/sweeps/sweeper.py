@@ -15,9 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from drolt_pl.errors import SettingError
-from drolt_pl.folders import JOBS
-from drolt_pl.records import write_atomically
-from drolt_pl.report.sweep_jobs import FAILURE
+from drolt_pl.folders import FAILURE, JOBS
 from drolt_pl.run import ranks
 from drolt_pl.run.jobs import mark_sweep, require_same
 from drolt_pl.sweeps import joblist
@@ -134,6 +132,8 @@ class JobListSweeper(Sweeper):
 
     def run(self, jobs: Mapping[int, Job]) -> dict[int, float]:
         """Runs jobs by number; returns their objectives, nan for those that failed or validate nothing."""
+        from drolt_pl.records import write_atomically  # here: `--cfg job` does without
+
         for number, job in jobs.items():
             require_same(list(job.values()), self.folder(number))
         self.known |= jobs
