@@ -1,4 +1,4 @@
-"""A run out of its configuration, ready to be trained."""
+"""Assembles a run from its configuration, ready to be trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ REFUSED_PRECISIONS = ("16-true", "bf16-true", "64-true", "64", "transformer-engi
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has been assembled.
+    """An assembled run.
 
     Attributes:
         config: The composed configuration.
-        folder: Where everything is written.
-        datamodule: The data, split.
+        folder: The run's folder; everything is written into it.
+        datamodule: The data module, split.
         module: Network, objectives and stages.
         trainer: Lightning's trainer with the callbacks.
         callbacks: The callbacks in their order, those of the configuration by their key there.
@@ -59,7 +59,7 @@ def assemble(config: DictConfig, folder: Path, conf: Path, ending: Ending | None
         ending: Ends the run before its time; null for a run that nothing stops.
 
     Raises:
-        SettingError: a value of the configuration that cannot be used.
+        SettingError: a value of the configuration cannot be used.
     """
     _refuse(config)
     schedule = parts.build_schedule(config, conf)
@@ -94,7 +94,7 @@ def _refuse(config: DictConfig) -> None:
 def _callbacks(
     config: DictConfig, folder: Path, datamodule: LongTailDataModule, saved: StageCheckpoint
 ) -> dict[str, pl.Callback]:
-    """All callbacks in their order: ranks compared, stages started and measured (conf/callbacks), the run recorded."""
+    """All callbacks in their order: first the comparison of ranks, then those of conf/callbacks, then the recording."""
     first = {"same_on_all_ranks": SameOnAllRanks(plain(config), datamodule.split_record()["sha256"])}
     last: dict[str, pl.Callback] = {"metrics_file": MetricsFile(folder / "metrics.csv"), "stage_checkpoint": saved}
     if config.trainer.enable_progress_bar:

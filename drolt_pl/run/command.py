@@ -44,11 +44,11 @@ class Carrier(BaseException):
 def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
     """Runs a Hydra task on the words of `sys.argv`.
 
-    An error that a user can mend ends in one sentence, with `HYDRA_FULL_ERROR=1` below its traceback; every other one
-    in its traceback and a line that says whose fault it is.
+    An error that a user can mend is printed in one sentence; with `HYDRA_FULL_ERROR=1` its traceback comes first. Every
+    other error is printed with its traceback and a line that says whose fault it is.
 
     Args:
-        task: What is done with a configuration; `start` is most of it.
+        task: Does the work of a configuration; it calls `start`.
         conf: The folder of configurations.
 
     Returns:
@@ -113,10 +113,10 @@ def _ended_by(error: Exception, conf: Path, run_dir: Path | None = None) -> int:
 
 
 def _prepared(words: list[str], conf: Path) -> list[str]:
-    """The command line with `resume` spelt out and, where others run it too, the folder that rank 0 writes to."""
+    """The command line with `resume` spelt out. Of several ranks' lines, each names the folder that rank 0 decided."""
     met = ranks.meeting()
     if met is None and "LOCAL_RANK" in os.environ:
-        return words  # started by a process that has been here
+        return words  # the process that started this one has prepared them
     if met is None or MULTIRUN & set(words):
         refuse_existing(words)
         spelt = _flags(resumed(words, conf), words)

@@ -1,4 +1,4 @@
-"""`drolt_pl.train`: one run from Python, as the command runs it."""
+"""`drolt_pl.train` trains one run from Python, as the command does."""
 
 import copy
 import os
@@ -32,11 +32,11 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     """Trains one run and returns its results; `drolt train OVERRIDES` does the same.
 
     Args:
-        overrides: What is set, as typed on the command line: `["dataset=cifar100_lt", "loss.eps=2"]`. `resume=FOLDER`
+        overrides: The overrides, as typed on the command line: `["dataset=cifar100_lt", "loss.eps=2"]`. `resume=FOLDER`
             goes on with a run. Flags, and so sweeps (-m), are for the command line.
 
     Raises:
-        SettingError: a value that cannot be used; the folder of a new run is removed again.
+        SettingError: a value cannot be used; the folder of a new run is removed again.
     """
     words = [str(word) for word in overrides]
     flags = [word for word in words if word.startswith("-")]
@@ -64,7 +64,7 @@ def train(overrides: Sequence[str] = ()) -> "Results":
 
 
 def _folder(words: Sequence[str], source: Composition) -> Path:
-    """The run's folder, the same in all processes of the run, each of which calls `train`."""
+    """The run's folder. Every process of a run calls `train`, and all of them get the same folder."""
     number = next(_calls)
 
     def decide() -> str:
@@ -78,7 +78,7 @@ def _folder(words: Sequence[str], source: Composition) -> Path:
     if "LOCAL_RANK" not in os.environ:
         os.environ[RUN_DIR] = decide()
         return Path(os.environ[RUN_DIR])
-    # Lightning has started this process, or others beside it, which all run the caller's script.
+    # Lightning has started this process or others beside it, and all of them run the caller's script.
     if number == 0:
         return Path(os.environ[RUN_DIR])
     given = argument(source.overrides, "hydra.run.dir")
@@ -95,7 +95,7 @@ def _without_hydra(config: DictConfig) -> DictConfig:
 
 
 def _of_the_run(config: DictConfig) -> DictConfig:
-    """The run's configuration; what it takes from Hydra's, the loggers' folders, is in it."""
+    """The configuration without Hydra's node; the loggers' folders, which refer to that node, are resolved."""
     current = HydraConfig.instance()
     before = current.cfg
     with open_dict(config.hydra):

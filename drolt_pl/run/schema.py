@@ -26,7 +26,7 @@ def register() -> None:
 
 
 def _schedule() -> type[Any]:
-    """A structured configuration: order, budget, what differs from schedule to schedule, and any number of stages."""
+    """A structured configuration: order, budget, the values in which schedules differ, and any number of stages."""
     curve = _mirror(Curve)
     stage = _mirror(Stage, leave_out=FILLED_IN, curve=curve)
     budget: dict[str, Any] = {
@@ -80,7 +80,7 @@ def _dataclass(name: str, fields: list[Any]) -> type[Any]:
 
 
 def _readable(hint: Any) -> Any:
-    """A type that OmegaConf checks: a primitive, or one or null; it takes anything else as it is."""
+    """The hint if OmegaConf can check it (a primitive, or a primitive or null), else `Any`."""
     parts = set(typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)) - {types.NoneType}
     # OmegaConf 2.3 fails on a union of two primitives in a dictionary of stages.
     return hint if len(parts) == 1 and parts <= PRIMITIVES else Any

@@ -1,4 +1,4 @@
-"""One run from its configuration to its results: trained, tested, written down."""
+"""Takes one run from its configuration to its results: trains it, tests it, and writes its folder."""
 
 import json
 import logging
@@ -71,12 +71,12 @@ def _train(run: Run) -> Results:
 
 
 def prepare_process(config: DictConfig) -> None:
-    """Sets what a run sets for its whole process: threads, seeds, warnings that nobody can mend."""
+    """Sets threads, seeds and warning filters of the process; the warnings it silences cannot be acted on."""
     # ResNet-32 becomes four times slower within ten epochs on CPUs where tiny activations stay denormal.
     torch.set_flush_denormal(True)
     # Lightning walks its batches with a check that torch deprecates.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-    # What the ranks log is reduced already, or equal on all of them.
+    # The values that ranks log are reduced already, or equal on all of them.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # the progress bar says the rest
     if config.num_threads is not None:
@@ -89,9 +89,9 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
 
     Args:
         run: The run, measured.
-        outcome: What was measured.
-        record: The split.
-        images_before: Images that another run had seen (`init_from`).
+        outcome: The measurements.
+        record: The record of the split.
+        images_before: Images that the run of `init_from` had seen.
     """
     config, module = run.config, run.module
     passes = sum(part.seconds for part in run.callbacks.values() if isinstance(part, RefreshCentroids))
@@ -138,7 +138,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
 
 
 def _start(run: Run, split_sha256: str) -> tuple[Path | None, int]:
-    """The checkpoint that training goes on from, null for none, and the images that another run has seen for it."""
+    """The checkpoint that training goes on from, null for none, and the images that the run of `init_from` had seen."""
     config = run.config
     last = _last_checkpoint(run, split_sha256)
     if last is not None or config.init_from is None:

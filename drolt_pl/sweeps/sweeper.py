@@ -1,4 +1,4 @@
-"""The sweeper of `python train.py -m`: a list of distinct jobs, each run once, with a stage they share trained once."""
+"""The sweeper of `python train.py -m` runs each distinct job once, and trains a stage that jobs share once."""
 
 import json
 import math
@@ -32,15 +32,15 @@ class JobListSweeper(Sweeper):
     Jobs are numbered in the order of the list, and the number is the name of a job's folder.
 
     Args:
-        params: Values by key, as typed on the command line, which wins.
+        params: Values by key, in the form of the command line; values of the command line win.
         variants: Choices that set several keys: overrides by label by axis. The labels become the job's `name`.
-        each: A group of configurations, each of whose files is a label of the axis of that name.
+        each: A group of configurations; each of its files is a label of the axis of that name.
         tuned: A key of the configuration that holds further values by key. They are swept in the variants whose
-            configuration has them, and in no other, wherever they are typed.
-        irrelevant: What is left out of jobs, since it changes nothing in them.
+            configuration has them, and in no other, even if they are typed on the command line.
+        irrelevant: Rules for overrides that are left out of jobs, since they change nothing.
         draws: The number of random jobs (of each variant) in place of the product.
-        seed: Of the draws.
-        warmup: A stage that jobs share: the first of them trains it, the others start from its weights (`init_from`).
+        seed: Seed of the draws.
+        warmup: A stage that jobs share: the first job trains it, the others start from its weights (`init_from`).
     """
 
     config: DictConfig
@@ -94,7 +94,7 @@ class JobListSweeper(Sweeper):
         write_whole(self.sweep_dir / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())
 
     def space(self, arguments: Sequence[str]) -> list[Override]:
-        """The keys of the sweep and their values: the configuration's, then the command line's."""
+        """The keys of the sweep with their values, from the configuration and from the command line, which wins."""
         typed = [*(f"{key}={values}" for key, values in self.params.items()), *arguments]
         parsed = joblist.parse(typed, self.hydra_context.config_loader)
         return list({override.key_or_group: override for override in parsed}.values())
@@ -114,7 +114,7 @@ class JobListSweeper(Sweeper):
         return joblist.distinct(jobs, self.irrelevant)
 
     def _labelled(self) -> joblist.Variants:
-        """The variants, with those that the files of `each` are."""
+        """The variants, with one label for each file of `each`."""
         if self.each is None:
             return self.variants
         files = self.hydra_context.config_loader.get_group_options(self.each)
@@ -122,7 +122,7 @@ class JobListSweeper(Sweeper):
         return {**self.variants, self.each: {**axis, **self.variants.get(self.each, {})}}
 
     def _tuned(self, variant: Variant) -> dict[str, Override]:
-        """What a variant's configuration adds to the space, by key."""
+        """The keys that a variant's configuration adds to the space."""
         if self.tuned is None:
             return {}
         loader = self.hydra_context.config_loader
@@ -160,7 +160,7 @@ class JobListSweeper(Sweeper):
         return objectives
 
     def _ready(self, waiting: Sequence[int], jobs: Mapping[int, Job]) -> dict[int, list[str]]:
-        """Overrides of the jobs that can start: of those that share a stage nobody has trained yet, only the first."""
+        """Overrides of the jobs that can start; of jobs that share an untrained stage only the first one can."""
         batch: dict[int, list[str]] = {}
         first: set[tuple[str, ...]] = set()
         for number in waiting:
@@ -173,7 +173,7 @@ class JobListSweeper(Sweeper):
                 first.add(key)
                 if source not in (None, self.folder(number)):
                     extra = [f"init_from='{source}:{self.warmup['stage']}'"]
-            # Hydra must not write .hydra: a job that goes on keeps the one that began it.
+            # Hydra must not write .hydra: a job that goes on keeps the files that began it.
             hydra = [f"hydra.sweep.subdir='{number}'", "hydra.output_subdir=null"]
             batch[number] = [*jobs[number].values(), *extra, *hydra]
         return batch

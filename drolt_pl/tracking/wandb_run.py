@@ -44,7 +44,7 @@ class WandbRun(WandbLogger):
         group: Name of the group; null for the folder of the sweep.
         artifacts: Whether the best checkpoint and the split are uploaded too.
         init_timeout: Seconds to wait for a server that does not answer, at the start of a run and before its tables.
-        finish_timeout: Seconds to wait for uploads at the end of a run; the run's folder has what is missing then.
+        finish_timeout: Seconds to wait for uploads at the end of a run; the run's folder keeps the rest.
     """
 
     def __init__(
