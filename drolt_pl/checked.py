@@ -143,7 +143,7 @@ def describe(hint: object, value: object = None) -> str:
         return _bounded(parts[0], parts[1:], value)
     if origin in UNIONS:
         choices = [part for part in parts if get_origin(part) is not os.PathLike]
-        choices.sort(key=lambda part: (part is not types.NoneType, get_origin(part) != Literal))
+        choices.sort(key=lambda part: (part is not types.NoneType, "Literal" not in str(get_origin(part))))
         return " or ".join(dict.fromkeys(describe(part, value) for part in choices))
     if origin is Literal:
         return repr(parts[0]) if len(parts) == 1 else f"one of {parts}"
@@ -156,7 +156,8 @@ def describe(hint: object, value: object = None) -> str:
 
 
 def _several(hint: object) -> str:
-    if get_origin(hint) == Literal:
+    origin: object = get_origin(hint)
+    if origin is Literal:
         return f"some of {get_args(hint)}"
     words = describe(hint)
     for one, many in (("a number", "numbers"), ("a whole number", "whole numbers"), ("text", "names")):
@@ -198,9 +199,9 @@ def _interval(bounds: Sequence[object], value: object) -> list[str]:
 
 
 def _limit(bound: Ge | Gt | Le | Lt) -> float:
-    limit: Any = bound.ge if isinstance(bound, Ge) else bound.gt if isinstance(bound, Gt) else None
-    limit = bound.le if isinstance(bound, Le) else bound.lt if isinstance(bound, Lt) else limit
-    return float(limit)
+    if isinstance(bound, Ge | Gt):
+        return float(str(bound.ge if isinstance(bound, Ge) else bound.gt))
+    return float(str(bound.le if isinstance(bound, Le) else bound.lt))
 
 
 def _is_number(value: object) -> bool:

@@ -1,8 +1,8 @@
 """What a part of the configuration takes: the fields of a typed dictionary or a dataclass, the arguments of a class."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+from collections.abc import Callable, Mapping
+from typing import get_args, get_origin, get_type_hints, is_typeddict
 
 from drolt_pl.checked import Parameter, Signature, signature_of
 from drolt_pl.learning.schedule import Stage
@@ -27,7 +27,7 @@ def _bare(hint: object) -> object:
     return get_args(hint)[0] if "NotRequired" in str(get_origin(hint)) else hint
 
 
-def annotated(target: Any) -> Signature:
+def annotated(target: Callable[..., object]) -> Signature:
     """The signature of a class, with our ranges of what other packages take."""
     signature = signature_of(target)
     module = str(getattr(target, "__module__", ""))

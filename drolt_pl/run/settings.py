@@ -24,6 +24,7 @@ from drolt_pl.ranges import (
     BelowOne,
     Count,
     Fraction,
+    Holds,
     Names,
     NonNegative,
     PositiveFraction,
@@ -170,10 +171,15 @@ class OptimizerArguments(TypedDict, total=False):
     differentiable: bool
 
 
+FileName = Annotated[str, Len(0, 200), Holds("a name without /", lambda name: "/" not in name and name.isprintable())]
+
+
 class LoggerArguments(TypedDict, total=False):
     """Those of Lightning's loggers."""
 
     save_dir: AnyPath
+    name: FileName | None
+    version: Whole | FileName | None
     flush_logs_every_n_steps: Count
 
 

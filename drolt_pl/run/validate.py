@@ -7,7 +7,7 @@ the configuration's own keys and for what other packages leave unchecked.
 import difflib
 import inspect
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -71,11 +71,12 @@ class _Walk:
         for problem in self._fields(fields_of(Settings), self.tree.values, ""):
             name = self.tree.name(problem.name)
             if name not in found or name == problem.name:  # best said where the value itself is taken
-                found[name] = problem.called(name)
+                found[name] = problem.renamed(self.tree.name)
         yield from found.values()
 
     def own_classifiers(self, config: DictConfig, conf: Path) -> Iterator[SettingError]:
         """What is wrong with the arguments that stages give to classifiers of their own."""
+        classifier_spec(config, config.schedule.rebalance.classifier, conf, "schedule.rebalance.classifier")
         for name, stage in config.schedule.stages.items():
             if stage.classifier != "keep":
                 key = f"schedule.stages.{name}.classifier"
@@ -118,7 +119,7 @@ class _Walk:
                     yield from self._value(entry_hint, entry, f"{key}.{name}")
                 return
         if Any not in hints:
-            yield SettingError(key, "must have a _target_, the class that it is made by")
+            yield SettingError(f"{key}._target_", "is missing: the class that it is made by")
 
     def _fields(self, fields: Mapping[str, Parameter], value: Mapping[str, Any], key: str) -> Iterator[SettingError]:
         """Keys that are fixed, as those of the configuration itself or of a stage."""
@@ -152,7 +153,9 @@ class _Walk:
             yield from problems(f"{key}.{name}", value[name], hint) if name in value else ()
         yield from self._arguments(target, value, key, partial)
 
-    def _arguments(self, target: Any, value: Mapping[str, Any], key: str, partial: bool) -> Iterator[SettingError]:
+    def _arguments(
+        self, target: Callable[..., object], value: Mapping[str, Any], key: str, partial: bool
+    ) -> Iterator[SettingError]:
         signature, pattern = annotated(target), pattern_of(key)
         parameters = {**signature.parameters, **optional(BESIDE.get(pattern, {}))}
         supplied = SUPPLIED.get(pattern, frozenset())
@@ -171,10 +174,10 @@ class _Walk:
                 continue
             if f"{key}.{name}" in self.removed:
                 yield SettingError(
-                    f"{key}.{name}", f"was removed, and {target.__name__} takes it: give it a value instead"
+                    f"{key}.{name}", f"was removed, and {_called(target)} takes it: give it a value instead"
                 )
             elif parameter.required and not partial and name not in supplied | DEFAULTED.get(pattern, frozenset()):
-                yield SettingError(f"{key}.{name}", f"is missing, and {target.__name__} needs it: give it a value")
+                yield SettingError(f"{key}.{name}", f"is missing, and {_called(target)} needs it: give it a value")
 
 
 def _members(hint: object) -> list[object]:
@@ -212,6 +215,10 @@ def _unknown(
             where = key or "the top level"
             full = f"{key}.{name}" if key else str(name)
             yield SettingError(full, f"is not a key of the configuration{hint}; {where} has {', '.join(sorted(names))}")
+
+
+def _called(target: Callable[..., object]) -> str:
+    return str(target).rpartition(".")[2].rstrip("'>") if inspect.isclass(target) else str(target)
 
 
 def _short(error: BaseException) -> str:
