@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter
 
+from drolt_pl.errors import SettingError
 from drolt_pl.records import read_record
 
 OVERRIDES = Path(".hydra") / "overrides.yaml"
@@ -56,7 +57,12 @@ def _part(path: Path, *keys: str) -> dict[str, object]:
 
 
 def _read(path: Path) -> object:
-    content: object = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(str(path), f"is damaged, or no YAML ({' '.join(str(error).split())[:100]})") from error
     return content
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from drolt_pl.data.images.loaders import BatchLoader
+from drolt_pl.data.longtail import IntArray
 from drolt_pl.errors import SettingError, require, require_choice
 
 SHARES = ("sample", "batch")
@@ -120,3 +121,7 @@ class MixedLoader:
         generator = self.make_generator()
         for images, targets in self.loader:
             yield self.mixing(images, targets, generator)
+
+    def rows_of(self, number: int) -> IntArray:
+        """The rows of one batch."""
+        return self.loader.rows_of(number)
