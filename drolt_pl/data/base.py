@@ -1,6 +1,5 @@
 """The data module that all data sets share: split, samplers by stage, loaders."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Unpack
@@ -22,7 +21,7 @@ from drolt_pl.data.samplers import samplers_named, stage_sampler
 from drolt_pl.data.seeding import torch_generator
 from drolt_pl.data.settings import Loader, OnUnreadable
 from drolt_pl.data.sources import Catalogue
-from drolt_pl.data.split import DataRecord, Split, make_split
+from drolt_pl.data.split import NO_TEST, DataRecord, Split, make_split
 from drolt_pl.errors import SettingError, require_choice
 from drolt_pl.lightning_internals import epochs_begun
 from drolt_pl.ranges import Count, Deviations, Means, Padding, Seed, Workers
@@ -149,8 +148,11 @@ class LongTailDataModule(pl.LightningDataModule):
 
     def skipped_files(self) -> list[str]:
         """Files that `on_corrupt=skip` has gone past so far on any rank, sorted; every rank must call it."""
-        names = self._samples.catalogue.names
-        return sorted(os.fsdecode(names[index]) for index in self._samples.unreadable_anywhere())
+        return sorted(self._samples.names(list(self._samples.unreadable_anywhere())))
+
+    def names_of_step(self, epoch: int, step: int, /) -> list[str]:
+        """Names of this rank's training samples in a step of an epoch; of several streams, those of the first."""
+        return self._samples.names(self.split.train[self.epoch_loader(epoch, self.plan(epoch)).rows_of(step)])
 
     def train_dataloader(self) -> BatchLoader | MixedLoader | Streams:
         """The loader of the epoch that the trainer is about to run."""
@@ -170,8 +172,7 @@ class LongTailDataModule(pl.LightningDataModule):
         """The test samples of this rank, un-augmented. The first call reads them, so call it after fit."""
         loader = self._eval_loader("test")
         if loader is None:
-            demand = "must leave some class a test image"
-            raise SettingError("test_per_class", demand, remedy="add images, or a folder of test images")
+            raise SettingError(*NO_TEST)
         return loader
 
     def pool_dataloader(self) -> BatchLoader | None:

@@ -9,12 +9,14 @@ from omegaconf import DictConfig
 
 from drolt_pl.data import LongTailDataModule
 from drolt_pl.errors import require
+from drolt_pl.learning.collapse import WarnOfCollapse
+from drolt_pl.learning.guard import Guard
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.learning.same_ranks import SameOnAllRanks
 from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import allow_unused_parameters
 from drolt_pl.run import parts, ranks
-from drolt_pl.run.build import build, plain, under
+from drolt_pl.run.build import build, not_finite, plain, under
 from drolt_pl.run.checkpoints import CheckpointFiles, identity
 from drolt_pl.run.outcome import batch_sentence
 from drolt_pl.run.recording import MetricsFile, StageCheckpoint, StageProgressBar
@@ -84,7 +86,13 @@ def _callbacks(
 ) -> dict[str, pl.Callback]:
     """All callbacks in their order: first the comparison of ranks, then those of conf/callbacks, then the recording."""
     first = {"same_on_all_ranks": SameOnAllRanks(plain(config), datamodule.split_record()["sha256"])}
-    last: dict[str, pl.Callback] = {"metrics_file": MetricsFile(folder / "metrics.csv"), "stage_checkpoint": saved}
+    guard = Guard(config.get("guard", "stop"), not_finite(plain(config)))
+    last: dict[str, pl.Callback] = {
+        "guard": guard,
+        "collapse": WarnOfCollapse(),
+        "metrics_file": MetricsFile(folder / "metrics.csv"),
+        "stage_checkpoint": saved,
+    }
     if config.trainer.enable_progress_bar:
         last["progress_bar"] = StageProgressBar()
     return {**first, **build(config, "callbacks"), **last}

@@ -1,7 +1,8 @@
 """Builds objects from the configuration; an error names the key that the user typed."""
 
+import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,6 +58,14 @@ def plain(node: DictConfig) -> dict[str, Any]:
     """A node of the configuration as plain containers, resolved."""
     container: Any = OmegaConf.to_container(node, resolve=True)
     return dict(container)
+
+
+def not_finite(node: object, key: str = "") -> dict[str, float]:
+    """The numbers of plain containers that are infinite or not a number, by dotted key."""
+    if isinstance(node, float):
+        return {} if math.isfinite(node) else {key: node}
+    parts = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    return {k: v for name, part in parts for k, v in not_finite(part, f"{key}.{name}" if key else str(name)).items()}
 
 
 def sentence(error: BaseException) -> str:

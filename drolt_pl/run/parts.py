@@ -17,6 +17,7 @@ from drolt_pl.data import LongTailDataModule
 from drolt_pl.data.augment.mixing import Mixing
 from drolt_pl.data.augment.transforms import for_views
 from drolt_pl.data.samplers import samplers_named
+from drolt_pl.data.split import NO_TEST
 from drolt_pl.errors import SettingError, require, require_choice
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.learning.schedule import Schedule
@@ -69,6 +70,8 @@ def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
     ranks.once_a_node("data", prepare)
     with under("dataset"):
         datamodule.setup("fit")
+        if not len(datamodule.split.test):
+            raise SettingError(*NO_TEST)  # now, not once all is trained
     for stage in schedule.trained:
         with under(f"schedule.stages.{stage.name}"):
             for_views(datamodule.augment, stage.views)

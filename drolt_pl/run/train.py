@@ -118,8 +118,9 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
     seconds = run.saved.seconds
     measures = any(stage.uses_centroids for stage in module.schedule.trained)
     loss = module.loss if measures else None
+    words = _overrides(run.folder)
     learned = loss is not None and config.loss.eps_mode == "learned"
-    words = folders.overrides(run.folder) or []
+    words = _overrides(run.folder)
     return Results(
         schema_=SCHEMA,
         name=config.name,
@@ -151,10 +152,17 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
             images_per_s=(module.images_seen - images_before) / max(seconds, 1e-9),
         ),
         overrides=words,
-        **circumstances(
-            ["python", "train.py", *(folders.overrides(run.folder) or [])], run.trainer.strategy.root_device, HOME
-        ),
+        **circumstances(["python", "train.py", *words], run.trainer.strategy.root_device, HOME),
     )
+
+
+def _overrides(run_dir: Path) -> list[str]:
+    """The overrides that began the run; a damaged file of them costs no trained run its results."""
+    try:
+        return folders.overrides(run_dir) or []
+    except SettingError as error:
+        print(f"warning: {error}; results.json does not have the overrides", flush=True)
+        return []
 
 
 def _start(run: Run, split_sha256: str) -> tuple[Path | None, int]:

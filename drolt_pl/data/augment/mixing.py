@@ -10,6 +10,7 @@ from torch import Tensor
 
 from drolt_pl.checked import checked
 from drolt_pl.data.images.loaders import BatchLoader
+from drolt_pl.data.longtail import IntArray
 from drolt_pl.errors import SettingError
 from drolt_pl.ranges import Positive
 
@@ -120,3 +121,7 @@ class MixedLoader:
         generator = self.make_generator()
         for images, targets in self.loader:
             yield self.mixing(images, targets, generator)
+
+    def rows_of(self, number: int) -> IntArray:
+        """The rows of one batch."""
+        return self.loader.rows_of(number)

@@ -1,6 +1,7 @@
 """The samples of a split: held on the training device, or read by workers, as `dataset.loader` says."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -66,6 +67,10 @@ class SampleStore:
             return self._worker_batches(name, rows, batch_size, device, None, "leave_out")
         samples, targets, readable = self._held(name, device)
         return MemoryBatches(samples, targets, rows[readable[rows]], batch_size)
+
+    def names(self, indices: IntArray | Sequence[int]) -> list[str]:
+        """The names of samples by their places in the catalogue."""
+        return [os.fsdecode(name) for name in self.catalogue.names[np.asarray(indices, np.int64)]]
 
     def unreadable_anywhere(self) -> set[int]:
         """`unreadable` of all ranks together; every rank must call it."""
