@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "lightning_internals": set(),
     "centroids": set(),
     "groups": {"errors"},
+    "prior": set(),
     "metrics": {"errors", "groups"},
     "records": {"errors"},
     "folders": {"records"},
@@ -38,7 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"classifiers", "centroids", "lightning_internals"}
     | FILES_OF_RUNS,
     "sweeps": {"sweeps", "run", "report", *FILES_OF_RUNS},
-    "cli": {"cli", "run", "sweeps", "report", "tracking", "data", *FILES_OF_RUNS},
+    "predict": {"predict", "model", "data", "metrics", "prior", *FILES_OF_RUNS},
+    "cli": {"cli", "run", "sweeps", "report", "tracking", "predict", "model", "data", *FILES_OF_RUNS},
     "__main__": {"cli"},
 }
 

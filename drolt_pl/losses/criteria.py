@@ -68,6 +68,14 @@ class Criterion(nn.Module, ABC):
         """Puts the weights of an epoch in force; `progress` is the share of its stage that lies before it."""
         self.in_force = progress >= self.start
 
+    def prior(self, sampled: str) -> str:
+        """Class frequencies that its softmax assumes, `train` or `uniform`: those of the batches, as a rule.
+
+        Args:
+            sampled: Class frequencies of the batches: `train`, or `uniform` where classes are drawn equally often.
+        """
+        return sampled
+
     @abstractmethod
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Loss of each sample before the class weights, (B,), of logits (B, C) for targets (B,)."""
@@ -130,6 +138,9 @@ class FrequencyWeighted(CrossEntropy):
         super().__init__(class_counts)
         self.class_weights = self.class_counts / self.class_counts.max()
 
+    def prior(self, sampled: str) -> str:
+        return "train"
+
 
 class LDAM(Criterion):
     r"""Label-distribution-aware margins (Cao et al. 2019): cross-entropy of logits less :math:`s m_y` at the own class.
@@ -183,8 +194,12 @@ class LogitAdjusted(Criterion):
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
         check("tau", tau, tau >= 0, ">= 0")
+        self.tau = tau
         log_prior = (self.class_counts.double() / self.class_counts.double().sum()).log()
         self.register_buffer("adjustment", (tau * log_prior).float(), persistent=False)
+
+    def prior(self, sampled: str) -> str:
+        return sampled if self.tau == 0 else "uniform"
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits + self.adjustment.to(logits.dtype), targets, reduction="none")

@@ -9,6 +9,7 @@ from drolt_pl.errors import SettingError, require
 from drolt_pl.groups import FEW, MANY
 
 Spec = Mapping[str, object]
+PRIORS = ("train", "uniform")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Description:
         groups: Limits of the shot groups.
         distance: How the robust loss measures: `euclidean`, `student_t` or `cosine`.
         feature_norm: `none`, or `l2` where it divides features by their norms.
+        prior: Class frequencies that the probabilities assume: `train`, or `uniform` where training evened them out;
+            None where an older checkpoint does not know.
     """
 
     backbone: Spec
@@ -42,6 +45,7 @@ class Description:
     groups: Groups = field(default_factory=Groups)
     distance: str = "euclidean"
     feature_norm: str = "none"
+    prior: str | None = None
 
     def as_plain(self) -> dict[str, object]:
         """Plain values, which `read` takes, and which JSON and `torch.load(weights_only=True)` hold."""
@@ -54,6 +58,7 @@ class Description:
             "groups": asdict(self.groups),
             "distance": self.distance,
             "feature_norm": self.feature_norm,
+            "prior": self.prior,
         }
 
     @classmethod
@@ -77,6 +82,7 @@ class Description:
             groups=Groups() if groups is None else _groups(groups),
             distance=str(values.get("distance", "euclidean")),
             feature_norm=str(values.get("feature_norm", "none")),
+            prior=_prior(values.get("prior")),
         )
         length = len(names) if description.class_counts is None else len(description.class_counts)
         require("description.class_counts", length, length == len(names), f"must have a count for {len(names)} classes")
@@ -88,6 +94,12 @@ def _preprocessing(values: object) -> Preprocessing:
         return Preprocessing.read(_mapping("preprocessing", values))
     except SettingError as error:
         raise error.under("description.preprocessing") from error
+
+
+def _prior(value: object) -> str | None:
+    if value is not None and value not in PRIORS:
+        raise SettingError("description.prior", f"must be null or one of {PRIORS}", value)
+    return None if value is None else str(value)
 
 
 def _groups(values: object) -> Groups:
