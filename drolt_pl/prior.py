@@ -8,6 +8,8 @@ trained for: the *model's prior*. Where images come with other frequencies :math
 Everything is computed in float64; a class with prior 0 keeps probability 0.
 """
 
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -71,6 +73,41 @@ def estimate(
         if step <= tolerance:
             return Estimate(prior, iteration, True)
     return Estimate(prior, max_iterations, False)
+
+
+def log_likelihood(probabilities: Tensor, model_prior: Tensor, test_prior: Tensor) -> float:
+    """How well class frequencies explain unlabelled images, in nats, up to a constant: sum of log q(x) / p(x).
+
+    Args:
+        probabilities: Of the model, (N, C).
+        model_prior: Class frequencies that they assume, (C,).
+        test_prior: Class frequencies to be judged, (C,).
+    """
+    return float((probabilities.double() @ _ratio(probabilities.shape[1], model_prior, test_prior)).log().sum())
+
+
+def plausible(
+    probabilities: Tensor, model_prior: Tensor, known: Mapping[str, Tensor], found: Tensor
+) -> tuple[str, Tensor]:
+    """The estimate, or one of some known priors where the images do not speak clearly against it.
+
+    An estimate follows noise and the model's own errors as well. It has C - 1 free numbers, a known prior none, so by
+    Schwarz's criterion (1978) it must explain N images better by (C - 1) / 2 log N nats.
+
+    Args:
+        probabilities: Of the model, (N, C).
+        model_prior: Class frequencies that they assume, (C,).
+        known: Priors by name, (C,) each, such as the uniform one.
+        found: What `estimate` gave, (C,).
+
+    Returns:
+        A name of `known`, or `estimate`, and the prior.
+    """
+    scores = {name: log_likelihood(probabilities, model_prior, prior) for name, prior in known.items()}
+    penalty = (len(found) - 1) / 2 * math.log(len(probabilities))
+    scores["estimate"] = log_likelihood(probabilities, model_prior, found) - penalty
+    best = max(scores, key=scores.__getitem__)
+    return best, frequencies({**known, "estimate": found}[best])
 
 
 def total_variation(first: Tensor, second: Tensor) -> float:

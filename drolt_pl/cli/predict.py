@@ -54,13 +54,14 @@ def predict(
                 names,
                 out,
                 top=top,
-                prior_shift=shift,
+                prior_shift=None if shift is None else shift.values,
                 pace=pace,
                 ranks=ranks,
                 progress=(lambda done: advance(done, total)) if ranks.first else (lambda done: None),
             )
         if ranks.first:
             tell_unreadable(found.unreadable, found.files, found.examples)
-            typer.echo(f"wrote {out}: {found.files:,} files")
+            reweighted = "" if shift is None else f", re-weighted to class frequencies: {shift.source}"
+            typer.echo(f"wrote {out}: {found.files:,} files{reweighted}")
         if strict and found.unreadable:
             fail(f"{found.unreadable:,} of {found.files:,} files cannot be read")

@@ -39,7 +39,9 @@ class Evaluation(Record):
         accuracies: Of the probabilities as they are reported: re-weighted where there is a `test_prior`.
         as_trained: Of the model's own; null where they are the same.
         confusion: Images by class (rows) and prediction (columns), (C, C).
-        model_prior: Which class frequencies the model's probabilities assume: `train` or `uniform`.
+        model_prior: Class frequencies that the model's probabilities assume: `train` or `uniform`.
+        test_prior_source: What these frequencies are: `uniform`, `train`, `estimate` or a file. An estimate that the
+            images hardly support becomes one of the first two.
         test_prior: Class frequencies that they were re-weighted to, by class name.
         test_prior_error: Total variation between these and the frequencies of the labels.
         unreadable: Why files were left out.
@@ -51,6 +53,7 @@ class Evaluation(Record):
     classes: Sequence[ClassResult]
     confusion: Sequence[Sequence[int]]
     model_prior: str
+    test_prior_source: str | None
     test_prior: Mapping[str, float] | None
     test_prior_error: float | None
     unreadable: Sequence[str]
@@ -74,9 +77,9 @@ def evaluate(model: Model, found: Outputs, wish: PriorWish) -> Evaluation:
     name, assumed = priors.model_prior(model, wish.model)
     probabilities = found.logits.double().softmax(1)
     own = measure(model, probabilities, found)
-    frequencies = None
+    source, frequencies = wish.test, None
     if wish.test == priors.ESTIMATE:
-        frequencies = prior.estimate(probabilities, assumed).prior
+        source, frequencies = priors.estimated_prior(model, probabilities, assumed)
     elif wish.test is not None:
         frequencies = priors.named_prior(model, wish.test)
     reported = own
@@ -93,6 +96,7 @@ def evaluate(model: Model, found: Outputs, wish: PriorWish) -> Evaluation:
         classes=_classes(model, totals, reported),
         confusion=cells.view(num_classes, num_classes).tolist(),
         model_prior=name,
+        test_prior_source=source,
         test_prior=None if frequencies is None else dict(zip(model.class_names, frequencies.tolist(), strict=True)),
         test_prior_error=None if frequencies is None else prior.total_variation(frequencies, prior.frequencies(totals)),
         unreadable=list(found.unreadable),

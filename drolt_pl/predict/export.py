@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drolt_pl.errors import SettingError, require_choice
 from drolt_pl.model import Model
+from drolt_pl.model.stream import batched, decoded
 from drolt_pl.predict.names import Names
 
 FORMATS = ("safetensors", "onnx", "torch-export")
@@ -56,6 +57,8 @@ def export(model: Model, form: str, out: Path, check: str | None = None) -> Expo
     require_choice("--format", form, FORMATS)
     if out.is_dir():
         raise SettingError("-o", "must name a file, not a folder", str(out))
+    if form == "torch-export" and out.suffix != ".pt2":
+        raise SettingError("-o", "must end in .pt2, which torch.export.load asks for", str(out))
     model = model.cpu().eval()
     images = _images(model, check)
     beside = out.with_name(f"{out.name}.json") if form == "torch-export" else None
@@ -147,13 +150,15 @@ def _difference(model: Model, runner: Runner, images: Tensor) -> float:
 
 def _images(model: Model, check: str | None) -> Tensor:
     """Normalised images to compare on, (n, C, H, W)."""
-    if check is not None:
-        return model.preprocessing(list(islice(Names([check]), CHECKED)))
-    size = model.preprocessing.image_size
-    noise = torch.randint(
-        256, (4, model.preprocessing.channels, size, size), generator=torch.Generator().manual_seed(0)
-    )
-    return model.preprocessing.normalised(noise.byte())
+    view = model.preprocessing
+    if check is None:
+        shape = (4, view.channels, view.image_size, view.image_size)
+        return view.normalised(torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).byte())
+    found = [batch.pixels for batch in decoded(batched(islice(Names([check]), CHECKED), 32), view)]
+    pixels = torch.cat(found)
+    if not len(pixels):
+        raise SettingError("--check", "must name images that can be read", check)
+    return view.normalised(pixels)
 
 
 def _example(model: Model) -> Tensor:

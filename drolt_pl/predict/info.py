@@ -1,6 +1,6 @@
 """What a model's file says of itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,14 +37,13 @@ def info(model: Model, path: Path) -> Info:
         path: Where it was loaded from.
     """
     description = model.description
-    network = str(description.backbone.get("_target_", "?")).rpartition(".")[2]
     arguments = {key: value for key, value in description.backbone.items() if not key.startswith("_")}
-    classifier = str(description.classifiers[model.stage].get("_target_", "?")).rpartition(".")[2]
+    shown = [f"{key}={_class(value) if isinstance(value, Mapping) else value}" for key, value in arguments.items()]
     counts = model.class_counts
     facts = {
         "file": _kind(path),
-        "network": f"{network} ({', '.join(f'{key}={value}' for key, value in arguments.items())})",
-        "classifier": f"{classifier}, of stage {model.stage}",
+        "network": f"{_class(description.backbone)} ({', '.join(shown)})",
+        "classifier": f"{_class(description.classifiers[model.stage])}, of stage {model.stage}",
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
         "classes": f"{len(model.class_names):,}" + ("" if counts is None else f", {sum(counts):,} training images"),
         "preprocessing": _preprocessing(model),
@@ -57,6 +56,11 @@ def info(model: Model, path: Path) -> Info:
         **_trained(path),
     }
     return Info(facts, _groups(model))
+
+
+def _class(spec: Mapping[str, object]) -> str:
+    """The class that a description names, without its package."""
+    return str(spec.get("_target_", "?")).rpartition(".")[2]
 
 
 def _kind(path: Path) -> str:

@@ -28,6 +28,20 @@ def model_prior(model: Model, wish: str | None) -> tuple[str, Tensor]:
     return name, _uniform(model) if name == "uniform" else _train(model, "--model-prior")
 
 
+def estimated_prior(model: Model, probabilities: Tensor, own: Tensor) -> tuple[str, Tensor]:
+    """The class frequencies of unlabelled images, and what they are: `estimate`, or `uniform` or `train`.
+
+    Args:
+        model: The model.
+        probabilities: What it gave for the images, (N, K).
+        own: Class frequencies that these assume, (K,).
+    """
+    known = {"uniform": _uniform(model)}
+    if model.class_counts is not None:
+        known["train"] = _train(model, "--test-prior")
+    return prior.plausible(probabilities, own, known, prior.estimate(probabilities, own).prior)
+
+
 def named_prior(model: Model, wish: str) -> Tensor:
     """The class frequencies (C,) that a user names, `estimate` excepted.
 

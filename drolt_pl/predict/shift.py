@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,14 +12,21 @@ from drolt_pl.errors import SettingError
 from drolt_pl.model import Model
 from drolt_pl.predict.files import Pace
 from drolt_pl.predict.names import Names
-from drolt_pl.predict.priors import ESTIMATE, model_prior, named_prior
+from drolt_pl.predict.priors import ESTIMATE, estimated_prior, model_prior, named_prior
 from drolt_pl.predict.ranks import Ranks
 
 SAMPLE = 20_000  # images on which frequencies are estimated, at most
 
 
-def shift_for(model: Model, names: Names, pace: Pace, *, test: str | None, assumed: str | None) -> Tensor | None:
-    """What is added to the logits, (K,): log(q / p) of the wished and the model's own class frequencies.
+class Shift(NamedTuple):
+    """What is added to logits, (K,), and the name of the class frequencies that they then assume."""
+
+    values: Tensor
+    source: str
+
+
+def shift_for(model: Model, names: Names, pace: Pace, *, test: str | None, assumed: str | None) -> Shift | None:
+    """What re-weights predictions: log(q / p) of the wished and the model's own class frequencies.
 
     Args:
         model: The model.
@@ -33,13 +41,16 @@ def shift_for(model: Model, names: Names, pace: Pace, *, test: str | None, assum
     if test is None:
         return None
     _, own = model_prior(model, assumed)
-    wished = _estimated(model, names, pace, own) if test == ESTIMATE else named_prior(model, test)
+    if test == ESTIMATE:
+        source, wished = _estimated(model, names, pace, own)
+    else:
+        source, wished = test, named_prior(model, test)
     least = torch.finfo(torch.float32).tiny
-    shift: Tensor = (prior.frequencies(wished).clamp(min=least) / prior.frequencies(own).clamp(min=least)).log()
-    return shift.float()
+    quotients = prior.frequencies(wished).clamp(min=least) / prior.frequencies(own).clamp(min=least)
+    return Shift(quotients.log().float(), source)
 
 
-def _estimated(model: Model, names: Names, pace: Pace, own: Tensor) -> Tensor:
+def _estimated(model: Model, names: Names, pace: Pace, own: Tensor) -> tuple[str, Tensor]:
     if not names.repeatable:
         demand = "cannot be estimate for names from standard input, which can be read once"
         raise SettingError("--test-prior", demand, remedy="give @FILE")
@@ -48,7 +59,7 @@ def _estimated(model: Model, names: Names, pace: Pace, own: Tensor) -> Tensor:
     found = torch.cat(logits)
     if not len(found):
         raise SettingError("images", "must name images that can be read: there is none")
-    return prior.estimate(found.cpu().double().softmax(1), own).prior
+    return estimated_prior(model, found.cpu().double().softmax(1), own)
 
 
 def _sample(names: Iterable[str]) -> list[str]:

@@ -48,7 +48,8 @@ def _accuracies(found: Evaluation) -> Table:
     name = "as trained" if found.as_trained is None else "re-weighted"
     table.add_row(name, *_cells(found.accuracies), style="bold")
     if found.test_prior_error is not None:
-        table.caption = f"Re-weighted to frequencies {found.test_prior_error:.3f} off the labels' (total variation)"
+        off = f"{found.test_prior_error:.3f} off the labels' (total variation)"
+        table.caption = f"Re-weighted to class frequencies: {escape(str(found.test_prior_source))}, {off}"
     return table
 
 
