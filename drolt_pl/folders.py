@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter
-
-from drolt_pl.records import read_record
 
 OVERRIDES = Path(".hydra") / "overrides.yaml"
 CONFIG = Path(".hydra") / "config.yaml"
 CHOICES = Path(".hydra") / "hydra.yaml"
 SWEEP = "multirun.yaml"  # in the folder of a sweep, as JOBS is
 JOBS = "jobs.json"  # overrides of every job, by the name of its folder
+FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
 
 
 def overrides(run_dir: Path) -> list[str] | None:
@@ -43,6 +41,11 @@ def listed_jobs(sweep_dir: Path) -> dict[str, list[str]]:
     Raises:
         SettingError: the list cannot be read.
     """
+    # Imported here: a command that starts needs the names above alone.
+    from pydantic import TypeAdapter
+
+    from drolt_pl.records import read_record
+
     path = sweep_dir / JOBS
     return read_record(path, TypeAdapter(dict[str, list[str]]).validate_json) if path.exists() else {}
 

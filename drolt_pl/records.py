@@ -1,13 +1,13 @@
 """Typed records that are kept as JSON: read strictly, with one sentence for a wrong file, and written in one step."""
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
 
 T = TypeVar("T")
@@ -71,11 +71,5 @@ def finite(value: object) -> object:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step: a reader never sees half of it. The folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Replaces a file of text in one step, see `disk.replacing`: neither a reader nor a crash ever sees half of it."""
+    write_whole(path, text.encode())

@@ -1,9 +1,12 @@
 """smDRAGON: the softmax of a trained classifier, re-weighted by a polynomial in the size of the class."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drolt_pl import checkpoint_file
 from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
 from drolt_pl.classifiers.fitted import FittedClassifier
 from drolt_pl.errors import SettingError, require, require_choice
@@ -104,10 +107,19 @@ class SmDragonClassifier(FittedClassifier):
         for kept, value in zip((self.coefficients, self.offset), learned, strict=True):
             kept.copy_(value.detach())
 
+    def check_source(self) -> None:
+        if self.source is not None:
+            self._learned_by(self.source)
+
     def _take_over(self, source: str) -> None:
-        state = torch.load(source, map_location="cpu", weights_only=True)["state_dict"]
-        for name, kept in zip(LEARNED, (self.coefficients, self.offset), strict=True):
-            found = next((value for key, value in state.items() if key.endswith(f".{name}")), None)
-            if found is None or found.shape != kept.shape:
-                raise SettingError("source", "must hold a smDRAGON of this degree and these classes", source)
+        for kept, found in zip((self.coefficients, self.offset), self._learned_by(source), strict=True):
             kept.copy_(found)
+
+    def _learned_by(self, source: str) -> list[Tensor]:
+        """The coefficients and the offset of a checkpoint's own smDRAGON."""
+        state = checkpoint_file.read(Path(source))["state_dict"]
+        learned = [next((state[key] for key in state if key.endswith(f".{name}")), None) for name in LEARNED]
+        shapes = [None if found is None else found.shape for found in learned]
+        if shapes != [self.coefficients.shape, self.offset.shape]:
+            raise SettingError("source", "must hold a smDRAGON of this degree and these classes", source)
+        return [found for found in learned if found is not None]

@@ -17,6 +17,7 @@ from drolt_pl.errors import SettingError, require_choice
 from drolt_pl.model import Model
 from drolt_pl.model.stream import batched, decoded
 from drolt_pl.predict.names import Names
+from drolt_pl.records import write_atomically
 
 FORMATS = ("safetensors", "onnx", "torch-export")
 KEY = "drolt_pl"  # of the facts in ONNX's metadata_props
@@ -68,9 +69,7 @@ def export(model: Model, form: str, out: Path, check: str | None = None) -> Expo
         runner = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch_export}[form](model, partial)
         difference = _difference(model, runner, images)
         if beside is not None:
-            partial_facts = beside.with_name(f".{beside.name}.{os.getpid()}.part")
-            partial_facts.write_text(json.dumps(facts(model), indent=1) + "\n", encoding="utf-8")
-            os.replace(partial_facts, beside)
+            write_atomically(beside, json.dumps(facts(model), indent=1) + "\n")
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from drolt_pl.errors import SettingError, require_int
 from drolt_pl.model import Model
 from drolt_pl.model.stream import Decoded, batched, decoded
-from drolt_pl.predict.ranks import Output, Ranks
+from drolt_pl.predict.ranks import Ranks, shared_output
 from drolt_pl.predict.table import encoded, header, rows
 
 NAMED = 20  # unreadable files that the summary names; the table has all of them
@@ -103,17 +103,16 @@ def predict_files(
     top = min(top, len(model.class_names))
     model.to(pace.device)
     summary = Summary()
-    with ranks.together(), Output(out, ranks, encoded([header(top)])) as output:
+    with ranks.together(), shared_output(out, ranks, encoded([header(top)])) as output:
         for batch in pace.batches(names, model, ranks):
             errors = [None if error is None else str(error) for error in batch.errors]
             found = model.judge(batch.pixels, top=top, prior_shift=prior_shift)
-            output.write(encoded(rows([str(image) for image in batch.images], errors, found, top)))
+            output(encoded(rows([str(image) for image in batch.images], errors, found, top)))
             summary.add(errors)
             progress(len(errors) * ranks.world)
         summary = Summary.joined(ranks.gathered(summary))
         if not summary.files:
             raise SettingError("images", "must name at least one file")
-        output.finish()
     return summary
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import translate
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def _named(word: str) -> Iterator[str]:
     if word == STANDARD_INPUT:
         yield from _lines(sys.stdin.buffer)
     elif word.startswith("@") or (word.lower().endswith(".txt") and not WILD.search(word)):
-        with Path(word.removeprefix("@")).open("rb") as file:
+        with _readable(word.removeprefix("@")), Path(word.removeprefix("@")).open("rb") as file:
             yield from _lines(file)
     elif os.path.isdir(word):
         yield from images_below(word)
@@ -100,7 +101,8 @@ def _matches(folder: str, patterns: Sequence[str]) -> Iterator[str]:
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    here = os.stat(folder)
+    with _readable(folder):
+        here = os.stat(folder)
     if (here.st_dev, here.st_ino) in above:  # a link to a folder that it lies in
         return
     for entry in _entries(folder):
@@ -112,9 +114,18 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
+    with _readable(folder), os.scandir(folder) as entries:
         shown = [entry for entry in entries if not entry.name.startswith(".")]
     return sorted(shown, key=lambda entry: entry.name)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turns a failure to read a folder or a list into a sentence that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingError("images", f"must be named where it can be read ({error.strerror})", name) from error
 
 
 def _is_image(name: str) -> bool:

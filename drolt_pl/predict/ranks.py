@@ -6,16 +6,17 @@ processes on several machines need a file system that all of them see.
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import torch.distributed as dist
 
+from drolt_pl.disk import replacing
 from drolt_pl.errors import SettingError
 from drolt_pl.predict.names import Names
 
@@ -73,68 +74,44 @@ class Ranks:
         return [entry for entry in found if entry is not None]
 
 
-@dataclass
-class Output:
-    """A file that processes write together, batch by batch; it appears whole at its place, or not at all.
+@contextmanager
+def shared_output(path: Path, ranks: Ranks, head: bytes) -> Iterator[Callable[[bytes], object]]:
+    """A file that processes write together; it appears whole at its place once all are done, or not at all.
 
     Args:
         path: The file.
         ranks: The processes.
         head: What it begins with.
+
+    Yields:
+        A function that takes the lines of this process's next batch.
     """
+    if path.is_dir():
+        raise SettingError("-o", "must name a file, not a folder", str(path))
+    if ranks.world == 1:
+        with replacing(path) as file:
+            file.write(head)
+            yield file.write
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = [path.with_name(f".{path.name}.{rank}.part") for rank in range(ranks.world)]
+    try:
+        with parts[ranks.rank].open("wb") as own:
+            yield lambda batch: own.write(LENGTH.pack(len(batch)) + batch)
+        ranks.gathered(ranks.rank)  # all have written
+        if ranks.first:
+            _join(parts, path, head)
+        ranks.gathered(ranks.rank)  # the first has read
+    finally:
+        parts[ranks.rank].unlink(missing_ok=True)
 
-    path: Path
-    ranks: Ranks
-    head: bytes
-    _file: BinaryIO = field(init=False)
 
-    def __post_init__(self) -> None:
-        if self.path.is_dir():
-            raise SettingError("-o", "must name a file, not a folder", str(self.path))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> "Output":
-        self._file = self._part(self.ranks.rank).open("wb")
-        if self.ranks.world == 1:
-            self._file.write(self.head)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
-        self._part(self.ranks.rank).unlink(missing_ok=True)
-
-    def write(self, batch: bytes) -> None:
-        """Adds the lines of this process's next batch."""
-        if self.ranks.world > 1:
-            self._file.write(LENGTH.pack(len(batch)))
-        self._file.write(batch)
-
-    def finish(self) -> None:
-        """Puts the file in its place; every process calls it after its last batch."""
-        self._file.close()
-        self.ranks.gathered(self.ranks.rank)  # all have written
-        if self.ranks.first and self.ranks.world > 1:
-            joined = self._part(self.ranks.world)
-            try:
-                self._join(joined)
-                os.replace(joined, self.path)
-            finally:
-                joined.unlink(missing_ok=True)
-        elif self.ranks.first:
-            os.replace(self._part(0), self.path)
-        self.ranks.gathered(self.ranks.rank)  # the first has read
-
-    def _join(self, joined: Path) -> None:
-        with ExitStack() as stack, joined.open("wb") as file:
-            parts: Sequence[BinaryIO] = [
-                stack.enter_context(self._part(rank).open("rb")) for rank in range(self.ranks.world)
-            ]
-            file.write(self.head)
-            turn = 0
-            while length := parts[turn % len(parts)].read(LENGTH.size):
-                file.write(parts[turn % len(parts)].read(LENGTH.unpack(length)[0]))
-                turn += 1
-
-    def _part(self, number: int) -> Path:
-        alone = f"{os.getpid()}." if self.ranks.world == 1 else ""
-        return self.path.with_name(f".{self.path.name}.{alone}{number}.part")
+def _join(parts: Sequence[Path], path: Path, head: bytes) -> None:
+    """Takes a batch of each part in turn."""
+    with ExitStack() as stack, replacing(path) as joined:
+        files = [stack.enter_context(part.open("rb")) for part in parts]
+        joined.write(head)
+        turn = 0
+        while length := files[turn % len(files)].read(LENGTH.size):
+            joined.write(files[turn % len(files)].read(LENGTH.unpack(length)[0]))
+            turn += 1

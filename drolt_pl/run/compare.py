@@ -19,7 +19,15 @@ METRICS = ("acc", "many", "medium", "few")
 
 
 def compare_run(
-    run_dir: Path, conf: Path, *, stage: str | None, views: int, epochs: int, lr: float, weight_decay: float
+    run_dir: Path,
+    conf: Path,
+    *,
+    stage: str | None,
+    views: int,
+    epochs: int,
+    lr: float,
+    weight_decay: float,
+    trust: bool = False,
 ) -> tuple[Path, Comparison]:
     """Compares classifiers on one stage's backbone, and writes `classifiers_<stage>.json` and `.csv` beside the run.
 
@@ -31,6 +39,7 @@ def compare_run(
         epochs: Of the classifiers that are trained.
         lr: Their rate at the start.
         weight_decay: Their weight decay.
+        trust: See `open_run`.
 
     Returns:
         The JSON file and its content.
@@ -38,7 +47,7 @@ def compare_run(
     Raises:
         SettingError: not a run, or a stage that it has not trained.
     """
-    run = open_run(run_dir, stage)
+    run = open_run(run_dir, stage, trust=trust)
     data, val = run.datamodule, run.datamodule.val_dataloader()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cached = cache_features(

@@ -27,7 +27,9 @@ class Description:
     layers: Mapping[str, Accuracies]
 
 
-def describe_run(run_dir: Path, *, stage: str | None, layers: Sequence[str], classes: int) -> tuple[Path, Description]:
+def describe_run(
+    run_dir: Path, *, stage: str | None, layers: Sequence[str], classes: int, trust: bool = False
+) -> tuple[Path, Description]:
     """Measures the nearest class mean at every layer, and writes `features_<stage>.json` and `.png` beside the run.
 
     Args:
@@ -35,6 +37,7 @@ def describe_run(run_dir: Path, *, stage: str | None, layers: Sequence[str], cla
         stage: The stage whose last epoch is taken; null for the first that trains a classifier.
         layers: Names of the backbone's parts; none: its blocks.
         classes: How many classes the figure shows, from the most frequent to the rarest.
+        trust: See `open_run`.
 
     Returns:
         The JSON file and its content.
@@ -42,7 +45,7 @@ def describe_run(run_dir: Path, *, stage: str | None, layers: Sequence[str], cla
     Raises:
         SettingError: not a run, a stage that it has not trained, or an unknown layer.
     """
-    run = open_run(run_dir, stage)
+    run = open_run(run_dir, stage, trust=trust)
     data, device = run.datamodule, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     accuracies = layer_accuracies(
         run.backbone,

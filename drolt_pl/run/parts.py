@@ -201,9 +201,15 @@ def build_module(
 
 
 def _refuse_unfitted(schedule: Schedule, classifiers: Mapping[str, Classifier], datamodule: LongTailDataModule) -> None:
-    """Some classifiers choose a number on validation images; where there are none, it must be given."""
+    """Some classifiers choose a number on validation images; where there are none, it must be given.
+
+    What a classifier takes from a file must be there before anything is trained.
+    """
     for stage in [*schedule.trained, *schedule.fitted]:
-        wanting = classifiers[schedule.classifier_of(stage.name)].wanting
+        classifier = classifiers[schedule.classifier_of(stage.name)]
+        with under(f"schedule.stages.{stage.name}.classifier_args"):
+            classifier.check_source()
+        wanting = classifier.wanting
         if wanting is not None and not len(datamodule.split.val):
             raise SettingError(
                 f"schedule.stages.{stage.name}.classifier_args={{{wanting}: ...}}",

@@ -1,7 +1,7 @@
 """Callbacks that record a run: checkpoints by stage, metrics.csv, and the progress bar that names the stage."""
 
 import csv
-import os
+import io
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -14,9 +14,11 @@ from pytorch_lightning.callbacks import Checkpoint
 from rich.console import Console
 from torch import Tensor
 
+from drolt_pl.disk import replacing
 from drolt_pl.learning.callbacks import ours
 from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import TrackingBar
+from drolt_pl.records import write_atomically
 
 
 @dataclass
@@ -69,9 +71,8 @@ class StageCheckpoint(Checkpoint):
     def name_result(self, trainer: pl.Trainer, source: str) -> None:
         """Copies the checkpoint of the model that the run reports to `best.ckpt`."""
         if trainer.is_global_zero:
-            partial = self.dirpath / "best.ckpt.part"
-            shutil.copyfile(self.dirpath / source, partial)
-            os.replace(partial, self.dirpath / "best.ckpt")
+            with (self.dirpath / source).open("rb") as file, replacing(self.dirpath / "best.ckpt") as copy:
+                shutil.copyfileobj(file, copy)
         trainer.strategy.barrier()
 
     def _validated(self, trainer: pl.Trainer, stage: str, epoch: int, score: float) -> None:
@@ -118,18 +119,22 @@ class MetricsFile(Checkpoint):
         rows.append({key: str(value) for key, value in row.items()})
         columns = list(dict.fromkeys([*row, *(key for old in rows for key in old)]))
         columns = columns[:3] + sorted(columns[3:])
-        partial = self.path.with_suffix(".part")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(partial, self.path)
+        file = io.StringIO()
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, file.getvalue())
 
     def _read(self) -> list[dict[str, str]]:
+        """The rows of the epochs before; a damaged file loses its rows, and the run goes on."""
         if not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                return [row for row in csv.DictReader(file) if row["epoch"].isdecimal() and None not in row]
+        except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+            print(f"warning: {self.path} is damaged and begins anew ({error})", flush=True)
+            return []
 
 
 class StageProgressBar(TrackingBar):

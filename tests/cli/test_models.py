@@ -31,7 +31,7 @@ def drolt(*words: str, code: int = 0, stdin: str | None = None) -> Result:
 def test_predict(place: Path) -> None:
     done = drolt("predict", "model.ckpt", "photos")
     assert done.stdout == "wrote predictions.csv: 7 files\n"
-    assert "1 of 7 files cannot be read:\n  images must be readable: 'photos/dog/broken.jpg'" in done.stderr
+    assert "1 of 7 files cannot be read:\n  images must be readable, 'photos/dog/broken.jpg'" in done.stderr
     drolt("predict", "model.ckpt", "photos", "--strict", "-o", "strict.csv", code=1)
     written = (place / "predictions.csv").read_bytes()
     assert (place / "strict.csv").read_bytes() == written

@@ -3,6 +3,8 @@
 import csv
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from drolt_pl.model import Prediction, Unreadable
 from drolt_pl.predict.files import Pace, predict_files
 from drolt_pl.predict.names import Names
 from drolt_pl.predict.priors import named_prior, read_prior
-from drolt_pl.predict.ranks import Output, Ranks
+from drolt_pl.predict.ranks import Ranks, shared_output
 from drolt_pl.predict.shift import shift_for
 from drolt_pl.predict.table import encoded, safe
 
@@ -42,7 +44,7 @@ def test_a_row_for_each_file_in_order(model: Model, photos: Path, tmp_path: Path
     rows = table(tmp_path / "out.csv")
     assert [row["file"] for row in rows] == names
     assert (found.files, found.unreadable, len(found.examples)) == (13, 1, 1)
-    assert "broken.jpg' cannot be read (it is no image)" in found.examples[0]
+    assert "broken.jpg' is not (it is no image)" in found.examples[0]
     for row in rows:
         if "broken" in row["file"]:
             assert row["error"] == found.examples[0]
@@ -68,19 +70,18 @@ def test_worker_processes_change_nothing(model: Model, photos: Path, tmp_path: P
 
 
 def test_parts_of_ranks_join_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ranks, "gathered", lambda self, value: [value])  # they run one after the other here
-    ranks = [Ranks(rank, 3) for rank in range(3)]
+    """Threads stand for the processes."""
+    barrier = threading.Barrier(3)
+    monkeypatch.setattr(Ranks, "gathered", lambda self, value: [barrier.wait(timeout=20), value])
     batches = [b"1\n2\n", b'"3\n",x\n', b"4\n", b"", b"5\n6\n"]
-    outputs = [Output(tmp_path / "out.csv", rank, b"head\n") for rank in ranks]
-    for output, rank in zip(outputs, ranks, strict=True):
-        output.__enter__()
-        for batch in rank.share(batches):
-            output.write(batch)
-        if not rank.first:
-            output.finish()
-    outputs[0].finish()
-    for output in outputs:
-        output.__exit__()
+
+    def process(rank: Ranks) -> None:
+        with shared_output(tmp_path / "out.csv", rank, b"head\n") as write:
+            for batch in rank.share(batches):
+                write(batch)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(process, [Ranks(rank, 3) for rank in range(3)]))
     assert (tmp_path / "out.csv").read_bytes() == b"head\n" + b"".join(batches)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -135,7 +136,7 @@ def test_from_python(model: Model, photos: Path) -> None:
         assert isinstance(found[0], Prediction)
         assert len(found[0].top) == 2
         assert found[:4] == list(model.predict(names[:4], batch_size=2, workers=workers, top=2))
-        with pytest.raises(SettingError, match=r"broken\.jpg' cannot be read"):
+        with pytest.raises(SettingError, match=r"broken\.jpg' is not"):
             model.predict(names, workers=workers)
         with pytest.raises(SettingError, match="must be uint8"):
             list(model.predict_iter([torch.zeros(3, 9, 9)], workers=workers))

@@ -114,7 +114,6 @@ def _rgb(image: ImageLike) -> Image.Image:
     try:
         return Image.fromarray(decode_rgb(os.fspath(image)))
     except FileNotFoundError:
-        raise UnreadableError("images", f"must be files that exist: {str(image)!r} does not") from None
+        raise UnreadableError("images", f"must be files that exist, {str(image)!r} does not") from None
     except Exception as error:  # decoders raise far more than OSError on damaged bytes
-        demand = f"must be readable: {str(image)!r} cannot be read ({reason_of(error)})"
-        raise UnreadableError("images", demand) from None
+        raise UnreadableError("images", f"must be readable, {str(image)!r} is not ({reason_of(error)})") from None
