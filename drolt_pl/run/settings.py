@@ -146,7 +146,7 @@ class TrainerArguments(TypedDict, total=False):
     gradient_clip_algorithm: Literal["norm", "value"] | None
     deterministic: bool | Literal["warn"] | None
     benchmark: bool | None
-    profiler: Text | Profiler | None
+    profiler: Literal["simple", "advanced", "pytorch", "xla"] | Profiler | None
     detect_anomaly: bool
     sync_batchnorm: bool
 

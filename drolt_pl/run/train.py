@@ -84,10 +84,11 @@ def prepared(config: DictConfig, run_dir: Path, ending: Ending | None = None) ->
     """
     validate(config, CONF, removed(folders.overrides(run_dir) or []))
     prepare_process(config)
+    tree = Tree(config)  # as it was typed: Hydra resolves what it instantiates in place
     try:
         return assemble(config, run_dir, CONF, ending)
     except SettingError as error:
-        raise error.renamed(Tree(config).name) from error
+        raise error.renamed(tree.name) from error
 
 
 def prepare_process(config: DictConfig) -> None:
