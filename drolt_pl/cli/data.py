@@ -108,7 +108,7 @@ def check(
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows a bar on the error stream of a terminal; yields a function that takes what is newly done and the total."""
+    """Shows a bar on the error stream of a terminal; yields a function of newly done and total numbers."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

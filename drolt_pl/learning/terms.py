@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class TermMeans:
-    """Sums up an epoch's terms: `log` in every step would take a millisecond of it.
+    """Sums up an epoch's terms; Lightning's `log` would take a millisecond of every step.
 
     A term that some steps lack is the mean over those that have it.
 

@@ -1,4 +1,4 @@
-"""A job of a sweep: the command that trains, in a process tree of its own, which ends with whoever started it."""
+"""A job of a sweep runs the command that trains in a process tree of its own, which ends with its parent."""
 
 import json
 import math
@@ -13,27 +13,29 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import yaml
 
+from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
-from drolt_pl.records import write_atomically
-from drolt_pl.report.sweep_jobs import FAILURE
-from drolt_pl.results import Results
+from drolt_pl.folders import FAILURE
 from drolt_pl.run.arguments import quoted
 from drolt_pl.run.build import sentence
 from drolt_pl.run.leftovers import is_begun
 from drolt_pl.run.signals import GRACE, Signals, Stopped, end_at_once, told_by
 
+if TYPE_CHECKING:
+    from drolt_pl.results import Results
+
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
-SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of what it starts
+SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of its processes
 PROGRAM = "DROLT_PROGRAM"  # how the sweep was started, in the same environment
 LAST_LINES = 20
 PATIENCE = GRACE + 5.0  # seconds between telling a job to stop and ending it
 # May differ when a job goes on: what `resume` may change, and where a trained stage is taken from.
 MAY_DIFFER = ("trainer.", "logger.", "logger=", "init_from=")
-# What a job must not inherit: a launcher's process may be a rank of its own, and `main` has set Hydra's variable.
+# A job must not inherit these: a launcher's process may itself be a rank, and `main` sets Hydra's variable.
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_NTASKS")
 NOT_INHERITED = (*RANK_VARIABLES, "HYDRA_FULL_ERROR")
 
@@ -41,7 +43,7 @@ NOT_INHERITED = (*RANK_VARIABLES, "HYDRA_FULL_ERROR")
 def program() -> tuple[str, ...]:
     """How the command that trains was started, without its arguments: `python train.py`, or `python -m MODULE`.
 
-    In a process that a launcher has started for a sweep: how the sweep was.
+    In a process that a launcher has started, it is the command that started the sweep.
     """
     told = os.environ.get(PROGRAM)
     if told is not None:
@@ -62,13 +64,13 @@ def run_job(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd
     A job that fails leaves `failure.json` (overrides, exit code, last lines) in its folder.
 
     Args:
-        program: What starts the command that trains, without its arguments.
-        overrides: What the job sets.
+        program: The words that start the command that trains, without its arguments.
+        overrides: The overrides of the job.
         run_dir: The job's folder, absolute.
-        cwd: Where relative paths in the overrides start.
+        cwd: The folder that relative paths in the overrides start from.
 
     Returns:
-        The validation objective in results.json; nan if the job failed, or validates nothing.
+        The validation objective in results.json; nan if the job failed or has no validation.
 
     Raises:
         SettingError: the folder holds a job with other overrides.
@@ -84,8 +86,10 @@ def run_job(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd
     return math.nan if results is None or results.objective is None else float(results.objective)
 
 
-def _results(run_dir: Path) -> Results | None:
+def _results(run_dir: Path) -> "Results | None":
     """The results of a job that has finished; a damaged file is removed: the job, which goes on, measures again."""
+    from drolt_pl.results import Results  # here: `--cfg job` does without
+
     path = run_dir / "results.json"
     if not path.exists():
         return None
@@ -98,7 +102,7 @@ def _results(run_dir: Path) -> Results | None:
 
 
 def saved_overrides(run_dir: Path) -> list[str] | None:
-    """The overrides that began the run of a folder; None where there is none."""
+    """The overrides that began the run of a folder; None if the folder holds no run."""
     path = run_dir / ".hydra" / "overrides.yaml"
     if not path.exists():
         return None
@@ -109,7 +113,7 @@ def saved_overrides(run_dir: Path) -> list[str] | None:
 
 
 def end_with_parent() -> None:
-    """In a job: ends its whole process group as soon as the process that started it is gone, however that ended."""
+    """In a job, ends the whole process group as soon as the process that started the job is gone, for any reason."""
     if os.environ.get(IS_JOB) != "1":
         return
 
@@ -122,7 +126,7 @@ def end_with_parent() -> None:
 
 
 def mark_sweep() -> None:
-    """Tells the processes that launchers start which process they serve, and how it was started."""
+    """Tells processes that launchers start, by the environment, which sweep they serve and how it was started."""
     os.environ.pop(PROGRAM, None)
     os.environ[PROGRAM] = shlex.join(program())
     os.environ[SWEEP] = f"{socket.gethostname()} {os.getpid()}"
@@ -132,7 +136,7 @@ def require_same(overrides: Sequence[str], run_dir: Path) -> None:
     """Refuses to go on with a job whose folder was begun with other overrides.
 
     Raises:
-        SettingError: it was.
+        SettingError: the folder was begun with other overrides.
     """
     before = saved_overrides(run_dir) if is_begun(run_dir) else None
     if before is None:
@@ -181,7 +185,7 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
         raise
     finally:
         ended.set()
-        # Ranks and loader workers that outlived it.
+        # End ranks and loader workers that outlived the job.
         _signal_group(job, signal.SIGKILL)
         job.wait()
         reader.join(PATIENCE)
@@ -196,12 +200,13 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
     if code == 0 and (run_dir / "results.json").exists():
         return
     record = {"overrides": list(overrides), "exit_code": code, "last_lines": list(last)}
-    write_atomically(failure, json.dumps(record, indent=2) + "\n")
+
+    write_whole(failure, (json.dumps(record, indent=2) + "\n").encode())
     print(f"job failed with exit code {code}, see {failure}: {' '.join(overrides)}", file=sys.stderr, flush=True)
 
 
 def _end_with_sweep(job: "subprocess.Popen[str]", ended: threading.Event) -> None:
-    """Ends job and process once the sweep on this machine is gone: launchers' processes would outlive it."""
+    """Ends the job and this process once the sweep on this machine is gone; a launcher's process would outlive it."""
     host, _, sweep = os.environ.get(SWEEP, "").partition(" ")
     if host != socket.gethostname() or int(sweep) == os.getpid():
         return
@@ -219,7 +224,7 @@ def _is_gone(process: int) -> bool:
         return True
     except FileNotFoundError:
         return False  # no /proc: not Linux
-    return state == "Z"  # it has ended, and nobody has asked how
+    return state == "Z"  # it has ended, and its parent has not collected the exit code
 
 
 def _pass_on(source: IO[str], last: deque[str]) -> None:

@@ -1,4 +1,4 @@
-"""Opens a finished run again, to look at its backbone."""
+"""Opens a finished run again, to measure its backbone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from drolt_pl.run.checkpoints import saved_split
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.trust import refuse_foreign
 
-FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, of methods with several stages and with one
+FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, in methods of several stages and of one
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
 
     Raises:
         SettingError: the folder is not a run's, the run did not train the stage, its images have changed since, or its
-            files name what conf/ does not.
+            files name a class that conf/ does not name.
     """
     if not (run_dir / CONFIG).exists():
         raise SettingError(str(run_dir), f"is not a run's folder: it has no {CONFIG}")

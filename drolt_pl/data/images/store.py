@@ -16,8 +16,6 @@ from drolt_pl.data.sources import Catalogue
 from drolt_pl.data.split import Split
 from drolt_pl.errors import require
 
-LOADERS = ("auto", "memory", "workers")
-SKIPS = ("error", "skip")
 MEMORY_LIMIT = 2 * 1024**3  # bytes of samples up to which `loader=auto` holds them
 
 
@@ -30,9 +28,9 @@ class SampleStore:
     Args:
         catalogue: All samples.
         split: The parts.
-        loader: One of `LOADERS`.
+        loader: See `LongTailDataModule`.
         num_workers: Processes that read.
-        on_corrupt: One of `SKIPS`.
+        on_corrupt: See `LongTailDataModule`.
 
     Attributes:
         unreadable: Samples that this process could not read, as indices into the catalogue.
