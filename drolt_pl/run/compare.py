@@ -14,6 +14,7 @@ from drolt_pl.comparison import Comparison
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.images.loaders import BatchLoader
 from drolt_pl.data.plan import Sampling
+from drolt_pl.records import write_atomically
 from drolt_pl.run.opened import open_run
 
 METRICS = ("acc", "many", "medium", "few")
