@@ -97,6 +97,7 @@ class Settings(TypedDict):
     mixing: Mapping[str, Mixing]
     class_balance: NotRequired[ClassBalance]
     groups: Limits
+    guard: NotRequired[Literal["stop", "skip", "off"]]
     resume: AnyPath | None
     init_from: AnyPath | None
     compile: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None

@@ -46,7 +46,7 @@ def _trainer(trainer: DictConfig) -> Iterator[SettingError]:
     if str(trainer.precision) in REFUSED_PRECISIONS:
         demand = "is refused, since centroids and radii are float32: take 32-true, bf16-mixed or 16-mixed"
         yield SettingError(f"trainer.precision={trainer.precision}", demand)
-    accelerators = ["auto", "gpu", *AcceleratorRegistry.available_accelerators()]
+    accelerators = ["auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())]
     strategies = ["auto", *StrategyRegistry.available_strategies()]
     for name, allowed in (("accelerator", accelerators), ("strategy", strategies)):
         if trainer[name] not in allowed:

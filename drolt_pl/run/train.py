@@ -119,7 +119,6 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
     seconds = run.saved.seconds
     measures = any(stage.uses_centroids for stage in module.schedule.trained)
     loss = module.loss if measures else None
-    words = _overrides(run.folder)
     learned = loss is not None and config.loss.eps_mode == "learned"
     words = _overrides(run.folder)
     return Results(
