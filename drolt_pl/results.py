@@ -106,7 +106,7 @@ class Setting(Record):
     """What decides which result table a kept run belongs to.
 
     Attributes:
-        folder: Name of the folder, for a data set that is a folder of images.
+        folder: Name of the folder or file, for a data set that is a folder of images or a file of features.
         profile: Shape of the cut; null for a data set as it comes, as is `imbalance_ratio`.
     """
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from drolt_pl.backbones.base import Backbone
+from drolt_pl.backbones.base import ImageBackbone
 from drolt_pl.errors import require, require_int
 
 
-class SmallConvNet(Backbone):
+class SmallConvNet(ImageBackbone):
     """Three 3x3 convolutions with BatchNorm, then global average pooling.
 
     Args:

@@ -4,25 +4,31 @@ Both libraries are imported when a backbone is built: timm alone takes seconds, 
 """
 
 import difflib
+import logging
+import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.backbones.base import Backbone
+from drolt_pl.backbones.base import ImageBackbone, Images
+from drolt_pl.backbones.weights import read_weights, renamed, require_fit
 from drolt_pl.errors import SettingError, require, require_choice, require_int
 
 ARCHS = ("resnet50", "resnext50_32x4d")
 
 
-class TorchvisionResNet(Backbone):
+class TorchvisionResNet(ImageBackbone):
     """torchvision's ResNet-50 or ResNeXt-50 up to its global average pooling.
 
     Args:
         arch: ``resnet50`` or ``resnext50_32x4d``.
-        weights: None, or the name of one of torchvision's weights for it (``IMAGENET1K_V1``, ``IMAGENET1K_V2``).
+        weights: None; the name of one of torchvision's weights for it (``IMAGENET1K_V1``, ``IMAGENET1K_V2``), or
+            True for their default; or a file, see `read_weights`.
+        rename: See `renamed`; for a file alone.
         in_channels: Channels of the input images; anything but 3 needs ``weights=None``.
         neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
 
@@ -30,13 +36,15 @@ class TorchvisionResNet(Backbone):
         Input (B, in_channels, H, W); output (B, 2048), non-negative.
 
     Raises:
-        SettingError: an unknown name, weights with other than 3 channels, weights that cannot be downloaded.
+        SettingError: an unknown name, weights with other than 3 channels, weights that cannot be downloaded or do not
+            fit.
     """
 
     def __init__(
         self,
         arch: str = "resnet50",
-        weights: str | None = None,
+        weights: str | bool | None = None,
+        rename: str | None = None,
         in_channels: int = 3,
         neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
@@ -45,11 +53,12 @@ class TorchvisionResNet(Backbone):
 
         require_choice("arch", arch, ARCHS)
         require_int("in_channels", in_channels, at_least=1)
-        require("in_channels", in_channels, in_channels == 3 or weights is None, "must be 3 with pretrained weights")
+        require("in_channels", in_channels, in_channels == 3 or not weights, "must be 3 with pretrained weights")
         names = tuple(get_model_weights(arch).__members__)
-        require("weights", weights, weights is None or weights in names, f"must be null or one of {names}")
+        file = _file(weights, rename, names)
+        published = "DEFAULT" if weights is True else None if file or not weights else weights
         try:
-            model = get_model(arch, weights=weights)
+            model = get_model(arch, weights=published)
         except OSError as error:  # URLError is one
             raise SettingError(
                 f"weights={weights}",
@@ -58,6 +67,8 @@ class TorchvisionResNet(Backbone):
             ) from error
         self.num_features: int = model.fc.in_features
         model.fc = nn.Identity()
+        if file is not None:
+            _load_file(model, file, rename, name=arch, classifier="fc")
         if in_channels != 3:
             model.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does
@@ -65,12 +76,16 @@ class TorchvisionResNet(Backbone):
             model.avgpool = nn.Sequential(OrderedDict(neck=neck(self.num_features), pool=model.avgpool))
         self.model = model
 
+    @classmethod
+    def made_for(cls, arguments: dict[str, object]) -> Images:
+        return Images(image_size=224)
+
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.model(images)
         return features
 
 
-class TimmBackbone(Backbone):
+class TimmBackbone(ImageBackbone):
     """Any model of timm, up to the input of its last linear layer.
 
     ``num_features`` is measured on one blank image: timm's own attribute of that name is the width before a head's
@@ -78,7 +93,9 @@ class TimmBackbone(Backbone):
 
     Args:
         name: One of ``timm.list_models()``, with or without a tag of pretrained weights.
-        pretrained: Whether to load timm's weights for it.
+        weights: None; True for timm's own weights, which are fetched; or a file, see `read_weights`. A file's names
+            must be the network's; those of its classifier are passed over.
+        rename: See `renamed`; for a file alone.
         in_channels: Channels of the input images; timm adapts pretrained first layers to other than 3.
         neck: Channels -> what the last map (B, D, H, W) goes through before the head; None for nothing.
         options: Passed to ``timm.create_model``, for instance ``img_size=64`` for a vision transformer.
@@ -87,13 +104,14 @@ class TimmBackbone(Backbone):
         Input (B, in_channels, H, W), of the size that the model wants; output (B, num_features).
 
     Raises:
-        SettingError: an unknown name, weights that cannot be downloaded, a model without pooled features.
+        SettingError: an unknown name, weights that cannot be downloaded or do not fit, a model without pooled features.
     """
 
     def __init__(
         self,
         name: str,
-        pretrained: bool = False,
+        weights: str | bool | None = None,
+        rename: str | None = None,
         in_channels: int = 3,
         neck: Callable[[int], nn.Module] | None = None,
         **options: Any,
@@ -102,26 +120,114 @@ class TimmBackbone(Backbone):
         import timm
 
         require_int("in_channels", in_channels, at_least=1)
-        if not timm.is_model(name):
-            near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-            remedy = f"near are {', '.join(near)}" if near else ""
-            raise SettingError("name", "must be one of timm.list_models()", name, remedy=remedy)
+        for former in {"pretrained", "checkpoint_path"} & set(options):
+            raise SettingError(former, "is now called weights: null, true or a file")
+        file = _file(weights, rename)
+        _require_model(name)
+        fetched = weights is True
         try:
-            model = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options)
+            model = timm.create_model(name, pretrained=fetched, num_classes=0, in_chans=in_channels, **options)
         except (OSError, RuntimeError) as error:
-            if not pretrained:
+            if not fetched:
                 raise
-            reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
-            demand = f"weights of {name} cannot be loaded ({reason})"
-            raise SettingError("pretrained", demand, remedy="use pretrained=false") from error
+            demand = f"of {name} cannot be loaded ({_first_line(error)})"
+            raise SettingError("weights=true", demand, remedy="use weights=null, or give a file") from error
+        if file is not None:
+            _load_timm_file(model, file, rename, name=name, in_channels=in_channels)
         self.model = model
         self.neck = nn.Identity() if neck is None else neck(model.num_features)
         self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
+
+    @classmethod
+    def made_for(cls, arguments: dict[str, object]) -> Images:
+        found = _configuration(str(arguments.get("name")))
+        return Images(int(found.input_size[1]), tuple(found.mean), tuple(found.std))
+
+    @classmethod
+    def sized_for(cls, shape: tuple[int, ...], arguments: dict[str, object]) -> dict[str, object]:
+        """Also `img_size`, for networks with a position embedding of another size, such as vision transformers."""
+        found = _configuration(str(arguments.get("name")))
+        other = found.fixed_input_size and "img_size" not in arguments and found.input_size[1] != shape[-1]
+        return {**super().sized_for(shape, arguments), **({"img_size": shape[-1]} if other else {})}
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.neck(self.model.forward_features(images))
         features: Tensor = self.model.forward_head(maps, pre_logits=True)
         return features
+
+
+def _require_model(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+        remedy = f"near are {', '.join(near)}" if near else ""
+        raise SettingError("name", "must be one of timm.list_models()", name, remedy=remedy)
+
+
+def _configuration(name: str) -> Any:
+    """What timm says of the images that its weights of a network were trained on."""
+    from timm.models import get_pretrained_cfg
+
+    _require_model(name)
+    return get_pretrained_cfg(name) or get_pretrained_cfg("resnet18")  # timm's defaults, ImageNet at 224 pixels
+
+
+def _file(weights: str | bool | None, rename: str | None, published: tuple[str, ...] | None = None) -> str | None:
+    """The file that `weights` names; null where it names none."""
+    text = weights if isinstance(weights, str) else None
+    if published is not None and text is not None and text not in published and not Path(text).expanduser().exists():
+        raise SettingError("weights", f"must be null, true, a file that exists, or one of {published}", weights)
+    file = None if published is not None and text in published else text
+    require("rename", rename, rename is None or file is not None, "must be null where weights names no file")
+    return file
+
+
+def _load_file(model: nn.Module, path: str, rename: str | None, *, name: str, classifier: str) -> None:
+    """Loads a file's weights, all but the classifier's, into a network without one."""
+    network, read = model.state_dict(), read_weights(path)
+    weights = renamed(read, network, rename)
+    kept = {key: value for key, value in weights.items() if not key.startswith(f"{classifier}.")}
+    missing, unexpected = [key for key in network if key not in kept], [key for key in kept if key not in network]
+    require_fit(name, path, missing, unexpected, read, network)
+    with _fitting(name, path):
+        model.load_state_dict(kept, strict=False)
+
+
+def _load_timm_file(model: Any, path: str, rename: str | None, *, name: str, in_channels: int) -> None:
+    """The same by timm, which adapts what it knows: first layers to channels, position embeddings to sizes."""
+    from timm.models import load_pretrained
+
+    require("in_channels", in_channels, in_channels == 3 or rename is None, "must be 3 with rename=order")
+    network, read = model.state_dict(), read_weights(path)
+    config = {**model.pretrained_cfg, "state_dict": dict(renamed(read, network, rename)), "source": ""}
+    convert = vars(sys.modules[type(model).__module__]).get("checkpoint_filter_fn")
+    found: list[tuple[list[str], list[str]]] = []
+    handle = model.register_load_state_dict_post_hook(lambda _, keys: found.append((list(keys[0]), list(keys[1]))))
+    logger = logging.getLogger("timm.models._builder")  # warns of all names, which we put into a sentence
+    logger.disabled = True
+    try:
+        with _fitting(name, path):
+            load_pretrained(model, config, num_classes=0, in_chans=in_channels, filter_fn=convert)
+    finally:
+        handle.remove()
+        logger.disabled = False
+    require_fit(name, path, *found[0], read, network)
+
+
+@contextmanager
+def _fitting(name: str, path: str) -> Iterator[None]:
+    """Says in a sentence what torch and timm say of tensors that they cannot load."""
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = lines[min(1, len(lines) - 1)].rstrip(".")
+        raise SettingError("weights", f"must be a file of {name}: {path} does not fit ({reason})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def _image_size(model: Any) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.backbones.base import Backbone
+from drolt_pl.backbones.base import ImageBackbone
 from drolt_pl.errors import require_choice, require_int
 
 DEPTHS = (20, 32, 44, 56)
@@ -36,7 +36,7 @@ class BasicBlock(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
 
 
-class CifarResNet(Backbone):
+class CifarResNet(ImageBackbone):
     """ResNet-20/32/44/56 for images of about 32 pixels (He et al. 2016, Sec. 4.2; option A).
 
     ResNet-32 with a 100-way linear classifier has 470,004 parameters, as in the LDAM code that the field builds on;

@@ -1,14 +1,13 @@
 """`drolt data`: look into a data set, and prepare the published large ones."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from drolt_pl.cli.errors import fail, one_sentence
+from drolt_pl.cli.progress import progress_bar
 from drolt_pl.errors import SettingError
 
 app = typer.Typer(
@@ -61,7 +60,7 @@ def prepare(
             return
         index = build_index(name, lists, images)
         recipe = RECIPES[name]
-        with _progress(f"checking {len(index.names):,} images") as advance:
+        with progress_bar(f"checking {len(index.names):,} images") as advance:
             defects = find_defects(
                 index,
                 threads=threads,
@@ -80,7 +79,7 @@ def prepare(
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="A folder of images, a manifest (.csv, .csv.gz) or an index (.npz).")],
+    path: Annotated[Path, typer.Argument(help="A folder of images, a manifest (.csv, .csv.gz), an index (.npz) or stored features.")],
     root: Annotated[
         Path | None, typer.Option(help="Folder that a manifest's or index's paths are relative to.")
     ] = None,
@@ -94,7 +93,7 @@ def check(
     from drolt_pl.data.prepare.check import check_data
 
     with one_sentence():
-        with _progress("decoding") as advance:
+        with progress_bar("decoding") as advance:
             found = check_data(path, root=root, threads=threads, progress=advance)
         typer.echo(found.report())
         found.draw(png)
@@ -104,16 +103,3 @@ def check(
                 f"{path}: {len(found.unreadable):,} files cannot be read, and {len(found.shared):,} images of "
                 "validation or test are training images"
             )
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows a bar on the error stream of a terminal; yields a function that takes what is newly done and the total."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, advance=done, total=total)

@@ -37,20 +37,17 @@ class LongTailDataModule(pl.LightningDataModule):
     Args:
         mean, std: Per channel, of pixel values in [0, 1]. Images need them; samples that are no images take None.
         batch_size: Training samples drawn a step over *all* processes, by each stream.
-        eval_batch_size: Samples a step of each process in evaluation and in the centroid pass. None takes 512, and on
-            a CPU 128, because the maps of more leave its cache.
+        eval_batch_size: Samples a step of each process in evaluation; None: 512, and 128 on a CPU, for its cache.
         loader: `memory` holds the samples on the training device, `workers` reads them for every epoch, `auto` is
             `memory` up to 2 GB of samples.
         num_workers: Processes of the `workers` loader.
         on_corrupt: `error` stops at a file that cannot be read and names it; `skip` goes on, see `SampleStore`.
         augment: Takes uint8 images (B, C, H, W) and a generator, gives the same shape; None for no augmentation. A
             list has one for each view of a stage, and a stage of one view takes the first.
-        crop_padding, flip: How far images of this set may be shifted, and whether they may be mirrored. They are not
-            used here: augmentations refer to them (`${dataset.crop_padding}`).
+        crop_padding, flip: Augmentations refer to them, as `${dataset.crop_padding}`.
         seed: Decides sampling and augmentation, not the split.
-        test_pool: Whether the images that the profile cut away are a second test set.
-        plan: Gives the sampling of an epoch.
-        mixings: The mixings that `StageSampling.mixing` may name.
+        test_pool: Whether what the profile cut away is a second test set.
+        plan, mixings: Gives the sampling of an epoch, and the mixings that it may name.
         rules: See `SplitRules`.
 
     Attributes:
@@ -129,15 +126,19 @@ class LongTailDataModule(pl.LightningDataModule):
             return
         found = self.catalogue()
         self.split = make_split(found.targets, found.official, found.names, found.class_names, self.rules)
-        found.source.transform(
-            self.mean, self.std, for_views(self.augment, 1)
-        )  # refuses settings that do not fit the samples
+        # Refuses settings that do not fit the samples.
+        found.source.transform(self.mean, self.std, for_views(self.augment, 1))
         self.sample_shape = found.source.shape
         self.num_classes, self.class_names = len(found.class_names), list(found.class_names)
         self.class_counts = self.split.class_counts.tolist()
         self._store = SampleStore(
             found, self.split, loader=self.loader, num_workers=self.num_workers, on_corrupt=self.on_corrupt
         )
+
+    def require_views(self, views: int) -> None:
+        """Refuses more views of a sample than there are."""
+        for_views(self.augment, views)
+        self._samples.require_views(views)
 
     def split_record(self) -> DataRecord:
         """Which samples train, validate and test, as plain JSON values."""
@@ -206,7 +207,7 @@ class LongTailDataModule(pl.LightningDataModule):
         )
         share, source = self.batch_size // world_size, self._samples.source
         further = (number,) if number else ()  # the first stream keeps the seeds of an epoch of one stream
-        rows, keys = in_views(sampler.indices(), share, stage.views), None
+        rows, keys = self._samples.rows_in_views(sampler.indices(), share, stage.views, epoch), None
         if source.keyed:
             positions = in_views(sampler.positions, share, stage.views, offset=sampler.length)
             keys = SampleKeys((self.seed, epoch, *further), positions)

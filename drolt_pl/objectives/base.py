@@ -76,9 +76,11 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         uses_centroids: Whether a stage with it needs the class centroids (and trains the radii).
+        needs_images: Whether it works on pixels, and not on stored features.
     """
 
     uses_centroids: ClassVar[bool] = False
+    needs_images: ClassVar[bool] = False
 
     def __init__(self, *, criterion: Criterion, **options: object) -> None:
         super().__init__()

@@ -14,7 +14,8 @@ from drolt_pl.folders import CONFIG
 from drolt_pl.model import load_model
 from drolt_pl.results import Groups
 from drolt_pl.run import schema
-from drolt_pl.run.build import build, under
+from drolt_pl.run.build import under
+from drolt_pl.run.network import build_datamodule
 
 FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, of methods with several stages and with one
 
@@ -59,7 +60,7 @@ def open_run(run_dir: Path, stage: str | None = None) -> OpenedRun:
     schema.register()  # the run's configuration may hold a `${sum:...}`
     config = OmegaConf.load(run_dir / CONFIG)
     assert isinstance(config, DictConfig)
-    datamodule: LongTailDataModule = build(config, "dataset")
+    datamodule = build_datamodule(config)
     with under("dataset"):
         datamodule.setup()
     split = run_dir / "split.json"
