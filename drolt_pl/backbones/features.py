@@ -1,6 +1,7 @@
 """Backbones of stored features: as they are, or through a small trained network."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -74,7 +75,7 @@ class MLP(FeatureBackbone):
         widths = [in_channels, *hidden]
         blocks = [
             nn.Sequential(nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU(inplace=True))
-            for before, after in zip(widths, widths[1:], strict=False)
+            for before, after in pairwise(widths)
         ]
         self.layers = nn.ModuleList(blocks)
         self.projection = nn.Linear(widths[-1], num_features)

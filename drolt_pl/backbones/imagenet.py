@@ -4,18 +4,16 @@ Both libraries are imported when a backbone is built: timm alone takes seconds, 
 """
 
 import difflib
-import logging
-import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import ImageBackbone, Images
-from drolt_pl.backbones.weights import read_weights, renamed, require_fit
+from drolt_pl.backbones.weights import load_into, load_into_timm
 from drolt_pl.errors import SettingError, require, require_choice, require_int
 
 ARCHS = ("resnet50", "resnext50_32x4d")
@@ -68,7 +66,7 @@ class TorchvisionResNet(ImageBackbone):
         self.num_features: int = model.fc.in_features
         model.fc = nn.Identity()
         if file is not None:
-            _load_file(model, file, rename, name=arch, classifier="fc")
+            load_into(model, file, rename, name=arch, classifier="fc")
         if in_channels != 3:
             model.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does
@@ -133,7 +131,7 @@ class TimmBackbone(ImageBackbone):
             demand = f"of {name} cannot be loaded ({_first_line(error)})"
             raise SettingError("weights=true", demand, remedy="use weights=null, or give a file") from error
         if file is not None:
-            _load_timm_file(model, file, rename, name=name, in_channels=in_channels)
+            load_into_timm(model, file, rename, name=name, in_channels=in_channels)
         self.model = model
         self.neck = nn.Identity() if neck is None else neck(model.num_features)
         self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
@@ -181,49 +179,6 @@ def _file(weights: str | bool | None, rename: str | None, published: tuple[str, 
     file = None if published is not None and text in published else text
     require("rename", rename, rename is None or file is not None, "must be null where weights names no file")
     return file
-
-
-def _load_file(model: nn.Module, path: str, rename: str | None, *, name: str, classifier: str) -> None:
-    """Loads a file's weights, all but the classifier's, into a network without one."""
-    network, read = model.state_dict(), read_weights(path)
-    weights = renamed(read, network, rename)
-    kept = {key: value for key, value in weights.items() if not key.startswith(f"{classifier}.")}
-    missing, unexpected = [key for key in network if key not in kept], [key for key in kept if key not in network]
-    require_fit(name, path, missing, unexpected, read, network)
-    with _fitting(name, path):
-        model.load_state_dict(kept, strict=False)
-
-
-def _load_timm_file(model: Any, path: str, rename: str | None, *, name: str, in_channels: int) -> None:
-    """The same by timm, which adapts what it knows: first layers to channels, position embeddings to sizes."""
-    from timm.models import load_pretrained
-
-    require("in_channels", in_channels, in_channels == 3 or rename is None, "must be 3 with rename=order")
-    network, read = model.state_dict(), read_weights(path)
-    config = {**model.pretrained_cfg, "state_dict": dict(renamed(read, network, rename)), "source": ""}
-    convert = vars(sys.modules[type(model).__module__]).get("checkpoint_filter_fn")
-    found: list[tuple[list[str], list[str]]] = []
-    handle = model.register_load_state_dict_post_hook(lambda _, keys: found.append((list(keys[0]), list(keys[1]))))
-    logger = logging.getLogger("timm.models._builder")  # warns of all names, which we put into a sentence
-    logger.disabled = True
-    try:
-        with _fitting(name, path):
-            load_pretrained(model, config, num_classes=0, in_chans=in_channels, filter_fn=convert)
-    finally:
-        handle.remove()
-        logger.disabled = False
-    require_fit(name, path, *found[0], read, network)
-
-
-@contextmanager
-def _fitting(name: str, path: str) -> Iterator[None]:
-    """Says in a sentence what torch and timm say of tensors that they cannot load."""
-    try:
-        yield
-    except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        reason = lines[min(1, len(lines) - 1)].rstrip(".")
-        raise SettingError("weights", f"must be a file of {name}: {path} does not fit ({reason})") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,20 +1,24 @@
 """Pretrained weights out of a file: read without executing it, and compared with a network before they are loaded."""
 
+import logging
 import pickle
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from drolt_pl.errors import SettingError, require_choice
+from drolt_pl.errors import SettingError, require, require_choice
 
 Weights = dict[str, Tensor]
 RENAMES = (None, "order")
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights
-COUNTER = "num_batches_tracked"  # of BatchNorm: older files lack it, and nothing reads it
+COUNTER = "num_batches_tracked"  # of BatchNorm, a whole number: older files lack it, and nothing reads it
 SHOWN = 3  # names that a message holds
 
 
@@ -44,6 +48,60 @@ def read_weights(path: str) -> Weights:
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
+def load_into(model: nn.Module, path: str, rename: str | None, *, name: str, classifier: str) -> None:
+    """Loads a file's weights, all but the classifier's, into a network without one.
+
+    Args:
+        model: The network.
+        path: See `read_weights`.
+        rename: See `renamed`.
+        name: Of the network, for messages.
+        classifier: Name of the classifier's layer in the file.
+
+    Raises:
+        SettingError: a file that does not fit.
+    """
+    network, read = model.state_dict(), read_weights(path)
+    weights = renamed(read, network, rename)
+    kept = {key: value for key, value in weights.items() if not key.startswith(f"{classifier}.")}
+    missing, unexpected = [key for key in network if key not in kept], [key for key in kept if key not in network]
+    _require_fit(name, path, missing, unexpected, read, network)
+    with _fitting(name, path):
+        model.load_state_dict(kept, strict=False)
+
+
+def load_into_timm(model: Any, path: str, rename: str | None, *, name: str, in_channels: int) -> None:
+    """The same by timm, which adapts what it knows: first layers to channels, position embeddings to sizes."""
+    from timm.models import load_pretrained
+
+    require("in_channels", in_channels, in_channels == 3 or rename is None, "must be 3 with rename=order")
+    network, read = model.state_dict(), read_weights(path)
+    config = {**model.pretrained_cfg, "state_dict": dict(renamed(read, network, rename)), "source": ""}
+    convert = vars(sys.modules[type(model).__module__]).get("checkpoint_filter_fn")
+    found: list[tuple[list[str], list[str]]] = []
+    handle = model.register_load_state_dict_post_hook(lambda _, keys: found.append((list(keys[0]), list(keys[1]))))
+    logger = logging.getLogger("timm.models._builder")  # warns of all names, which we put into a sentence
+    logger.disabled = True
+    try:
+        with _fitting(name, path):
+            load_pretrained(model, config, num_classes=0, in_chans=in_channels, filter_fn=convert)
+    finally:
+        handle.remove()
+        logger.disabled = False
+    _require_fit(name, path, *found[0], read, network)
+
+
+@contextmanager
+def _fitting(name: str, path: str) -> Iterator[None]:
+    """Says in a sentence what torch and timm say of tensors that they cannot load."""
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = lines[min(1, len(lines) - 1)].rstrip(".")
+        raise SettingError("weights", f"must be a file of {name}: {path} does not fit ({reason})") from error
+
+
 def renamed(weights: Weights, network: Weights, rename: str | None) -> Weights:
     """Weights under the network's names.
 
@@ -66,7 +124,7 @@ def renamed(weights: Weights, network: Weights, rename: str | None) -> Weights:
     return dict(zip(ours, theirs.values(), strict=False))
 
 
-def require_fit(
+def _require_fit(
     name: str, path: str, missing: Collection[str], unexpected: Collection[str], weights: Weights, network: Weights
 ) -> None:
     """Refuses weights that are not the network's, and says which names differ.
@@ -102,7 +160,8 @@ def _order_misfit(weights: Weights, network: Weights) -> str | None:
 
 
 def _counted(weights: Weights) -> Weights:
-    return {name: value for name, value in weights.items() if not name.endswith(COUNTER)}
+    """All but BatchNorm's counters, whatever their names."""
+    return {name: value for name, value in weights.items() if value.ndim or value.is_floating_point()}
 
 
 def _listed(names: Collection[str], what: str) -> str:

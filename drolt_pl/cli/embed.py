@@ -33,8 +33,8 @@ def embed(
 ) -> None:
     """Write the features of all images of a data set, for dataset=features dataset.file=OUT.
 
-    Labels, official parts, class names and the images' names go with them; a split that a run draws from the features is
-    the one that it would draw from the images.
+    Labels, official parts, class names and the images' names go with them: a run draws from the features the split that
+    it would draw from the images.
     """
     # Imported here: `drolt --help` should not wait for it.
     from drolt_pl.errors import SettingError

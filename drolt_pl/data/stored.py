@@ -76,9 +76,9 @@ def holds_features(path: Path) -> bool:
 def read_features(path: Path) -> StoredFeatures:
     """Reads a file of stored features.
 
-    Its arrays: `features` (N, D) and `labels` (N,) of whole numbers or, in an .npz, text; perhaps `split` (N,) of train,
-    val and test as text or as 0, 1, 2; `class_names` (C,) as text, in safetensors a JSON list in the metadata; `views`
-    (V, M, D) of the M training samples; `names` (N,) as text, in safetensors as rows of bytes.
+    Its arrays: `features` (N, D) and `labels` (N,) of whole numbers or, in an .npz, text; perhaps `split` (N,) of
+    train, val and test as text or as 0, 1, 2; `class_names` (C,) as text, in safetensors a JSON list in the metadata;
+    `views` (V, M, D) of the M training samples; `names` (N,) as text, in safetensors as rows of bytes.
 
     Raises:
         SettingError: no such file, or arrays that do not fit each other.
@@ -89,7 +89,9 @@ def read_features(path: Path) -> StoredFeatures:
         arrays, metadata = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
     except (SafetensorError, zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise SettingError("file", f"must be whole and hold no pickles: {str(path)!r} cannot be read ({reason})") from None
+        raise SettingError(
+            "file", f"must be whole and hold no pickles: {str(path)!r} cannot be read ({reason})"
+        ) from None
     features, views = _floats(arrays, "features", 2), _floats(arrays, "views", 3)
     if features is None or "labels" not in arrays:
         raise _wrong(f"must hold the arrays features and labels: {str(path)!r} has {sorted(arrays)}")

@@ -73,7 +73,9 @@ def embed_data(words: Sequence[str], conf: Path, settings: Settings, progress: P
     require_choice("--precision", settings.precision, PRECISIONS)
     overrides = [*_data(words), *_network(settings)]
     config = composed(conf, overrides)
-    model = None if settings.backbone is None or settings.backbone.startswith("timm:") else load_model(settings.backbone)
+    model = (
+        None if settings.backbone is None or settings.backbone.startswith("timm:") else load_model(settings.backbone)
+    )
     if model is None and OmegaConf.select(config, "backbone.weights") is None:
         demand = "must be given: features of a network without weights say nothing"
         raise SettingError("--weights", demand, remedy="give a file, or true to fetch the network's own")

@@ -176,7 +176,8 @@ def test_no_argument_names_a_class(value: object) -> None:
 
 def test_the_list_of_what_is_built() -> None:
     assert set(BACKBONES) == {
-        f"drolt_pl.backbones.{name}" for name in ("CifarResNet", "SmallConvNet", "TimmBackbone", "TorchvisionResNet")
+        f"drolt_pl.backbones.{name}"
+        for name in ("CifarResNet", "Identity", "MLP", "SmallConvNet", "TimmBackbone", "TorchvisionResNet")
     }
     assert set(NECKS) == {"drolt_pl.backbones.ModulatedAttention"}
     assert {"drolt_pl.classifiers.LinearClassifier", "drolt_pl.classifiers.OLTRClassifier"} <= set(CLASSIFIERS)
