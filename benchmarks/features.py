@@ -4,9 +4,9 @@
     python benchmarks/features.py --count 20000      # a sixth of it
 
 The other side reads the same rows in the same order and computes the matrix products alone: those of the network and
-its gradients, and the distances of each batch to its centroids. It has no loss, no optimizer and no metrics. The centroid
-pass is on both sides: every row once more, the sums by class, and in float64 the product that the features' effective
-dimension is of, which at 2,048 features takes longer than the training steps.
+its gradients, and the distances of each batch to its centroids. It has no loss, no optimizer and no metrics. The
+centroid pass is on both sides: every row once more, the sums by class, and the float64 product from which the effective
+dimension follows; at 2,048 features this product takes longer than the training steps.
 """
 
 import argparse
@@ -85,7 +85,8 @@ class Products:
 
 def measure(name: str, backbone: Backbone, layers: list[tuple[int, int]], path: Path, repetitions: int) -> None:
     """Prints a line: the epoch over its reading and products."""
-    data = FeaturesLT(file=path, imbalance_ratio=None, protocol="published", batch_size=BATCH_SIZE, eval_batch_size=2048)
+    sizes = {"batch_size": BATCH_SIZE, "eval_batch_size": 2048}
+    data = FeaturesLT(file=path, imbalance_ratio=None, protocol="published", **sizes)
     data.setup()
     loader = data.centroid_dataloader()
     rows, targets = (torch.cat(parts) for parts in zip(*loader.batches, strict=True))

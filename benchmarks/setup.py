@@ -82,7 +82,9 @@ class EpochTime(pl.Callback):
         self.seconds = time.perf_counter() - self.started
 
 
-def fit_one_epoch(module: DROLTModule, data: LongTailDataModule, *, precision: Any, **trainer: Any) -> tuple[float, float]:
+def fit_one_epoch(
+    module: DROLTModule, data: LongTailDataModule, *, precision: Any, **trainer: Any
+) -> tuple[float, float]:
     """Trains one epoch; returns its seconds and those of the centroid pass before it."""
     centroids, clock = RefreshCentroids(), EpochTime()  # callbacks start in this order: the clock after the pass
     pl.Trainer(

@@ -28,7 +28,7 @@ def shot_groups(class_counts: Tensor, many: int = MANY, few: int = FEW) -> dict[
         ``{"many": ..., "medium": ..., "few": ...}``, index tensors (int64) that may be empty.
 
     Raises:
-        SettingError: limits that overlap.
+        SettingError: the limits overlap.
 
     Examples:
         >>> shot_groups(torch.tensor([500, 101, 100, 20, 19]))

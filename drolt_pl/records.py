@@ -1,13 +1,13 @@
-"""Typed records that are kept as JSON: read strictly, with one sentence for a wrong file, and written in one step."""
+"""Typed records in JSON: reading is strict and explains a wrong file in one sentence, writing is one step."""
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
 
 T = TypeVar("T")
@@ -15,14 +15,14 @@ SCALARS = (str, int, float, bool, type(None))
 
 
 class Record(BaseModel):
-    """Base of the records: frozen, without conversions, and keys that this version does not know are kept."""
+    """Base of the records: they are frozen, convert no types, and keep keys that this version does not know."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", populate_by_name=True)
 
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
 
     def plain(self) -> dict[str, object]:
-        """What was given, as JSON holds it: defaults are left out, and a number that is not finite is null."""
+        """The given fields as JSON values: defaults are left out, and numbers that are not finite become null."""
         return {name: finite(value) for name, value in self.model_dump(by_alias=True, exclude_unset=True).items()}
 
 
@@ -31,7 +31,8 @@ def read_record(path: Path, parse: Callable[[str], T]) -> T:
 
     Args:
         path: The file.
-        parse: Makes the record of the text: `model_validate_json` of a `Record`, or `validate_json` of a type adapter.
+        parse: Makes the record from the text: `model_validate_json` of a `Record`, or `validate_json` of a type
+            adapter.
 
     Raises:
         SettingError: the file cannot be read, is not JSON, lacks a field, or has one of a wrong type.
@@ -47,7 +48,7 @@ def read_record(path: Path, parse: Callable[[str], T]) -> T:
 
 
 def _refusal(path: Path, error: ValidationError) -> SettingError:
-    """The sentence for what is wrong with a file: missing fields together, else the first wrong one."""
+    """The sentence about a wrong file: it lists all missing fields, or names the first wrong one."""
     details = error.errors(include_url=False)
     missing = [".".join(map(str, detail["loc"])) for detail in details if detail["type"] == "missing"]
     first = details[0]
@@ -62,7 +63,7 @@ def _refusal(path: Path, error: ValidationError) -> SettingError:
 
 
 def finite(value: object) -> object:
-    """A plain value with null in place of every number that is not finite, which JSON has no form for."""
+    """A plain value with null in place of every number that is not finite, since JSON has no form for these."""
     if isinstance(value, Mapping):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -71,11 +72,5 @@ def finite(value: object) -> object:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step: a reader never sees half of it. The folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Replaces a file of text in one step, see `disk.replacing`: neither a reader nor a crash ever sees half of it."""
+    write_whole(path, text.encode())

@@ -1,14 +1,15 @@
-"""A neck: what a feature map goes through before it is pooled."""
+"""A neck: a module through which a feature map goes before it is pooled."""
 
 import torch
 from torch import Tensor, nn
 
 
 class ModulatedAttention(nn.Module):
-    """Modulated attention (OLTR, Liu et al. 2019): self-attention over positions, let in where a second map says.
+    """Modulated attention (OLTR, Liu et al. 2019): self-attention over positions, weighted by a map of positions.
 
-    Their position map is a linear layer over a map of 7x7; here it is one over channels, the same for every position,
-    so that maps may have any size. It starts as the identity: a backbone trained without it may be its start.
+    Their position map is a linear layer over a map of 7x7. Here it is a linear layer over channels, the same for every
+    position, so that maps may have any size. The module starts as the identity, so a backbone that was trained without
+    it can be continued with it.
 
     Args:
         num_features: Channels of the map; half of them are compared.

@@ -14,14 +14,14 @@ class SmallConvNet(ImageBackbone):
     Args:
         in_channels: Channels of the input images.
         num_features: Length D of the feature vector.
-        neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
+        neck: num_features -> a module through which the last map (B, D, H, W) goes before it is pooled; None for none.
 
     Shapes:
         Input (B, in_channels, H, W); output (B, num_features), non-negative.
 
     Raises:
-        SettingError: fewer than one channel, or num_features not a multiple of 4 (the first layers have a quarter and
-            a half of it).
+        SettingError: fewer than one channel, or num_features is not a multiple of 4: the first two layers have a
+            quarter and a half of it.
     """
 
     def __init__(

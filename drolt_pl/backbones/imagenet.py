@@ -28,7 +28,7 @@ class TorchvisionResNet(ImageBackbone):
             True for their default; or a file, see `read_weights`.
         rename: See `renamed`; for a file alone.
         in_channels: Channels of the input images; anything but 3 needs ``weights=None``.
-        neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
+        neck: num_features -> a module through which the last map (B, D, H, W) goes before it is pooled; None for none.
 
     Shapes:
         Input (B, in_channels, H, W); output (B, 2048), non-negative.
@@ -86,20 +86,20 @@ class TorchvisionResNet(ImageBackbone):
 class TimmBackbone(ImageBackbone):
     """Any model of timm, up to the input of its last linear layer.
 
-    ``num_features`` is measured on one blank image: timm's own attribute of that name is the width before a head's
-    hidden layers, which in MobileNetV3, VGG and others is not what reaches the classifier.
+    ``num_features`` is measured on one blank image. timm's own attribute of that name is the width before a head's
+    hidden layers; in MobileNetV3, VGG and others the classifier gets features of another width.
 
     Args:
         name: One of ``timm.list_models()``, with or without a tag of pretrained weights.
         weights: None; True for timm's own weights, which are fetched; or a file, see `read_weights`. A file's names
             must be the network's; those of its classifier are passed over.
         rename: See `renamed`; for a file alone.
-        in_channels: Channels of the input images; timm adapts pretrained first layers to other than 3.
-        neck: Channels -> what the last map (B, D, H, W) goes through before the head; None for nothing.
+        in_channels: Channels of the input images; timm adapts pretrained first layers to other numbers than 3.
+        neck: Channels -> a module through which the last map (B, D, H, W) goes before the head; None for none.
         options: Passed to ``timm.create_model``, for instance ``img_size=64`` for a vision transformer.
 
     Shapes:
-        Input (B, in_channels, H, W), of the size that the model wants; output (B, num_features).
+        Input (B, in_channels, H, W), of the size that the model takes; output (B, num_features).
 
     Raises:
         SettingError: an unknown name, weights that cannot be downloaded or do not fit, a model without pooled features.
@@ -186,7 +186,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _image_size(model: Any) -> tuple[int, int]:
-    """Height and width of an image that the model takes: what it was built for, else what it was published with."""
+    """Height and width of the model's images: the size it was built for, else the size it was published with."""
     patches = getattr(model, "patch_embed", None)
     height, width = getattr(patches, "img_size", None) or model.pretrained_cfg["input_size"][1:]
     return int(height), int(width)

@@ -13,7 +13,7 @@ WIDTHS = (16, 32, 64)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with an option-A shortcut: every second pixel, new channels filled with zeros."""
+    """Two 3x3 convolutions with an option-A shortcut: it takes every second pixel and fills new channels with zeros."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class BasicBlock(nn.Module):
 class CifarResNet(ImageBackbone):
     """ResNet-20/32/44/56 for images of about 32 pixels (He et al. 2016, Sec. 4.2; option A).
 
-    ResNet-32 with a 100-way linear classifier has 470,004 parameters, as in the LDAM code that the field builds on;
-    convolutions are drawn by Kaiming's normal law, as there.
+    ResNet-32 with a 100-way linear classifier has 470,004 parameters, as in the LDAM code that the field builds on.
+    Convolutions are drawn by Kaiming's normal law, as in that code.
 
     Args:
         depth: Number of layers that carry weights, 20, 32, 44 or 56 (counting a linear classifier).
         in_channels: Channels of the input images.
-        neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
+        neck: num_features -> a module through which the last map (B, D, H, W) goes before it is pooled; None for none.
 
     Shapes:
         Input (B, in_channels, H, W), any H and W from 4 pixels; output (B, 64), non-negative.

@@ -1,4 +1,4 @@
-"""Classifiers without gradient steps: they are fitted when their stage starts, or given their one number."""
+"""Classifiers without gradient steps: `fit` sets them when their stage starts, or their one number is given."""
 
 from abc import abstractmethod
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
 from drolt_pl.errors import SettingError, require, require_choice
 
-GRID = tuple(step / 10 for step in range(21))  # 0 to 2: what Kang et al.'s code scans, and Menon et al.'s range
+GRID = tuple(step / 10 for step in range(21))  # 0 to 2: the grid of Kang et al.'s code, and Menon et al.'s range
 
 
 class FittedClassifier(Classifier):
-    """Base of the classifiers that a stage fits and does not train: they have buffers and no parameters."""
+    """Base of the classifiers that a stage fits instead of training: they have buffers and no parameters."""
 
     fitted = True
     needs_fit = True
@@ -23,12 +23,13 @@ class FittedClassifier(Classifier):
 
 
 class _OneNumber(FittedClassifier):
-    """W and b of the classifier before, changed by one number ``tau``, given or chosen by accuracy on held-out images.
+    """Takes W and b of the classifier before and changes them by one number, ``tau``.
 
     Args:
         num_features: D.
         num_classes: C.
-        tau: The number, >= 0; null chooses the best of 0, 0.1, ..., 2, of equals the smallest.
+        tau: The number, >= 0; null chooses the best of 0, 0.1, ..., 2 by accuracy on held-out images, the smallest of
+            equals.
     """
 
     weight: Tensor
@@ -53,7 +54,7 @@ class _OneNumber(FittedClassifier):
 
     @torch.no_grad()
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Copy ``previous``'s weight and bias; ``generator`` is not used.
+        """Copies ``previous``'s weight and bias; ``generator`` is not used.
 
         Raises:
             TypeError: ``previous`` is not a classifier with a weight and a bias.
@@ -116,10 +117,12 @@ class NearestMeanClassifier(FittedClassifier):
     Args:
         num_features: D.
         num_classes: C.
-        distance: ``euclidean``, or ``cosine``: of features and means less the mean of all classes, on the unit sphere.
-        feature_norm: ``l2`` where the means are those of unit vectors (`DROLTLoss`'s ``feature_norm``).
-        form: One of the three of Kang et al.'s code, in place of ``distance``, all Euclidean: ``un``, features as they
-            are; ``l2n``, unit features and their means; ``cl2n``, the same after the mean of all images is taken off.
+        distance: ``euclidean``, or ``cosine``: the mean of all classes is taken off features and means, and both are
+            put on the unit sphere.
+        feature_norm: ``l2`` if the means are those of unit vectors (`DROLTLoss`'s ``feature_norm``).
+        form: One of the three forms of Kang et al.'s code in place of ``distance``, all Euclidean: ``un`` takes
+            features as they are; ``l2n`` takes unit features and their means; ``cl2n`` first takes the mean of all
+            images off.
     """
 
     means: Tensor
@@ -166,7 +169,7 @@ class NearestMeanClassifier(FittedClassifier):
         return -distances.masked_fill(~self.present, torch.inf)
 
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Nothing is taken over."""
+        """Does nothing: all it needs comes from `fit`."""
 
     @torch.no_grad()
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
@@ -177,7 +180,7 @@ class NearestMeanClassifier(FittedClassifier):
 
 
 def macro_accuracy(logits: Tensor, targets: Tensor) -> float:
-    """Mean over the classes in `targets` (M,) of the share of right predictions by logits (M, C)."""
+    """The share of right predictions by logits (M, C), averaged over the classes in `targets` (M,)."""
     right = (logits.argmax(1) == targets).double()
     total = torch.zeros(logits.shape[1], dtype=torch.float64, device=targets.device)
     counts = total.index_add(0, targets, torch.ones_like(right))

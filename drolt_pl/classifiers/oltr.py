@@ -1,4 +1,4 @@
-"""The classifier of OLTR: a memory of class centroids lends features of rare classes what frequent ones know."""
+"""The classifier of OLTR: a memory of class centroids enriches the features of rare classes."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ REACH = 10.0  # the authors' code
 class OLTRClassifier(Classifier):
     r"""Dynamic meta-embedding and cosine classifier (Liu et al. 2019).
 
-    With the memory M (C, D) of learned centroids, which no gradient of the logits reaches:
+    The memory M (C, D) holds learned centroids; the logits have no gradient with respect to it.
 
     .. math::
         m = \mathrm{softmax}(W_h f)\, M, \quad e = \tanh(W_e f), \quad \gamma = 10 / \min_c \|f - M_c\|
@@ -52,9 +52,9 @@ class OLTRClassifier(Classifier):
         return self.scale * F.linear(embedding / (1 + norm), F.normalize(self.weight, dim=1))
 
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Draw the weights by the law of `torch.nn.Linear`; a linear ``previous`` becomes W_h, as in their code.
+        """Draws the weights by the law of `torch.nn.Linear`; a linear ``previous`` becomes W_h, as in their code.
 
-        The memory is set by `fit`.
+        `fit` sets the memory.
         """
         for parameter in (self.weight, *self.hallucinator.parameters(), *self.selector.parameters()):
             draw_uniform(parameter, generator, bound=self.weight.shape[1] ** -0.5)
@@ -63,7 +63,7 @@ class OLTRClassifier(Classifier):
 
     @torch.no_grad()
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
-        """The memory starts at the class means of the training set, (C, D)."""
+        """Sets the memory to the class means of the training set, (C, D)."""
         self.memory.copy_(centroids)
 
     def class_vectors(self) -> Tensor:

@@ -1,14 +1,17 @@
-"""smDRAGON: the softmax of a trained classifier, re-weighted by a polynomial in the size of the class."""
+"""smDRAGON re-weights the softmax of a trained classifier by a polynomial in the size of the class."""
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drolt_pl import checkpoint_file
 from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
 from drolt_pl.classifiers.fitted import FittedClassifier
 from drolt_pl.errors import SettingError, require, require_choice
 
-STEPS, RATE = 300, 0.01  # of Adam on all held-out images at once; ours, the paper gives none
+STEPS, RATE = 300, 0.01  # of Adam on all held-out images at once; our choice, the paper gives none
 LEARNED = ("coefficients", "offset")
 WEIGHTS = ("sigmoid", "softmax")
 
@@ -16,19 +19,19 @@ WEIGHTS = ("sigmoid", "softmax")
 class SmDragonClassifier(FittedClassifier):
     r"""The vision-only re-weighting of DRAGON (Samuel, Atzmon & Chechik, WACV 2021), fitted on held-out images.
 
-    With the softmax p(x) of the classifier before and :math:`r_c = n_c / n_{max}`,
+    p(x) is the softmax of the classifier before, and :math:`r_c = n_c / n_{max}`:
 
     .. math:: p'_c \propto p_c \,\sigma(\sum_{j < k} a_j(x) r_c^j), \quad a(x) = A p(x) + a_0
 
-    A and :math:`a_0` start at zero, where p' = p, and minimise the class-balanced negative log-likelihood of p'.
+    A and :math:`a_0` start at zero, where p' = p. They minimise the class-balanced negative log-likelihood of p'.
 
     Args:
         num_features: D.
         num_classes: C.
         degree: k, the number of coefficients, >= 1; they use 2 to 4.
-        weights: ``sigmoid``, as above; or ``softmax``, the softmax over the classes of these sigmoids, as DRAGON's code
-            has its last layer: no class can then weigh more than e times another.
-        source: A checkpoint whose own smDRAGON is taken over; null fits one.
+        weights: ``sigmoid``, as above; or ``softmax``, the softmax over the classes of these sigmoids, as in the last
+            layer of DRAGON's code: no class can then weigh more than e times another.
+        source: A checkpoint whose smDRAGON is copied; null fits one.
 
     Logits are log p', (B, C).
     """
@@ -63,7 +66,7 @@ class SmDragonClassifier(FittedClassifier):
 
     @torch.no_grad()
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Copy ``previous``'s weight and bias; TypeError where it has none. ``generator`` is not used."""
+        """Copies ``previous``'s weight and bias; raises TypeError if it has none. ``generator`` is not used."""
         weight, bias = linear_parts(previous)
         self.weight.copy_(weight)
         self.bias.copy_(bias)
@@ -73,11 +76,11 @@ class SmDragonClassifier(FittedClassifier):
         return self.reweighted(logits, self.coefficients, self.offset)
 
     def reweighted(self, logits: Tensor, coefficients: Tensor, offset: Tensor) -> Tensor:
-        """Logits log p' (B, C) of the expert's logits (B, C), for A (k, C) and a_0 (k,)."""
+        """Logits log p' (B, C) from the classifier's logits (B, C), A (k, C) and a_0 (k,)."""
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
         a = F.linear(log_p.exp(), coefficients, offset)  # (B, k)
         scores = a @ self.powers  # (B, C)
-        # The softmax's own sum falls out where p' is normalised.
+        # The softmax's sum over classes cancels when p' is normalised.
         log_weights = F.logsigmoid(scores) if self.weights == "sigmoid" else scores.sigmoid()
         return (log_p + log_weights).log_softmax(1)
 
@@ -104,10 +107,19 @@ class SmDragonClassifier(FittedClassifier):
         for kept, value in zip((self.coefficients, self.offset), learned, strict=True):
             kept.copy_(value.detach())
 
+    def check_source(self) -> None:
+        if self.source is not None:
+            self._learned_by(self.source)
+
     def _take_over(self, source: str) -> None:
-        state = torch.load(source, map_location="cpu", weights_only=True)["state_dict"]
-        for name, kept in zip(LEARNED, (self.coefficients, self.offset), strict=True):
-            found = next((value for key, value in state.items() if key.endswith(f".{name}")), None)
-            if found is None or found.shape != kept.shape:
-                raise SettingError("source", "must hold a smDRAGON of this degree and these classes", source)
+        for kept, found in zip((self.coefficients, self.offset), self._learned_by(source), strict=True):
             kept.copy_(found)
+
+    def _learned_by(self, source: str) -> list[Tensor]:
+        """The coefficients and the offset of a checkpoint's own smDRAGON."""
+        state = checkpoint_file.read(Path(source))["state_dict"]
+        learned = [next((state[key] for key in state if key.endswith(f".{name}")), None) for name in LEARNED]
+        shapes = [None if found is None else found.shape for found in learned]
+        if shapes != [self.coefficients.shape, self.offset.shape]:
+            raise SettingError("source", "must hold a smDRAGON of this degree and these classes", source)
+        return [found for found in learned if found is not None]

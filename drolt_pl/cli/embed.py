@@ -22,6 +22,9 @@ def embed(
     rename: Annotated[
         str | None, typer.Option(help="order: take the file's tensors in their order, whatever their names.")
     ] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Only the images of the split that DATA's overrides make, in its parts.")
+    ] = False,
     views: Annotated[int, typer.Option(help="Augmented views of each training image, stored beside it.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Images that go forward together.")] = 64,
     dtype: Annotated[str, typer.Option(help="Of the stored numbers: float16 or float32.")] = "float16",
@@ -48,6 +51,7 @@ def embed(
             backbone=backbone,
             weights=weights,
             rename=rename,
+            split=split,
             views=views,
             batch_size=batch_size,
             dtype=dtype,

@@ -1,4 +1,4 @@
-"""One optimizer with fixed, named groups for all stages; what a group does in an epoch is set, never accumulated."""
+"""One optimizer with fixed, named groups for all stages; rates are set anew for each epoch, never accumulated."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -13,15 +13,15 @@ class StageOptimizer:
 
     Args:
         algorithm: `params -> optimizer`, for example a partial of `torch.optim.SGD`.
-        lr: Learning rate of stages whose own is null.
-        eps_lr: The same for the learned radii, which have a scale of their own.
-        weight_decay: Weight decay of stages whose own is null; the radii never decay.
-        base_batch: The batch that the learning rates were chosen for: all of them are multiplied by batch_size /
+        lr: Learning rate of stages without their own.
+        eps_lr: Learning rate of the learned radii, which have a scale of their own.
+        weight_decay: Weight decay of stages without their own; the radii never decay.
+        base_batch: The batch that the learning rates were chosen for. All of them are multiplied by batch_size /
             base_batch (the linear scaling rule of Goyal et al. 2017). Null leaves them as they are.
         batch_size: The global batch; needed with base_batch.
 
     Attributes:
-        lr_scale: What the learning rates are multiplied by.
+        lr_scale: The factor on all learning rates.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class StageOptimizer:
         self.algorithm, self.lr, self.eps_lr, self.weight_decay = algorithm, lr, eps_lr, weight_decay
 
     def build(self, groups: Mapping[str, Iterable[nn.Parameter]]) -> optim.Optimizer:
-        """The optimizer over the named groups, empty ones left out; rates are set per epoch by `set_rates`."""
+        """Builds the optimizer over the named groups that are not empty; `set_rates` sets rates for each epoch."""
         listed = {name: list(parameters) for name, parameters in groups.items()}
         return self.algorithm(
             [{"params": parameters, "name": name} for name, parameters in listed.items() if parameters], lr=self.lr
         )
 
     def rates(self, stage: Stage, group: str, factor: float) -> tuple[float, float]:
-        """(learning rate, weight decay) of a group in a stage; (0, 0) where the stage does not train it."""
+        """(learning rate, weight decay) of a group in a stage; (0, 0) if the stage does not train the group."""
         if not stage.trains(group):
             return 0.0, 0.0
         own_lr = stage.lr.get(group) if isinstance(stage.lr, Mapping) else (None if group == "eps" else stage.lr)

@@ -1,4 +1,4 @@
-"""The classifier's loss, one class per idea: logits and targets in, one number out, weighted by class where asked."""
+"""The losses of the classifier, one class per idea: logits and targets in, one number out, with weights by class."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.losses.checks import check, check_choice, check_targets
+from drolt_pl.errors import require, require_choice
+from drolt_pl.losses.checks import check_targets
 
 SPREADS = ("others", "all")
 
@@ -35,9 +36,9 @@ class Criterion(nn.Module, ABC):
 
     .. math:: \sum_i w_{y_i} \ell_i / \sum_i w_{y_i}
 
-    as torch's weighted cross-entropy does (the focal losses divide by the batch). The weights are class-balanced from
-    share ``start`` of a stage on ("deferred re-weighting", Cao et al. 2019: beta 0.9999 from 160 of 200 epochs), and 1
-    before. Computed in at least float32.
+    Torch's weighted cross-entropy is averaged in the same way; the focal losses divide by the batch instead. The
+    weights are 1 until share ``start`` of a stage has passed, and class-balanced from then on ("deferred re-weighting",
+    Cao et al. 2019: beta 0.9999 from epoch 160 of 200). Losses are computed in at least float32.
 
     Args:
         class_counts: Training images per class, (C,), whole numbers >= 1.
@@ -45,7 +46,7 @@ class Criterion(nn.Module, ABC):
         start: Share of the stage that lies before the first weighted epoch, in [0, 1].
 
     Raises:
-        ValueError: a value out of range; the message starts with the argument's name.
+        SettingError: a value out of range.
     """
 
     class_counts: Tensor
@@ -53,11 +54,11 @@ class Criterion(nn.Module, ABC):
 
     def __init__(self, class_counts: Sequence[int] | Tensor, *, beta: float = 0.0, start: float = 0.0) -> None:
         super().__init__()
-        check("beta", beta, 0 <= beta < 1, "in [0, 1)")
-        check("start", start, 0 <= start <= 1, "in [0, 1]")
+        require("beta", beta, 0 <= beta < 1, "must be in [0, 1)")
+        require("start", start, 0 <= start <= 1, "must be in [0, 1]")
         counts = torch.as_tensor(class_counts)
-        if counts.ndim != 1 or not bool((counts >= 1).all()):
-            raise ValueError(f"class_counts must be one number >= 1 per class, got {counts.tolist()}")
+        valid = counts.ndim == 1 and bool((counts >= 1).all())
+        require("class_counts", counts.tolist(), valid, "must be one number >= 1 per class")
         # They follow from the arguments, so checkpoints need not hold them.
         self.register_buffer("class_counts", counts.float(), persistent=False)
         self.register_buffer("class_weights", effective_number_weights(counts, beta), persistent=False)
@@ -65,7 +66,7 @@ class Criterion(nn.Module, ABC):
         self.begin_epoch(0.0)
 
     def begin_epoch(self, progress: float) -> None:
-        """Puts the weights of an epoch in force; `progress` is the share of its stage that lies before it."""
+        """Switches the weights on or off for an epoch; `progress` is the share of its stage that has passed."""
         self.in_force = progress >= self.start
 
     @abstractmethod
@@ -73,7 +74,7 @@ class Criterion(nn.Module, ABC):
         """Loss of each sample before the class weights, (B,), of logits (B, C) for targets (B,)."""
 
     def weighted_losses(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Loss of each sample with its class's weight, (B,): the product, as a rule."""
+        """Loss of each sample with its class's weight, (B,); by default the product of both."""
         return weights * self.losses(logits, targets)
 
     def forward(
@@ -99,7 +100,7 @@ class Criterion(nn.Module, ABC):
         return self.mean(losses, weights)
 
     def mean(self, losses: Tensor, weights: Tensor) -> Tensor:
-        """The loss of a batch, 0-d, of weighted losses and their weights, (B,) each."""
+        """The loss of a batch, 0-d, from weighted losses (B,) and their weights (B,)."""
         return losses.sum() / weights.sum()
 
     def _weighted(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,9 +119,10 @@ class CrossEntropy(Criterion):
 
 
 class FrequencyWeighted(CrossEntropy):
-    """Cross-entropy with weights n_c / n_max: on classes drawn equally often, the risk of the images as they come.
+    """Cross-entropy with weights n_c / n_max.
 
-    What DRO-LT's public code trains its features with, beside the robust loss.
+    When classes are drawn equally often, the weights give back the risk under the images' own frequencies. DRO-LT's
+    public code trains its features with this loss beside the robust one.
 
     Args:
         class_counts: See `Criterion`.
@@ -132,15 +134,15 @@ class FrequencyWeighted(CrossEntropy):
 
 
 class LDAM(Criterion):
-    r"""Label-distribution-aware margins (Cao et al. 2019): cross-entropy of logits less :math:`s m_y` at the own class.
+    r"""Label-distribution-aware margins (Cao et al. 2019): cross-entropy with :math:`s m_y` off the own logit.
 
-    :math:`m_c = K n_c^{-1/4}`, K such that the largest is ``max_margin``. For a cosine classifier of the same scale;
-    unbounded logits diverge. The classifier's own logits, at test, have no margin.
+    :math:`m_c = K n_c^{-1/4}`, with K such that the largest margin is ``max_margin``. Use it with a cosine classifier
+    of the same scale: unbounded logits diverge. At test the classifier's logits are used without margins.
 
     Args:
         class_counts, beta, start: See `Criterion`.
         max_margin: Margin of the smallest class, as a difference of cosines, >= 0.
-        scale: s, the classifier's, > 0.
+        scale: s, > 0, equal to the classifier's scale.
     """
 
     margins: Tensor
@@ -155,8 +157,8 @@ class LDAM(Criterion):
         start: float = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        check("max_margin", max_margin, max_margin >= 0, ">= 0")
-        check("scale", scale, scale > 0, "> 0")
+        require("max_margin", max_margin, max_margin >= 0, "must be >= 0")
+        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         smallest = self.class_counts.min()
         self.register_buffer("margins", max_margin * (smallest / self.class_counts) ** 0.25, persistent=False)
@@ -167,9 +169,9 @@ class LDAM(Criterion):
 
 
 class LogitAdjusted(Criterion):
-    r"""Cross-entropy of :math:`s_c + \tau \log p_c`, p the training frequencies (Menon et al. 2021).
+    r"""Cross-entropy of :math:`s_c + \tau \log p_c`, where p are the training frequencies (Menon et al. 2021).
 
-    ``tau`` 1 is the balanced softmax of Ren et al. 2020. At test the classifier's logits are taken as they are.
+    With ``tau`` 1 it is the balanced softmax of Ren et al. 2020. At test the classifier's logits are not adjusted.
 
     Args:
         class_counts, beta, start: See `Criterion`.
@@ -182,7 +184,7 @@ class LogitAdjusted(Criterion):
         self, class_counts: Sequence[int] | Tensor, *, tau: float = 1.0, beta: float = 0.0, start: float = 0.0
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        check("tau", tau, tau >= 0, ">= 0")
+        require("tau", tau, tau >= 0, "must be >= 0")
         log_prior = (self.class_counts.double() / self.class_counts.double().sum()).log()
         self.register_buffer("adjustment", (tau * log_prior).float(), persistent=False)
 
@@ -199,9 +201,9 @@ class LabelAwareSmoothing(Criterion):
     Args:
         class_counts, beta, start: See `Criterion`.
         head: :math:`e_h` of the largest class, in [0, 1). 0.4 is their value for CIFAR-100-LT at ratio 100.
-        tail: :math:`e_t` of the smallest, in [0, 1).
-        spread: Who shares :math:`e_y`: ``others``, :math:`e_y / (C - 1)` for each other class, as in the paper; or
-            ``all``, :math:`e_y / C` for each class and the own one too, as in the authors' code.
+        tail: :math:`e_t` of the smallest class, in [0, 1).
+        spread: How :math:`e_y` is divided: ``others`` gives :math:`e_y / (C - 1)` to each other class, as in the paper;
+            ``all`` gives :math:`e_y / C` to every class, the own one included, as in the authors' code.
     """
 
     smoothing: Tensor
@@ -217,9 +219,9 @@ class LabelAwareSmoothing(Criterion):
         start: float = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        check("head", head, 0 <= head < 1, "in [0, 1)")
-        check("tail", tail, 0 <= tail < 1, "in [0, 1)")
-        check_choice("spread", spread, SPREADS)
+        require("head", head, 0 <= head < 1, "must be in [0, 1)")
+        require("tail", tail, 0 <= tail < 1, "must be in [0, 1)")
+        require_choice("spread", spread, SPREADS)
         self.spread = spread
         low, high = self.class_counts.aminmax()
         place = (self.class_counts - low) / (high - low).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What the robust loss can ask: which sample a centroid belongs to, or which centroid a sample belongs to."""
+"""The two likelihoods of the robust loss: of the sample given the centroid, or of the class given the sample."""
 
 import math
 import warnings
@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 import torch
 from torch import Tensor
 
+from drolt_pl.errors import require, require_choice
 from drolt_pl.losses.batch import (
     DENOMINATORS,
     Denominator,
@@ -14,7 +15,6 @@ from drolt_pl.losses.batch import (
     gather_keys,
     training_set_log_weights,
 )
-from drolt_pl.losses.checks import check, check_choice
 from drolt_pl.losses.classwise import classwise_loss, leave_one_out_factor
 from drolt_pl.losses.distances import DISTANCES, Distance
 from drolt_pl.losses.functional import BOUNDS, Bound, exponents, robust_loss, second_branch_share
@@ -28,14 +28,13 @@ LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
 
 
 class Rows(NamedTuple):
-    """What a likelihood gives for the samples of a batch.
+    """The loss of each sample of a batch, and the counts for its mean.
 
     Attributes:
         loss: robust_i, (B,).
-        present: Samples of each class in the batch that the loss is a mean over, (C,) int64; with ``gather`` that of
-            all ranks.
+        present: Samples of each class in the batch, (C,) int64; with ``gather`` in the batch of all ranks.
         num_samples: Samples in that batch.
-        measures: 0-d tensors to be logged.
+        measures: 0-d tensors to log.
     """
 
     loss: Tensor
@@ -45,7 +44,7 @@ class Rows(NamedTuple):
 
 
 class Likelihood(Protocol):
-    """What `DROLTLoss` asks of either; features (B, D) and the rest are as `DROLTLoss.normalise` gives them."""
+    """The interface of both. Features (B, D) and centroids (C, D) are normalised by `DROLTLoss.normalise`."""
 
     def rows(self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor) -> Rows:
         """The loss of each sample."""
@@ -57,7 +56,7 @@ class Likelihood(Protocol):
 
 
 class _Keys(NamedTuple):
-    """Samples in the denominator (K, D), their classes (K,), and the place of each query among them."""
+    """The samples in the denominator (K, D), their classes (K,), and the place of each query among them."""
 
     features: Tensor
     targets: Tensor
@@ -67,7 +66,7 @@ class _Keys(NamedTuple):
 
 
 class SampleLikelihood:
-    """Which sample belongs to the centroid (Eqs. 6-18): the denominator runs over samples.
+    """The probability that the sample, among all, belongs to the centroid (Eqs. 6-18): the sum runs over samples.
 
     Arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
     """
@@ -75,10 +74,11 @@ class SampleLikelihood:
     def __init__(
         self, *, temperature: float, bound: Bound, denominator: Denominator, distance: Distance, gather: bool
     ) -> None:
-        check_choice("bound", bound, BOUNDS)
-        check_choice("denominator", denominator, DENOMINATORS)
+        require_choice("bound", bound, BOUNDS)
+        require_choice("denominator", denominator, DENOMINATORS)
         if distance != "euclidean":
-            check("bound", bound, bound != "tight", f"paper, negatives or sample where distance is {distance!r}")
+            demand = f"must be paper, negatives or sample where distance is {distance!r}"
+            require("bound", bound, bound != "tight", demand)
         self.temperature, self.bound, self.distance = temperature, bound, distance
         self.denominator, self.gather = denominator, gather
         self._warned = False
@@ -133,7 +133,7 @@ class SampleLikelihood:
         return _Keys(keys, key_targets, self_index, present, log_weights)
 
     def _warn_of_attraction(self, share: Tensor) -> None:
-        # On an accelerator the value stays there: the caller logs it.
+        # Reading the value would wait for an accelerator; the caller logs it.
         if share.device.type == "cpu" and not self._warned and float(share) > 0.1:
             self._warned = True
             warnings.warn(
@@ -144,17 +144,17 @@ class SampleLikelihood:
 
 
 class ClassLikelihood:
-    """Which centroid the sample belongs to: :func:`~drolt_pl.losses.classwise.classwise_loss`.
+    """The probability of the sample's class: :func:`~drolt_pl.losses.classwise.classwise_loss`.
 
     Arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
     """
 
     def __init__(self, *, temperature: float, distance: Distance, prior: Prior, own_distance: OwnDistance) -> None:
-        check_choice("prior", prior, PRIORS)
-        check_choice("own_distance", own_distance, OWN_DISTANCES)
+        require_choice("prior", prior, PRIORS)
+        require_choice("own_distance", own_distance, OWN_DISTANCES)
         if distance == "cosine":  # a unit centroid is not the mean of unit vectors
             plain = own_distance == "plain"
-            check("own_distance", own_distance, plain, "plain where distance is 'cosine'")
+            require("own_distance", own_distance, plain, "must be plain where distance is 'cosine'")
         self.temperature, self.distance, self.prior, self.own_distance = temperature, distance, prior, own_distance
 
     def rows(self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor) -> Rows:
@@ -188,18 +188,19 @@ def likelihood_of(
     prior: Prior,
     own_distance: OwnDistance,
 ) -> Likelihood:
-    """The likelihood of that name; refuses values that it would not look at."""
-    check_choice("likelihood", likelihood, LIKELIHOODS)
-    check_choice("distance", distance, DISTANCES)
-    check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
+    """Builds the likelihood of that name; refuses values of options that it does not use."""
+    require_choice("likelihood", likelihood, LIKELIHOODS)
+    require_choice("distance", distance, DISTANCES)
+    require("temperature", temperature, 0 < temperature < math.inf, "must be finite and > 0")
     where = f"where likelihood is {likelihood!r}"
     if likelihood == "class":
-        check("bound", bound, bound == "paper", f"'paper' {where}, which has one form")
-        check("denominator", denominator, denominator == "batch", f"'batch' {where}, whose sum runs over classes")
-        check("gather", gather, not gather, f"false {where}, whose sum runs over classes")
+        require("bound", bound, bound == "paper", f"must be 'paper' {where}, which has one form")
+        over_classes = f"{where}, whose sum runs over classes"
+        require("denominator", denominator, denominator == "batch", f"must be 'batch' {over_classes}")
+        require("gather", gather, not gather, f"must be false {over_classes}")
         return ClassLikelihood(temperature=temperature, distance=distance, prior=prior, own_distance=own_distance)
-    check("prior", prior, prior == "none", f"'none' {where}")
-    check("own_distance", own_distance, own_distance == "plain", f"'plain' {where}")
+    require("prior", prior, prior == "none", f"must be 'none' {where}")
+    require("own_distance", own_distance, own_distance == "plain", f"must be 'plain' {where}")
     return SampleLikelihood(
         temperature=temperature, bound=bound, denominator=denominator, distance=distance, gather=gather
     )

@@ -1,12 +1,11 @@
-"""The two files that hold a model: a checkpoint of a run, and what `Model.save` writes.
+"""The two kinds of files that hold a model: checkpoints of a run, and files that `Model.save` writes.
 
-Neither is a program: pickles load as plain values and tensors alone, and every tensor is compared with its checksum.
+Neither executes anything: pickles load as plain values and tensors alone, and every tensor is compared with its
+checksum.
 """
 
 import hashlib
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from drolt_pl import checkpoint_file
+from drolt_pl.checkpoint_file import DamagedError
 from drolt_pl.errors import SettingError
 from drolt_pl.model.description import Description
 
@@ -25,12 +26,12 @@ NOT_OURS = "must be a run's folder, one of its checkpoints or a file that Model.
 
 @dataclass(frozen=True)
 class Stored:
-    """A model as a file holds it.
+    """The content of a model's file.
 
     Attributes:
-        description: What it is built from.
-        stage: The stage whose classifier it has.
-        tensors: Its weights, `backbone.*` and `classifier.*`.
+        description: Rebuilds the networks.
+        stage: The stage that owns the classifier.
+        tensors: The weights, `backbone.*` and `classifier.*`.
         centroids: (C, D), or None before the first centroid pass.
         centroid_counts: Images behind each centroid, (C,).
         radii: (C,), or None for a method without them.
@@ -45,10 +46,10 @@ class Stored:
 
 
 def read(path: Path) -> Stored:
-    """Reads either file.
+    """Reads a file of either kind.
 
     Raises:
-        SettingError: it is no such file, or it is damaged.
+        SettingError: the file is of neither kind, or damaged.
     """
     if not path.is_file():
         raise SettingError("model", f"{NOT_OURS}: it does not exist", str(path))
@@ -90,16 +91,14 @@ def _read_safetensors(path: Path) -> Stored:
 
 def _read_checkpoint(path: Path) -> Stored:
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise SettingError("model", f"is damaged: {damaged} does not match its checksum", str(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = checkpoint_file.read(path)
         ours, state = content[HEADER], content["state_dict"]
         description = Description.read(ours.get("description") or ours["recipe"])
         stage, radii = str(ours["classifier"]), ours.get("radii")
         spec = description.classifiers[stage]
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
+    except DamagedError as error:
+        raise SettingError("model", error.demand, str(path)) from error
+    except (OSError, KeyError, TypeError) as error:
         raise SettingError("model", f"{NOT_OURS}, whole ({_reason(error)})", str(path)) from error
     own = {"backbone.": "backbone.", f"classifiers.{stage}.": "classifier."}
     tensors = {

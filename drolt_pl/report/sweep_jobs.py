@@ -11,7 +11,6 @@ from drolt_pl.records import Record, read_record
 from drolt_pl.report.aggregate import NOT_IN_KEY
 from drolt_pl.results import Results
 
-FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
 STATES = ("finished", "failed", "unfinished", "missing")
 REMOVED = "removed"
 SEEDS = ("seed", "split_seed", "dataset.split_seed")
@@ -68,7 +67,9 @@ def read_jobs(sweep_dir: str | Path) -> list[SweepJob]:
     """
     sweep_dir = Path(sweep_dir)
     listed = folders.listed_jobs(sweep_dir)
-    begun = [path.name for path in sweep_dir.glob("*") if any((path / file).exists() for file in (FAILURE, ".hydra"))]
+    begun = [
+        path.name for path in sweep_dir.glob("*") if any((path / file).exists() for file in (folders.FAILURE, ".hydra"))
+    ]
     names = sorted({*listed, *begun}, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
     if not names:
         raise SettingError(str(sweep_dir), f"is not the folder of a sweep: it has no {folders.JOBS} and no jobs")
@@ -96,7 +97,7 @@ def _read(folder: Path, listed: Sequence[str]) -> SweepJob:
     overrides = listed if saved is None else saved
     if (folder / "results.json").exists():
         return SweepJob(folder.name, "finished", overrides, results=Results.load(folder / "results.json"))
-    if (folder / FAILURE).exists():
-        failure = read_record(folder / FAILURE, Failure.model_validate_json)
+    if (folder / folders.FAILURE).exists():
+        failure = read_record(folder / folders.FAILURE, Failure.model_validate_json)
         return SweepJob(folder.name, "failed", failure.overrides, failure=failure)
     return SweepJob(folder.name, "missing" if saved is None else "unfinished", overrides)

@@ -1,4 +1,4 @@
-"""Objects out of the configuration; what they refuse names the key that the user typed."""
+"""Builds objects from the configuration; an error names the key that the user typed."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def build(config: DictConfig, key: str, **known: object) -> Any:
     """Instantiates a node of the configuration.
 
     Raises:
-        SettingError: its constructor refused a value; the error has the node's key.
+        SettingError: the constructor refused a value; the error's name starts with the node's key.
     """
     node = OmegaConf.select(config, key)
     try:
@@ -39,7 +39,7 @@ def build(config: DictConfig, key: str, **known: object) -> Any:
 
 @contextmanager
 def under(key: str) -> Iterator[None]:
-    """Completes the names of what is refused inside: `loader` becomes `dataset.loader` under `dataset`."""
+    """Completes the names of errors raised inside: `loader` becomes `dataset.loader` under `dataset`."""
     try:
         yield
     except SettingError as error:

@@ -19,26 +19,35 @@ METRICS = ("acc", "many", "medium", "few")
 
 
 def compare_run(
-    run_dir: Path, conf: Path, *, stage: str | None, views: int, epochs: int, lr: float, weight_decay: float
+    run_dir: Path,
+    conf: Path,
+    *,
+    stage: str | None,
+    views: int,
+    epochs: int,
+    lr: float,
+    weight_decay: float,
+    trust: bool = False,
 ) -> tuple[Path, Comparison]:
     """Compares classifiers on one stage's backbone, and writes `classifiers_<stage>.json` and `.csv` beside the run.
 
     Args:
         run_dir: The run's folder.
         conf: The folder of configurations.
-        stage: The stage whose last epoch is taken; null for the first that trains a classifier.
-        views: Augmented views of the training set whose features are held in memory.
-        epochs: Of the classifiers that are trained.
-        lr: Their rate at the start.
+        stage: The stage whose last epoch is taken; null for the first stage that trains a classifier.
+        views: Number of augmented views of the training set whose features are held in memory.
+        epochs: Epochs of the classifiers that are trained.
+        lr: Their learning rate at the start.
         weight_decay: Their weight decay.
+        trust: See `open_run`.
 
     Returns:
         The JSON file and its content.
 
     Raises:
-        SettingError: not a run, or a stage that it has not trained.
+        SettingError: the folder holds no run, or the run did not train the stage.
     """
-    run = open_run(run_dir, stage)
+    run = open_run(run_dir, stage, trust=trust)
     data, val = run.datamodule, run.datamodule.val_dataloader()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cached = cache_features(

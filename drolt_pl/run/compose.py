@@ -1,4 +1,4 @@
-"""The configuration of a list of overrides, composed without a command line."""
+"""Composes a configuration from a list of overrides, without a command line."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +16,8 @@ def composed(folder: Path, overrides: Sequence[str] = (), *, with_hydra: bool = 
 
     Args:
         folder: The folder, absolute.
-        overrides: As typed on the command line, without its flags.
-        with_hydra: Whether Hydra's own node stays in it.
+        overrides: The overrides, as typed on the command line, without its flags.
+        with_hydra: Whether the configuration keeps Hydra's own node.
     """
     with _hydra_of(folder):
         return compose("config", list(overrides), return_hydra_config=with_hydra)
@@ -25,7 +25,7 @@ def composed(folder: Path, overrides: Sequence[str] = (), *, with_hydra: bool = 
 
 @contextmanager
 def _hydra_of(folder: Path) -> Iterator[None]:
-    """Hydra at a folder; whoever calls may be a Hydra application of its own, and finds its own again."""
+    """Points Hydra to a folder, and restores its state after: the caller may be a Hydra application of its own."""
     schema.register()
     hydra = GlobalHydra.instance()
     before = hydra.hydra

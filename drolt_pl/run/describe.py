@@ -27,22 +27,25 @@ class Description:
     layers: Mapping[str, Accuracies]
 
 
-def describe_run(run_dir: Path, *, stage: str | None, layers: Sequence[str], classes: int) -> tuple[Path, Description]:
+def describe_run(
+    run_dir: Path, *, stage: str | None, layers: Sequence[str], classes: int, trust: bool = False
+) -> tuple[Path, Description]:
     """Measures the nearest class mean at every layer, and writes `features_<stage>.json` and `.png` beside the run.
 
     Args:
         run_dir: The run's folder.
-        stage: The stage whose last epoch is taken; null for the first that trains a classifier.
-        layers: Names of the backbone's parts; none: its blocks.
+        stage: The stage whose last epoch is taken; null for the first stage that trains a classifier.
+        layers: Names of the backbone's parts; an empty list takes its blocks.
         classes: How many classes the figure shows, from the most frequent to the rarest.
+        trust: See `open_run`.
 
     Returns:
         The JSON file and its content.
 
     Raises:
-        SettingError: not a run, a stage that it has not trained, or an unknown layer.
+        SettingError: the folder holds no run, the run did not train the stage, or a layer is unknown.
     """
-    run = open_run(run_dir, stage)
+    run = open_run(run_dir, stage, trust=trust)
     data, device = run.datamodule, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     accuracies = layer_accuracies(
         run.backbone,

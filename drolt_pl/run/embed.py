@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +11,24 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from drolt_pl.backbones import Backbone
+from drolt_pl.data import LongTailDataModule
 from drolt_pl.data.augment.transforms import for_views
 from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.data.longtail import IntArray
+from drolt_pl.data.prepare.index import PART_NAMES
 from drolt_pl.data.seeding import torch_generator
 from drolt_pl.data.sources import Catalogue, Transform
 from drolt_pl.data.stored import StoredFeatures
 from drolt_pl.errors import SettingError, require_choice, require_int
 from drolt_pl.model import load_model
+from drolt_pl.run.arguments import quoted
 from drolt_pl.run.build import under
 from drolt_pl.run.compose import composed
 from drolt_pl.run.network import backbone_spec, build_backbone, build_datamodule
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 PRECISIONS = ("32", "bf16")
+LEFT_OUT = "none"  # part of samples that are not embedded
 Progress = Callable[[int, int], None]
 
 
@@ -36,6 +40,8 @@ class Settings:
         backbone: `timm:NAME`; a run's folder, checkpoint or saved model; None for that of the overrides.
         weights: Of `timm:NAME`: a file, or `true` to fetch timm's own.
         rename: See `backbones.weights.renamed`.
+        split: Whether only the samples of the configured split are embedded, its parts being the file's; what a cut
+            leaves over is left out.
         views: Augmented views of each training sample that are stored beside the sample itself; 0 for none.
         batch_size: Images that go forward together.
         dtype: Of the stored numbers.
@@ -47,6 +53,7 @@ class Settings:
     backbone: str | None
     weights: str | None = None
     rename: str | None = None
+    split: bool = False
     views: int = 0
     batch_size: int = 64
     dtype: str = "float16"
@@ -56,7 +63,7 @@ class Settings:
 
 
 def embed_data(words: Sequence[str], conf: Path, settings: Settings, progress: Progress) -> StoredFeatures:
-    """Embeds every sample of a data set.
+    """Embeds the samples of a data set.
 
     Args:
         words: A folder of images or a manifest, or overrides as of training: `dataset=cifar100_lt dataset.root=data`.
@@ -82,7 +89,7 @@ def embed_data(words: Sequence[str], conf: Path, settings: Settings, progress: P
     datamodule = build_datamodule(config if model is None else _as_seen_by(config, model.preprocessing))
     with under("dataset"):
         datamodule.prepare_data()
-        catalogue = datamodule.catalogue()
+        catalogue = _of_the_split(datamodule) if settings.split else datamodule.catalogue()
         source, augment = catalogue.source, for_views(datamodule.augment, 1)
         # Both also refuse what does not fit the images, before the network is built.
         plain = source.transform(datamodule.mean, datamodule.std, None)
@@ -97,6 +104,16 @@ def embed_data(words: Sequence[str], conf: Path, settings: Settings, progress: P
             demand = f"must take images of {source.shape}: it was trained on {model.preprocessing.channels, size, size}"
             raise SettingError("--backbone", demand)
     return _embedded(catalogue, network, (plain, augmented), settings, progress)
+
+
+def _of_the_split(datamodule: LongTailDataModule) -> Catalogue:
+    """The catalogue with the split's parts as official ones; samples of no part keep none."""
+    datamodule.setup()
+    catalogue, split = datamodule.catalogue(), datamodule.split
+    official = np.full(len(catalogue.targets), LEFT_OUT, dtype="U5")
+    for part in PART_NAMES:
+        official[split.parts[part]] = part
+    return replace(catalogue, official=official)
 
 
 def _as_seen_by(config: DictConfig, seen: Preprocessing) -> DictConfig:
@@ -118,8 +135,8 @@ def _embedded(
 ) -> StoredFeatures:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = np.flatnonzero(catalogue.official == "train")
-    total = len(catalogue.targets) + settings.views * len(trained)
+    rows, trained = np.flatnonzero(catalogue.official != LEFT_OUT), np.flatnonzero(catalogue.official == "train")
+    total = len(rows) + settings.views * len(trained)
 
     @torch.inference_mode()
     def embedded(indices: IntArray, transform: Transform, view: int | None) -> Tensor:
@@ -140,15 +157,15 @@ def _embedded(
             raise SettingError("--dtype", demand)
         return rows
 
-    features = embedded(np.arange(len(catalogue.targets)), transforms[0], None)
+    features = embedded(rows, transforms[0], None)
     views = [embedded(trained, transforms[1], view) for view in range(settings.views)]
     said = {"backbone": settings.backbone or "", "precision": settings.precision}
     return StoredFeatures(
         features=features,
-        targets=catalogue.targets,
-        official=catalogue.official,
+        targets=catalogue.targets[rows],
+        official=catalogue.official[rows],
         class_names=catalogue.class_names,
-        names=catalogue.names,
+        names=catalogue.names[rows],
         views=torch.stack(views) if views else None,
         metadata={**said, "weights": Path(settings.weights or "").name},
     )
@@ -163,16 +180,16 @@ def _data(words: Sequence[str]) -> list[str]:
     if not paths:
         return overrides
     choice = ("image_folder", "root") if Path(paths[0]).is_dir() else ("manifest", "manifest")
-    return [f"dataset={choice[0]}", f"dataset.{choice[1]}={_quoted(paths[0])}", *overrides]
+    return [f"dataset={choice[0]}", f"dataset.{choice[1]}={quoted(paths[0])}", *overrides]
 
 
 def _network(settings: Settings) -> list[str]:
     """The overrides that name a network of timm."""
     kind, _, name = (settings.backbone or "").partition(":")
     words = {"weights": settings.weights, "rename": settings.rename}
-    given = [f"backbone.{key}={_quoted(value)}" for key, value in words.items() if value is not None]
+    given = [
+        f"backbone.{key}={value if value == 'true' else quoted(value)}"
+        for key, value in words.items()
+        if value is not None
+    ]
     return [*(["backbone=timm", f"backbone.name={name}"] if kind == "timm" else []), *given]
-
-
-def _quoted(text: str) -> str:
-    return text if text in ("true", "null") else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

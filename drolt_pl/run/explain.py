@@ -1,4 +1,4 @@
-"""What is said of an error: one sentence of what a user can mend, and whose fault everything else is."""
+"""Turns an error into one sentence if a user can mend it, and says whose fault every other error is."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ from drolt_pl.run.build import sentence
 from drolt_pl.run.compose import composed
 
 USER_ERRORS = (SettingError, HydraException, OmegaConfBaseException)
-# What an error of composition says of a package that is not installed, and the extra that brings it.
+# By text of Hydra's error about a package that is not installed: the extra that brings the package.
 EXTRAS = {"Error locating target 'optuna.": "optuna", "Could not find 'hydra/launcher/submitit_": "slurm"}
 FAULT = (
     "This is a fault of drolt_pl, not of a setting: please report it where you got drolt_pl from, with the lines above "
@@ -23,11 +23,11 @@ FAULT = (
 
 
 def explain(error: BaseException, conf: Path) -> str:
-    """One sentence about one of `USER_ERRORS`: the key, and what is allowed.
+    """One sentence about one of `USER_ERRORS`: it names the key, and the values that are allowed.
 
     Args:
         error: The error.
-        conf: The folder of configurations, which says what is allowed.
+        conf: The folder of configurations; it decides which keys and values are allowed.
     """
     text = sentence(error)
     if isinstance(error, SettingError):

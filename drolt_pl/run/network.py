@@ -1,4 +1,4 @@
-"""What data set and network decide for each other: the images' size and normalisation, the network's input."""
+"""Builds data module and network, each with what the other one decides: size and normalisation, or input width."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ NATIVE = "native"  # image_size: images as they are
 
 
 def build_datamodule(config: DictConfig, **known: object) -> LongTailDataModule:
-    """The data module, not yet set up. Where the data set leaves size, mean or std null, the network's are taken."""
+    """Builds the data module. Where the data set leaves size, mean or std null, it takes those of the network."""
     node, left = config.dataset, [key for key in ("image_size", "mean", "std") if _is_null(config.dataset, key)]
     if left:
         kind, arguments = _network(config)
@@ -43,15 +43,15 @@ def backbone_spec(config: DictConfig, sample_shape: Sequence[int]) -> dict[str, 
 
 
 def build_backbone(config: DictConfig, spec: dict[str, Any], checkpoints: Path) -> Backbone:
-    """The network, compiled if asked for.
+    """Builds the network; with `compile` it is compiled.
 
     Args:
-        config: The run's.
+        config: The run's configuration.
         spec: See `backbone_spec`.
-        checkpoints: The run's folder of checkpoints. Where one of them, or another run's, brings all weights, none are
-            read or fetched from where the configuration says.
+        checkpoints: The run's folder of checkpoints. Where one of them, or one of another run, brings the weights, the
+            network is built without those that the configuration names.
     """
-    if config.init_from is not None or (config.resume is not None and (checkpoints / "last.ckpt").exists()):
+    if config.init_from is not None or (config.resume is not None and any(checkpoints.glob("*.ckpt"))):
         spec = {key: value for key, value in spec.items() if key not in WEIGHTS}
     backbone: Backbone = build(OmegaConf.create({"backbone": spec}), "backbone")
     if config.compile is None:
@@ -69,11 +69,11 @@ def build_backbone(config: DictConfig, spec: dict[str, Any], checkpoints: Path) 
 
 
 def _network(config: DictConfig) -> tuple[type[Backbone], dict[str, object]]:
-    """Class and arguments of the network."""
+    """Class and arguments of the network; the base class for a network that is none of its subclasses."""
     arguments: dict[str, object] = plain(config.backbone)
     try:
         kind = get_object(str(arguments.pop("_target_")))
-    except ImportError:  # building it will say so
+    except ImportError:  # building the network will say so
         kind = None
     return kind if isinstance(kind, type) and issubclass(kind, Backbone) else Backbone, arguments
 

@@ -1,4 +1,4 @@
-"""Opens a finished run again, to look at its backbone."""
+"""Opens a finished run again, to measure its backbone."""
 
 import json
 from dataclasses import dataclass
@@ -15,9 +15,11 @@ from drolt_pl.model import load_model
 from drolt_pl.results import Groups
 from drolt_pl.run import schema
 from drolt_pl.run.build import under
+from drolt_pl.run.conf import CONF
 from drolt_pl.run.network import build_datamodule
+from drolt_pl.run.trust import refuse_foreign
 
-FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, of methods with several stages and with one
+FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, in methods of several stages and of one
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,17 @@ class OpenedRun:
     classifier: Classifier
 
 
-def open_run(run_dir: Path, stage: str | None = None) -> OpenedRun:
+def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) -> OpenedRun:
     """Opens the folder of a run at the last epoch of a stage.
 
     Args:
         run_dir: The run's folder.
         stage: The stage; null for the first one that trains a classifier.
+        trust: Whether the run's files may name classes that conf/ does not; they are executed then.
 
     Raises:
-        SettingError: the folder is not a run's, the run did not train the stage, or its images have changed since.
+        SettingError: the folder is not a run's, the run did not train the stage, its images have changed since, or its
+            files name a class that conf/ does not name.
     """
     if not (run_dir / CONFIG).exists():
         raise SettingError(str(run_dir), f"is not a run's folder: it has no {CONFIG}")
@@ -57,6 +61,8 @@ def open_run(run_dir: Path, stage: str | None = None) -> OpenedRun:
     stage = stage or next((name for name in FIRST if name in trained), FIRST[0])
     if stage not in trained:
         raise SettingError("--stage", f"must be one that {run_dir} has trained, of {trained}", stage)
+    if not trust:
+        refuse_foreign(run_dir, CONF)
     schema.register()  # the run's configuration may hold a `${sum:...}`
     config = OmegaConf.load(run_dir / CONFIG)
     assert isinstance(config, DictConfig)
@@ -68,7 +74,7 @@ def open_run(run_dir: Path, stage: str | None = None) -> OpenedRun:
         raise SettingError(
             str(run_dir), "was trained on another split of its data set, which has changed since: restore the images"
         )
-    model = load_model(run_dir / "checkpoints" / f"{stage}.ckpt")
+    model = load_model(run_dir / "checkpoints" / f"{stage}.ckpt", trust=trust)
     assert isinstance(model.classifier, Classifier)
     return OpenedRun(
         stage=stage,

@@ -1,4 +1,4 @@
-"""The parts of a run, each out of its piece of the configuration: schedule, data, network, objectives, module."""
+"""Builds the parts of a run from the configuration: schedule, data, network, objectives, module."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ MONITORS = (
 
 
 def build_schedule(config: DictConfig, conf: Path) -> Schedule:
-    """The stages, with what their objectives and classifiers ask for; refuses names that nothing else looks up."""
+    """Builds the schedule, and checks the samplers and monitors that stages name."""
     kinds: dict[str, type[Objective]] = {key: get_class(spec["_target_"]) for key, spec in config.objectives.items()}
     stages: dict[str, dict[str, Any]] = plain(config.schedule.stages)
     own = {stage: str(fields["classifier"]) for stage, fields in stages.items()}
@@ -55,7 +55,7 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
 
 
 def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
-    """The data module, split."""
+    """Builds the data module and splits the data."""
     mixings = build_mixings(config, schedule)
     datamodule = build_datamodule(config, plan=schedule.stage_at, mixings=mixings)
 
@@ -86,7 +86,7 @@ def _refuse_pixels(
 
 
 def build_mixings(config: DictConfig, schedule: Schedule) -> dict[str, Mixing]:
-    """What mixes the batches of stages, by name."""
+    """Builds the mixings that stages name, by name."""
     mixings: dict[str, Mixing] = {}
     for stage in schedule.trained:
         if stage.mixing is None:
@@ -101,7 +101,7 @@ def build_mixings(config: DictConfig, schedule: Schedule) -> dict[str, Mixing]:
 
 
 class Facts(NamedTuple):
-    """What the data and the backbone say to the other parts."""
+    """Sizes of data and backbone that the other parts need."""
 
     num_features: int
     num_classes: int
@@ -109,7 +109,7 @@ class Facts(NamedTuple):
 
 
 def classifier_specs(config: DictConfig, schedule: Schedule, facts: Facts, conf: Path) -> dict[str, dict[str, Any]]:
-    """Constructor arguments of each stage's own classifier: the base one, or the file of its name."""
+    """Constructor arguments of each stage's own classifier, from `classifier` or from the file that the stage names."""
     sizes = {"num_features": facts.num_features, "num_classes": facts.num_classes}
     owners = {schedule.classifier_of(stage.name) for stage in schedule.stages}
     own = [stage for stage in schedule.stages if stage.name in owners]
@@ -119,7 +119,7 @@ def classifier_specs(config: DictConfig, schedule: Schedule, facts: Facts, conf:
 
 
 def build_classifier(stage: str, spec: Mapping[str, Any]) -> Classifier:
-    """A stage's own classifier; what it refuses is an argument of the stage."""
+    """Builds a stage's own classifier; an error names the argument of the stage."""
     key = f"schedule.stages.{stage}.classifier_args"
     config = OmegaConf.create({})
     OmegaConf.update(config, key, spec)
@@ -145,7 +145,7 @@ def build_loss(
 def build_objectives(
     config: DictConfig, schedule: Schedule, facts: Facts, loss: DROLTLoss | LayeredDROLTLoss, taps: LayerTaps | None
 ) -> dict[str, Objective]:
-    """What the stages minimise, each with its own criterion, or the run's."""
+    """Builds the objectives that stages name, each with its own criterion or the run's."""
     objectives: dict[str, Objective] = {}
     for name in dict.fromkeys(stage.objective for stage in schedule.stages):
         own = f"objectives.{name}.criterion"
@@ -159,7 +159,7 @@ def build_objectives(
 def build_module(
     config: DictConfig, schedule: Schedule, datamodule: LongTailDataModule, checkpoints: Path, conf: Path
 ) -> DROLTModule:
-    """The Lightning module of all stages."""
+    """Builds the Lightning module of all stages."""
     spec = backbone_spec(config, datamodule.sample_shape)
     backbone = build_backbone(config, spec, checkpoints)
     facts = Facts(backbone.num_features, datamodule.num_classes, datamodule.class_counts)
@@ -194,9 +194,15 @@ def build_module(
 
 
 def _refuse_unfitted(schedule: Schedule, classifiers: Mapping[str, Classifier], datamodule: LongTailDataModule) -> None:
-    """Some classifiers choose a number on validation images; where there are none, it must be given."""
+    """Some classifiers choose a number on validation images; where there are none, it must be given.
+
+    What a classifier takes from a file must be there before anything is trained.
+    """
     for stage in [*schedule.trained, *schedule.fitted]:
-        wanting = classifiers[schedule.classifier_of(stage.name)].wanting
+        classifier = classifiers[schedule.classifier_of(stage.name)]
+        with under(f"schedule.stages.{stage.name}.classifier_args"):
+            classifier.check_source()
+        wanting = classifier.wanting
         if wanting is not None and not len(datamodule.split.val):
             raise SettingError(
                 f"schedule.stages.{stage.name}.classifier_args={{{wanting}: ...}}",

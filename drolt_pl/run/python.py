@@ -1,7 +1,8 @@
-"""`drolt_pl.train`: one run from Python, as the command runs it."""
+"""`drolt_pl.train` trains one run from Python, as the command does."""
 
 import copy
 import os
+import signal
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -12,15 +13,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from drolt_pl.errors import SettingError
 from drolt_pl.run import ranks
-from drolt_pl.run.arguments import argument, refuse_existing
+from drolt_pl.run.arguments import argument, quoted, refuse_existing
 from drolt_pl.run.compose import composed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.explain import USER_ERRORS, explain
-from drolt_pl.run.leftovers import remove_leftovers
+from drolt_pl.run.occupy import occupied
 from drolt_pl.run.resume import Composition, resumed
+from drolt_pl.run.signals import Stopped
 
 if TYPE_CHECKING:
-    from drolt_pl.results import Results  # type: ignore[attr-defined]
+    from drolt_pl.results import Results
 
 RUN_DIR = "DROLT_RUN_DIR"  # the folder of a run, in the environment of the ranks that Lightning starts for it
 _calls = count()
@@ -30,37 +32,39 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     """Trains one run and returns its results; `drolt train OVERRIDES` does the same.
 
     Args:
-        overrides: What is set, as typed on the command line: `["dataset=cifar100_lt", "loss.eps=2"]`. `resume=FOLDER`
+        overrides: The overrides, as typed on the command line: `["dataset=cifar100_lt", "loss.eps=2"]`. `resume=FOLDER`
             goes on with a run. Flags, and so sweeps (-m), are for the command line.
 
     Raises:
-        SettingError: a value that cannot be used; the folder of a new run is removed again.
+        SettingError: a value cannot be used; the folder of a new run is removed again.
     """
     words = [str(word) for word in overrides]
     flags = [word for word in words if word.startswith("-")]
     if flags:
         raise SettingError("train", "takes overrides alone: flags such as -m are for the command line", flags[0])
-    run_dir: Path | None = None
     try:
-        source = resumed(words, CONF) or Composition(CONF, tuple(words))
+        earlier = resumed(words, CONF)
+        source = earlier or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)
-        config = composed(source.folder, [*source.overrides, f"hydra.run.dir='{run_dir}'"], with_hydra=True)
-        if ranks.is_first():
-            _write_configuration(config, run_dir)
-        from drolt_pl.run.train import train
+        composition = [*source.overrides, f"hydra.run.dir={quoted(run_dir)}"]
+        config = composed(source.folder, composition, with_hydra=True)
+        hydra = OmegaConf.masked_copy(config, "hydra")
+        with occupied(run_dir, _without_hydra(config), hydra):
+            from drolt_pl.run.train import train
 
-        results: Results = train(_of_the_run(config), run_dir)
+            results: Results = train(_of_the_run(config), run_dir)
         return results
+    except Stopped as stopped:
+        # As Python says it: Ctrl-C interrupts, another signal ends the program.
+        raise (KeyboardInterrupt() if stopped.number == signal.SIGINT else SystemExit(stopped.code)) from stopped
     except USER_ERRORS as error:
-        if run_dir is not None and ranks.is_first():
-            remove_leftovers(run_dir)
         if isinstance(error, SettingError):
             raise
         raise SettingError("", explain(error, CONF)) from error
 
 
 def _folder(words: Sequence[str], source: Composition) -> Path:
-    """The run's folder, the same in all processes of the run, each of which calls `train`."""
+    """The run's folder. Every process of a run calls `train`, and all of them get the same folder."""
     number = next(_calls)
 
     def decide() -> str:
@@ -74,25 +78,13 @@ def _folder(words: Sequence[str], source: Composition) -> Path:
     if "LOCAL_RANK" not in os.environ:
         os.environ[RUN_DIR] = decide()
         return Path(os.environ[RUN_DIR])
-    # Lightning has started this process, or others beside it, which all run the caller's script.
+    # Lightning has started this process or others beside it, and all of them run the caller's script.
     if number == 0:
         return Path(os.environ[RUN_DIR])
     given = argument(source.overrides, "hydra.run.dir")
     if given is None:
         raise SettingError("hydra.run.dir", "must be given after a run of several processes, which share the folder")
     return Path(given).resolve()
-
-
-def _write_configuration(config: DictConfig, run_dir: Path) -> None:
-    """Writes what Hydra writes before a run."""
-    subdir = config.hydra.output_subdir
-    if subdir is None:
-        return
-    folder = run_dir / subdir
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = {"config": _without_hydra(config), "hydra": OmegaConf.masked_copy(config, "hydra")}
-    for name, part in {**parts, "overrides": config.hydra.overrides.task}.items():
-        OmegaConf.save(part, folder / f"{name}.yaml")
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -103,7 +95,7 @@ def _without_hydra(config: DictConfig) -> DictConfig:
 
 
 def _of_the_run(config: DictConfig) -> DictConfig:
-    """The run's configuration; what it takes from Hydra's, the loggers' folders, is in it."""
+    """The configuration without Hydra's node; the loggers' folders, which refer to that node, are resolved."""
     current = HydraConfig.instance()
     before = current.cfg
     with open_dict(config.hydra):

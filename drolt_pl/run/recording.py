@@ -1,7 +1,7 @@
-"""Callbacks that record a run: checkpoints by stage, metrics.csv, and the progress bar that names the stage."""
+"""Callbacks that record a run: checkpoints by stage, metrics.csv, and a progress bar with the stage's name."""
 
 import csv
-import os
+import io
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -14,14 +14,16 @@ from pytorch_lightning.callbacks import Checkpoint
 from rich.console import Console
 from torch import Tensor
 
+from drolt_pl.disk import replacing
 from drolt_pl.learning.callbacks import ours
 from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import TrackingBar
+from drolt_pl.records import write_atomically
 
 
 @dataclass
 class Best:
-    """The best epoch of a stage by its monitor, and how many were compared."""
+    """The best epoch of a stage by its monitor, and the number of epochs compared."""
 
     score: float | None
     epoch: int
@@ -29,9 +31,10 @@ class Best:
 
 
 class StageCheckpoint(Checkpoint):
-    """Writes `last.ckpt` every epoch, and for each stage `<stage>.ckpt` at its end and `<stage>_best.ckpt`.
+    """Writes `last.ckpt` every epoch, `<stage>.ckpt` at the end of each stage, and `<stage>_best.ckpt`.
 
-    `last` is written after the others: a run killed between two of them repeats that epoch and writes the same again.
+    `last` is written after the others: a run that is killed in between repeats the epoch and writes the same files
+    again.
 
     Args:
         dirpath: The run's checkpoint folder.
@@ -62,16 +65,15 @@ class StageCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.dirpath / "last.ckpt")
 
     def has_ended(self) -> bool:
-        """Whether the last stage that trains has been trained to its end."""
+        """Whether the last stage with epochs was trained to its end."""
         last = self.schedule.trained[-1].name  # `_init` where `init_from` took the stage from another run
         return any((self.dirpath / f"{last}{end}.ckpt").exists() for end in ("", "_init"))
 
     def name_result(self, trainer: pl.Trainer, source: str) -> None:
-        """Copies the checkpoint of the model that the run reports to `best.ckpt`."""
+        """Copies the checkpoint of the reported model to `best.ckpt`."""
         if trainer.is_global_zero:
-            partial = self.dirpath / "best.ckpt.part"
-            shutil.copyfile(self.dirpath / source, partial)
-            os.replace(partial, self.dirpath / "best.ckpt")
+            with (self.dirpath / source).open("rb") as file, replacing(self.dirpath / "best.ckpt") as copy:
+                shutil.copyfileobj(file, copy)
         trainer.strategy.barrier()
 
     def _validated(self, trainer: pl.Trainer, stage: str, epoch: int, score: float) -> None:
@@ -92,8 +94,8 @@ class StageCheckpoint(Checkpoint):
 class MetricsFile(Checkpoint):
     """Writes `metrics.csv`: one row an epoch, one column a logged key, on rank 0.
 
-    A resumed run keeps the rows of the epochs before it and replaces later ones. (A `Checkpoint` runs after the hooks
-    that log.)
+    A resumed run keeps the rows of earlier epochs and replaces later ones. (It is a `Checkpoint`, since those run after
+    the hooks that log.)
 
     Args:
         path: The file.
@@ -103,7 +105,7 @@ class MetricsFile(Checkpoint):
         self.path = Path(path)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning keeps the last value of every key: without this a stage would show those of the one before.
+        # Lightning keeps the last value of every key: without this a stage would show values of the one before.
         trainer.callback_metrics.clear()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -118,24 +120,28 @@ class MetricsFile(Checkpoint):
         rows.append({key: str(value) for key, value in row.items()})
         columns = list(dict.fromkeys([*row, *(key for old in rows for key in old)]))
         columns = columns[:3] + sorted(columns[3:])
-        partial = self.path.with_suffix(".part")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(partial, self.path)
+        file = io.StringIO()
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, file.getvalue())
 
     def _read(self) -> list[dict[str, str]]:
+        """The rows of the epochs before; a damaged file loses its rows, and the run goes on."""
         if not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                return [row for row in csv.DictReader(file) if row["epoch"].isdecimal() and None not in row]
+        except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+            print(f"warning: {self.path} is damaged and begins anew ({error})", flush=True)
+            return []
 
 
 class StageProgressBar(TrackingBar):
     """Lightning's rich bar, with the stage in its description and a line for other passes over data.
 
-    Where standard output is no terminal, one plain line an epoch takes its place.
+    If standard output is no terminal, one plain line per epoch takes its place.
     """
 
     def __init__(self) -> None:
@@ -156,12 +162,12 @@ class StageProgressBar(TrackingBar):
             print(f"{self.description(trainer.current_epoch)}  {shown}", flush=True)
 
     def track(self, batches: Iterable[tuple[Tensor, Tensor]], description: str, /) -> Iterator[tuple[Tensor, Tensor]]:
-        """Passes `batches` on, counting them in a line of the bar."""
+        """Yields `batches` and counts them in a line of the bar."""
         return self.counted(list_length(batches), batches, description)
 
 
 def list_length(batches: Iterable[tuple[Tensor, Tensor]]) -> int | None:
-    """How many batches there are, null where that is not known before."""
+    """The number of batches; null if the loader does not know it."""
     try:
         return len(batches)  # type: ignore[arg-type]
     except TypeError:

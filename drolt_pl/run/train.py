@@ -1,4 +1,4 @@
-"""One run from its configuration to its results: trained, tested, written down."""
+"""Takes one run from its configuration to its results: trains it, tests it, and writes its folder."""
 
 import json
 import logging
@@ -20,9 +20,11 @@ from drolt_pl.report import show
 from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
 from drolt_pl.run.assemble import TEST_SELECTED, Run, assemble
 from drolt_pl.run.build import plain
+from drolt_pl.run.checkpoints import newest, saved_split
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
 from drolt_pl.run.outcome import batch_shares, circumstances
+from drolt_pl.run.stopping import Ending
 from drolt_pl.run.warmstart import warm_checkpoint
 from drolt_pl.tracking.wandb_run import log_end
 
@@ -30,9 +32,20 @@ HOME = Path(__file__).resolve().parents[2]
 
 
 def train(config: DictConfig, run_dir: Path) -> Results:
-    """Assembles a run, trains its stages, tests it, writes its folder and returns its results."""
+    """Assembles a run, trains its stages, tests it, writes its folder and returns its results.
+
+    Raises:
+        Stopped: a signal told the run to stop; it says how to go on.
+    """
     prepare_process(config)
-    run = assemble(config, run_dir, CONF)
+    ending = Ending(run_dir)
+    with ending.watching():
+        run = assemble(config, run_dir, CONF, ending)
+        return _train(run)
+
+
+def _train(run: Run) -> Results:
+    config, run_dir = run.config, run.folder
     record = run.datamodule.split_record()
     start, images_before = _start(run, record["sha256"])
     if run.trainer.is_global_zero:
@@ -58,12 +71,12 @@ def train(config: DictConfig, run_dir: Path) -> Results:
 
 
 def prepare_process(config: DictConfig) -> None:
-    """Sets what a run sets for its whole process: threads, seeds, warnings that nobody can mend."""
+    """Sets threads, seeds and warning filters of the process; the warnings it silences cannot be acted on."""
     # ResNet-32 becomes four times slower within ten epochs on CPUs where tiny activations stay denormal.
     torch.set_flush_denormal(True)
     # Lightning walks its batches with a check that torch deprecates.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-    # What the ranks log is reduced already, or equal on all of them.
+    # The values that ranks log are reduced already, or equal on all of them.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # the progress bar says the rest
     if config.num_threads is not None:
@@ -76,9 +89,9 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
 
     Args:
         run: The run, measured.
-        outcome: What was measured.
-        record: The split.
-        images_before: Images that another run had seen (`init_from`).
+        outcome: The measurements.
+        record: The record of the split.
+        images_before: Images that the run of `init_from` had seen.
     """
     config, module = run.config, run.module
     passes = sum(part.seconds for part in run.callbacks.values() if isinstance(part, RefreshCentroids))
@@ -125,25 +138,29 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
 
 
 def _start(run: Run, split_sha256: str) -> tuple[Path | None, int]:
-    """The checkpoint that training goes on from, null for none, and the images that another run has seen for it."""
+    """The checkpoint that training goes on from, null for none, and the images that the run of `init_from` had seen."""
     config = run.config
-    last = _last_checkpoint(config, run.folder, split_sha256)
+    last = _last_checkpoint(run, split_sha256)
     if last is not None or config.init_from is None:
         return last, 0
     stage, warm = warm_checkpoint(config.init_from, run.module, split_sha256)
     path = run.saved.dirpath / f"{stage}_init.ckpt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(warm, path)
+    run.files.save_checkpoint(warm, path)
     return path, warm["drolt_pl"]["images_seen"]
 
 
-def _last_checkpoint(config: DictConfig, run_dir: Path, split_sha256: str) -> Path | None:
+def _last_checkpoint(run: Run, split_sha256: str) -> Path | None:
     """The checkpoint that `resume` goes on from; null where there is none yet."""
-    if config.resume is None:
+    if run.config.resume is None:
         return None
-    split = run_dir / "split.json"
-    if split.exists() and json.loads(split.read_text())["sha256"] != split_sha256:
+    before = saved_split(run.folder)
+    if before is not None and before != split_sha256:
         demand = "the data set has changed since this run began; restore it, or start a new run"
-        raise SettingError(f"resume={config.resume}:", demand)
-    last = run_dir / "checkpoints" / "last.ckpt"
-    return last if last.exists() else None
+        raise SettingError(f"resume={run.config.resume}:", demand)
+    found = newest(run.folder, run.module.schedule, run.files)
+    if found.path is None and run.config.backbone.get("weights") and any(run.saved.dirpath.glob("*.ckpt")):
+        demand = "has pretrained weights and no whole checkpoint to go on from"
+        raise SettingError(f"resume={run.config.resume}", demand, remedy="remove its checkpoints, and it starts again")
+    if run.trainer.is_global_zero:
+        print(found.sentence, flush=True)
+    return found.path

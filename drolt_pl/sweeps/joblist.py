@@ -1,4 +1,4 @@
-"""Which jobs a sweep consists of: from the values of its keys to the overrides of each distinct job."""
+"""The jobs of a sweep: from the values of its keys to the overrides of each distinct job."""
 
 import itertools
 import math
@@ -13,31 +13,31 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 
 from drolt_pl.errors import SettingError
 
-Job = dict[str, str]  # override by key, in the order in which they are given to train.py
+Job = dict[str, str]  # overrides by key, in the order in which train.py gets them
 Variants = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 class Rule(TypedDict):
-    """Where a job sets a key as in `at`, KEY=VALUE, or KEY=A,B for one of several values, `keys` change nothing."""
+    """In a job that sets `at` (KEY=VALUE, or KEY=A,B for one of several values), `keys` change nothing."""
 
     at: str
     keys: list[str]
 
 
 class Warmup(TypedDict):
-    """A stage that jobs train once where they differ only in the keys of `shared_over`, or in keys below them."""
+    """A stage that is trained once for all jobs that differ only in keys of `shared_over` or in keys below them."""
 
     stage: str
     shared_over: list[str]
 
 
 def parse(overrides: Iterable[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Hydra's reading of overrides, sweeps included; `glob(...)` needs the loader."""
+    """Parses overrides as Hydra does, sweeps included; `glob(...)` needs the loader."""
     return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
 
 
 def product(space: Sequence[Override]) -> list[Job]:
-    """One job for each combination of values; the first key varies slowest.
+    """Makes one job for each combination of values; the first key varies slowest.
 
     Raises:
         SettingError: a key has an interval, which has no list of values.
@@ -51,9 +51,9 @@ def product(space: Sequence[Override]) -> list[Job]:
 
 
 def draw(space: Sequence[Override], number: int, seed: int) -> list[Job]:
-    """`number` random jobs; a key's values do not depend on the other keys of the space.
+    """Draws `number` random jobs; a key's values do not depend on the other keys of the space.
 
-    Lists and ranges are drawn from uniformly, intervals too, or log-uniformly where they are tagged `log`.
+    Lists, ranges and intervals are drawn from uniformly; intervals with the tag `log` are drawn from log-uniformly.
     """
     jobs = []
     for index in range(number):
@@ -70,22 +70,22 @@ class Variant:
     """Overrides that belong together: those of one label of each axis.
 
     Attributes:
-        overrides: As typed on the command line.
-        name: Names its jobs; None where there is no axis.
+        overrides: The overrides, as typed on the command line.
+        name: The name of its jobs; None if there is no axis.
     """
 
     overrides: tuple[str, ...]
     name: str | None
 
     def of(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs of this variant; what it sets wins."""
+        """Adds this variant's overrides to jobs; they win over the jobs' own."""
         own = _merged(setting(override, None) for override in parse(self.overrides))
         name = {} if self.name is None else {"name": f"name={self.name}"}
         return [{**job, **own, **name} for job in jobs]
 
 
 def combined(variants: Variants) -> list[Variant]:
-    """Every combination of labels, one of each axis; a single variant that sets nothing where there is no axis."""
+    """Every combination of one label of each axis; without axes a single variant that sets nothing."""
     found = []
     for labels in itertools.product(*variants.values()):
         chosen = [variants[axis][label] for axis, label in zip(variants, labels, strict=True)]
@@ -94,11 +94,11 @@ def combined(variants: Variants) -> list[Variant]:
 
 
 def distinct(jobs: Iterable[Job], irrelevant: Sequence[Rule]) -> list[Job]:
-    """Jobs without what changes nothing, each once.
+    """Leaves out overrides that change nothing, and keeps each distinct job once.
 
     Args:
         jobs: The jobs.
-        irrelevant: What changes nothing.
+        irrelevant: The rules by which an override changes nothing.
     """
     rules = [(parse([rule["at"]])[0], set(rule["keys"])) for rule in irrelevant]
     kept: dict[tuple[str, ...], Job] = {}
@@ -114,7 +114,7 @@ def distinct(jobs: Iterable[Job], irrelevant: Sequence[Rule]) -> list[Job]:
 
 
 def without(job: Job, prefixes: Sequence[str]) -> tuple[str, ...]:
-    """A job's overrides but those of the given keys, and of keys below them."""
+    """A job's overrides without those of the given keys and of keys below them."""
     return tuple(
         sorted(
             override
@@ -125,7 +125,7 @@ def without(job: Job, prefixes: Sequence[str]) -> tuple[str, ...]:
 
 
 def choices(override: Override) -> list[str | None]:
-    """The values that a key takes, as text; a key that is not swept has the one that was typed, given as None."""
+    """The values of a swept key as text; a key that is not swept has None, which stands for the typed value."""
     return list(override.sweep_string_iterator()) if override.is_sweep_override() else [None]
 
 
@@ -140,7 +140,7 @@ def _merged(parts: Iterable[Job]) -> Job:
 
 
 def _values(override: Override) -> list[object]:
-    """The values that an override names: one, or those of a list."""
+    """The values of an override: one, or those of its list."""
     value = override.value()
     return list(value.list) if isinstance(value, ChoiceSweep) else [value]
 

@@ -1,7 +1,7 @@
-"""A sweep whose jobs Optuna chooses, one batch after another; a study that was cut short goes on.
+"""A sweep in which Optuna chooses the jobs, batch by batch; a study that was cut short goes on.
 
-Not hydra-optuna-sweeper 1.3: it holds Optuna below 3, one objective that is not a number ends its sweep, and its
-storage does not work with SQLAlchemy 2, so that no study can go on.
+It replaces hydra-optuna-sweeper 1.3, which holds Optuna below 3, ends its sweep at one objective that is not a number,
+and has a storage that does not work with SQLAlchemy 2, so that no study can go on.
 """
 
 import math

@@ -1,9 +1,10 @@
-"""The sweeper of `python train.py -m`: a list of distinct jobs, each run once, with a stage they share trained once."""
+"""The sweeper of `python train.py -m` runs each distinct job once, and trains a stage that jobs share once."""
 
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
-from drolt_pl.folders import JOBS
-from drolt_pl.records import write_atomically
-from drolt_pl.report.sweep_jobs import FAILURE
+from drolt_pl.folders import FAILURE, JOBS
 from drolt_pl.run import ranks
 from drolt_pl.run.jobs import mark_sweep, require_same
+from drolt_pl.run.lock import locked
+from drolt_pl.run.signals import Stopped
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job, Rule, Variant, Warmup
 
@@ -30,15 +32,15 @@ class JobListSweeper(Sweeper):
     Jobs are numbered in the order of the list, and the number is the name of a job's folder.
 
     Args:
-        params: Values by key, as typed on the command line, which wins.
+        params: Values by key, in the form of the command line; values of the command line win.
         variants: Choices that set several keys: overrides by label by axis. The labels become the job's `name`.
-        each: A group of configurations, each of whose files is a label of the axis of that name.
+        each: A group of configurations; each of its files is a label of the axis of that name.
         tuned: A key of the configuration that holds further values by key. They are swept in the variants whose
-            configuration has them, and in no other, wherever they are typed.
-        irrelevant: What is left out of jobs, since it changes nothing in them.
+            configuration has them, and in no other, even if they are typed on the command line.
+        irrelevant: Rules for overrides that are left out of jobs, since they change nothing.
         draws: The number of random jobs (of each variant) in place of the product.
-        seed: Of the draws.
-        warmup: A stage that jobs share: the first of them trains it, the others start from its weights (`init_from`).
+        seed: Seed of the draws.
+        warmup: A stage that jobs share: the first job trains it, the others start from its weights (`init_from`).
     """
 
     config: DictConfig
@@ -61,6 +63,7 @@ class JobListSweeper(Sweeper):
         self.each, self.tuned = each, tuned
         self.draws, self.seed, self.warmup = draws, seed, warmup
         self.known: dict[int, Job] = {}
+        self._held = ExitStack()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
@@ -83,15 +86,15 @@ class JobListSweeper(Sweeper):
             )
 
     def begin(self) -> None:
-        """Makes the sweep's folder."""
+        """Makes the sweep's folder, and holds it for as long as this process lives."""
         if "LOCAL_RANK" in os.environ or ranks.meeting() is not None:
             raise SettingError("-m", "starts the processes of its jobs itself: run it without torchrun or srun")
+        self._held.enter_context(locked(self.sweep_dir))
         mark_sweep()
-        self.sweep_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, self.sweep_dir / "multirun.yaml")
+        write_whole(self.sweep_dir / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())
 
     def space(self, arguments: Sequence[str]) -> list[Override]:
-        """The keys of the sweep and their values: the configuration's, then the command line's."""
+        """The keys of the sweep with their values, from the configuration and from the command line, which wins."""
         typed = [*(f"{key}={values}" for key, values in self.params.items()), *arguments]
         parsed = joblist.parse(typed, self.hydra_context.config_loader)
         return list({override.key_or_group: override for override in parsed}.values())
@@ -111,7 +114,7 @@ class JobListSweeper(Sweeper):
         return joblist.distinct(jobs, self.irrelevant)
 
     def _labelled(self) -> joblist.Variants:
-        """The variants, with those that the files of `each` are."""
+        """The variants, with one label for each file of `each`."""
         if self.each is None:
             return self.variants
         files = self.hydra_context.config_loader.get_group_options(self.each)
@@ -119,7 +122,7 @@ class JobListSweeper(Sweeper):
         return {**self.variants, self.each: {**axis, **self.variants.get(self.each, {})}}
 
     def _tuned(self, variant: Variant) -> dict[str, Override]:
-        """What a variant's configuration adds to the space, by key."""
+        """The keys that a variant's configuration adds to the space."""
         if self.tuned is None:
             return {}
         loader = self.hydra_context.config_loader
@@ -134,6 +137,8 @@ class JobListSweeper(Sweeper):
 
     def run(self, jobs: Mapping[int, Job]) -> dict[int, float]:
         """Runs jobs by number; returns their objectives, nan for those that failed or validate nothing."""
+        from drolt_pl.records import write_atomically  # here: `--cfg job` does without
+
         for number, job in jobs.items():
             require_same(list(job.values()), self.folder(number))
         self.known |= jobs
@@ -143,14 +148,19 @@ class JobListSweeper(Sweeper):
         while waiting := [number for number in jobs if number not in objectives]:
             batch = self._ready(waiting, jobs)
             self.validate_batch_is_legal(list(batch.values()))
-            returned = self.launcher.launch(list(batch.values()), initial_job_idx=min(batch))
+            try:
+                returned = self.launcher.launch(list(batch.values()), initial_job_idx=min(batch))
+            except Stopped as stopped:
+                same = f"the same command with hydra.sweep.dir={self.sweep_dir}"
+                stopped.sentence = f"the sweep was stopped by {stopped}; {same} goes on"
+                raise
             for number, job_return in zip(batch, returned, strict=True):
                 value = job_return.return_value
                 objectives[number] = math.nan if value is None else float(value)
         return objectives
 
     def _ready(self, waiting: Sequence[int], jobs: Mapping[int, Job]) -> dict[int, list[str]]:
-        """Overrides of the jobs that can start: of those that share a stage nobody has trained yet, only the first."""
+        """Overrides of the jobs that can start; of jobs that share an untrained stage only the first one can."""
         batch: dict[int, list[str]] = {}
         first: set[tuple[str, ...]] = set()
         for number in waiting:
@@ -163,7 +173,7 @@ class JobListSweeper(Sweeper):
                 first.add(key)
                 if source not in (None, self.folder(number)):
                     extra = [f"init_from='{source}:{self.warmup['stage']}'"]
-            # Hydra must not write .hydra: a job that goes on keeps the one that began it.
+            # Hydra must not write .hydra: a job that goes on keeps the files that began it.
             hydra = [f"hydra.sweep.subdir='{number}'", "hydra.output_subdir=null"]
             batch[number] = [*jobs[number].values(), *extra, *hydra]
         return batch

@@ -44,7 +44,7 @@ class WandbRun(WandbLogger):
         group: Name of the group; null for the folder of the sweep.
         artifacts: Whether the best checkpoint and the split are uploaded too.
         init_timeout: Seconds to wait for a server that does not answer, at the start of a run and before its tables.
-        finish_timeout: Seconds to wait for uploads at the end of a run; the run's folder has what is missing then.
+        finish_timeout: Seconds to wait for uploads at the end of a run; the run's folder keeps the rest.
     """
 
     def __init__(
@@ -61,20 +61,26 @@ class WandbRun(WandbLogger):
     ) -> None:
         require_choice("mode", mode, MODES)
         super().__init__(project=project, save_dir=str(run_dir), offline=mode != "online")
-        self.run_dir, self.mode, self.entity, self.group = Path(run_dir), mode, entity, group
+        self.run_dir, self.project, self.mode, self.entity, self.group = Path(run_dir), project, mode, entity, group
         self.artifacts, self.init_timeout, self.finish_timeout = artifacts, init_timeout, finish_timeout
+        self._run: wandb.Run | None = None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> "wandb.Run":
         """The W&B run, created at first use."""
-        if self._experiment is None:
-            self._experiment = self._start()
+        if self._run is None:
+            self._run = self._start()
             # Every row holds both axes, so every chart can use either.
             for axis in ("epoch", "images_seen"):
-                self._experiment.define_metric(axis)
-            self._experiment.define_metric("*", step_metric="epoch")
-        return self._experiment
+                self._run.define_metric(axis)
+            self._run.define_metric("*", step_metric="epoch")
+        return self._run
+
+    @property
+    def version(self) -> str | None:
+        """The id of the W&B run; None before its first use."""
+        return None if self._run is None else self._run.id
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -140,14 +146,14 @@ class WandbRun(WandbLogger):
     @rank_zero_only
     def finish(self, exit_code: int) -> None:
         """Ends the run; another use would continue it."""
-        if self._experiment is not None:
-            self._experiment.finish(exit_code=exit_code)
-            self._experiment = None
+        if self._run is not None:
+            self._run.finish(exit_code=exit_code)
+            self._run = None
 
     def _start(self) -> "wandb.Run":
         import wandb
 
-        fields = {**self._identity(), "project": self._project, "entity": self.entity, "dir": str(self.run_dir)}
+        fields = {**self._identity(), "project": self.project, "entity": self.entity, "dir": str(self.run_dir)}
         settings = wandb.Settings(console="off", init_timeout=self.init_timeout, finish_timeout=self.finish_timeout)
         if self.mode == "online":
             reason = _unreachable(_address(), self.init_timeout)

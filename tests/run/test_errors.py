@@ -48,11 +48,19 @@ CASES = {
         ["criterion", "choose a classifier that has scale"],
     ),
     "wrong argument of a stage's classifier": (
-        ["method=tau_norm", "schedule.stages.rebalance.classifier_args={tau:-1}"],
+        [
+            "schedule.stages.rebalance.epochs=0",
+            "schedule.stages.rebalance.classifier=tau_norm",
+            "schedule.stages.rebalance.classifier_args={tau:-1}",
+        ],
         ["stages.rebalance.classifier_args.tau", ">= 0", "-1"],
     ),
     "unknown argument of a stage's classifier": (
-        ["method=ncm", "schedule.stages.rebalance.classifier_args={distnce:l2}"],
+        [
+            "schedule.stages.rebalance.epochs=0",
+            "schedule.stages.rebalance.classifier=ncm",
+            "schedule.stages.rebalance.classifier_args={distnce:l2}",
+        ],
         ["stages.rebalance.classifier_args", "distnce"],
     ),
     "nothing to choose tau on": (

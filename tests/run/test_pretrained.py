@@ -118,6 +118,18 @@ def test_embed_writes_what_the_network_says(photos: Path, weights: Path, tmp_pat
     assert features.split.sha256 == module.split.sha256  # the split that training on the images would have
 
 
+def test_embed_takes_the_split_of_the_images_alone(photos: Path, weights: Path, tmp_path: Path) -> None:
+    words = [f"dataset.root={photos}", "dataset.image_size=32", "dataset.imbalance_ratio=2", "dataset.val_per_class=2"]
+    flags = ["--backbone", "timm:test_resnet", "--weights", str(weights / "test_resnet.pth"), "--threads", "1"]
+    found = embedded(tmp_path, "dataset=image_folder", *words, *flags, "--split", "--views", "1")
+    module = build_datamodule(composed("dataset=image_folder", *words, *network("test_resnet", weights)))
+    module.setup()
+    names = module.catalogue().names
+    for part in ("train", "val", "test"):
+        assert sorted(found.names[found.official == part]) == sorted(names[module.split.parts[part]])
+    assert found.views.shape == (1, len(module.split.train), 96)
+
+
 def test_embed_refuses_in_a_sentence(photos: Path, tmp_path: Path) -> None:
     out = ["-o", str(tmp_path / "a.safetensors")]
     for words, message in (
