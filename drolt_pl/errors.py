@@ -1,6 +1,6 @@
 """The one exception for values that a user has set; every other exception is a fault of this package."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 
@@ -33,7 +33,38 @@ class SettingError(ValueError):
 
     def under(self, key: str) -> "SettingError":
         """The same error with its name completed: `loader` under `dataset` is `dataset.loader`."""
-        return SettingError(f"{key}.{self.name}" if key else self.name, self.demand, *self.value, remedy=self.remedy)
+        return self.renamed(lambda name: f"{key}.{name}" if key else name)
+
+    def renamed(self, rename: Callable[[str], str]) -> "SettingError":
+        """The same error with what a function makes of its name."""
+        return SettingError(rename(self.name), self.demand, *self.value, remedy=self.remedy)
+
+
+class SeveralSettingsError(SettingError):
+    """Several values that cannot be used; its text has a line for each.
+
+    Args:
+        problems: One of each value.
+    """
+
+    def __init__(self, problems: Iterable[SettingError]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("", "")
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        self.args = (f"{len(self.problems)} settings cannot be used:{lines}",)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.problems,)
+
+    def renamed(self, rename: Callable[[str], str]) -> "SeveralSettingsError":
+        return SeveralSettingsError(problem.renamed(rename) for problem in self.problems)
+
+
+def refuse(problems: Iterable[SettingError]) -> None:
+    """Raises what is wrong, all of it; nothing where nothing is."""
+    found = list({str(problem): problem for problem in problems}.values())
+    if found:
+        raise found[0] if len(found) == 1 else SeveralSettingsError(found)
 
 
 def require(name: str, value: object, holds: bool, demand: str) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from drolt_pl.errors import SettingError
+
 OVERRIDES = Path(".hydra") / "overrides.yaml"
 CONFIG = Path(".hydra") / "config.yaml"
 CHOICES = Path(".hydra") / "hydra.yaml"
@@ -59,7 +61,12 @@ def _part(path: Path, *keys: str) -> dict[str, object]:
 
 
 def _read(path: Path) -> object:
-    content: object = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(str(path), f"is damaged, or no YAML ({' '.join(str(error).split())[:100]})") from error
     return content
 
 

@@ -163,6 +163,7 @@ class CalibrationError(Metric):
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch."""
         confidence, predicted = logits.float().softmax(1).max(1)
+        confidence = confidence.nan_to_num(0.0)  # of logits that are no numbers; nobody is confident there
         index = (confidence * len(self.total)).long().clamp(max=len(self.total) - 1)
         for state, values in (
             (self.total, torch.ones_like(index)),

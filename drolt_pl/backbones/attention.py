@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from drolt_pl.checked import checked
+from drolt_pl.ranges import Width
 
+
+@checked
 class ModulatedAttention(nn.Module):
     """Modulated attention (OLTR, Liu et al. 2019): self-attention over positions, weighted by a map of positions.
 
@@ -18,7 +22,7 @@ class ModulatedAttention(nn.Module):
         (B, num_features, H, W) -> the same.
     """
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self, num_features: Width) -> None:
         super().__init__()
         inner = max(num_features // 2, 1)
         self.query, self.key, self.value = (nn.Conv2d(num_features, inner, 1) for _ in range(3))

@@ -1,13 +1,17 @@
 """A three-layer network for 8x8 digits: trains in seconds on two CPU cores, so the default run needs no GPU."""
 
 from collections.abc import Callable
+from typing import Annotated
 
+from annotated_types import Ge, Le, MultipleOf
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import ImageBackbone
-from drolt_pl.errors import require, require_int
+from drolt_pl.checked import checked
+from drolt_pl.ranges import Few
 
 
+@checked
 class SmallConvNet(ImageBackbone):
     """Three 3x3 convolutions with BatchNorm, then global average pooling.
 
@@ -25,12 +29,12 @@ class SmallConvNet(ImageBackbone):
     """
 
     def __init__(
-        self, in_channels: int = 1, num_features: int = 64, neck: Callable[[int], nn.Module] | None = None
+        self,
+        in_channels: Few = 1,
+        num_features: Annotated[int, Ge(4), Le(4096), MultipleOf(4)] = 64,
+        neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        require_int("in_channels", in_channels, at_least=1)
-        fits = num_features >= 4 and num_features % 4 == 0
-        require("num_features", num_features, fits, "must be a positive multiple of 4")
         self.num_features = num_features
         self.layers = nn.Sequential(
             *_conv_bn_relu(in_channels, num_features // 4, stride=1),

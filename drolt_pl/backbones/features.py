@@ -6,7 +6,9 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import Backbone
-from drolt_pl.errors import SettingError, require_int
+from drolt_pl.checked import checked
+from drolt_pl.errors import SettingError
+from drolt_pl.ranges import Width
 
 
 class FeatureBackbone(Backbone):
@@ -17,9 +19,8 @@ class FeatureBackbone(Backbone):
         neck: Null: necks are for maps.
     """
 
-    def __init__(self, in_channels: int, neck: Callable[[int], nn.Module] | None = None) -> None:
+    def __init__(self, in_channels: Width, neck: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
-        require_int("in_channels", in_channels, at_least=1)
         if neck is not None:
             raise SettingError("neck", "must be null for stored features: it works on the maps of images")
 
@@ -31,6 +32,7 @@ class FeatureBackbone(Backbone):
         return super().sized_for(shape, arguments)
 
 
+@checked
 class Identity(FeatureBackbone):
     """Stored features as they are: nothing learns but classifier and loss; arguments as for `FeatureBackbone`.
 
@@ -38,7 +40,7 @@ class Identity(FeatureBackbone):
         (B, in_channels) -> the same.
     """
 
-    def __init__(self, in_channels: int, neck: Callable[[int], nn.Module] | None = None) -> None:
+    def __init__(self, in_channels: Width, neck: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__(in_channels, neck)
         self.num_features = in_channels
 
@@ -46,6 +48,7 @@ class Identity(FeatureBackbone):
         return images
 
 
+@checked
 class MLP(FeatureBackbone):
     """Hidden layers, then a projection of stored features.
 
@@ -63,15 +66,12 @@ class MLP(FeatureBackbone):
 
     def __init__(
         self,
-        in_channels: int,
-        num_features: int = 256,
-        hidden: Sequence[int] = (512,),
+        in_channels: Width,
+        num_features: Width = 256,
+        hidden: Sequence[Width] = (512,),
         neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__(in_channels, neck)
-        require_int("num_features", num_features, at_least=1)
-        for width in hidden:
-            require_int("hidden", width, at_least=1)
         widths = [in_channels, *hidden]
         blocks = [
             nn.Sequential(nn.Linear(before, after), nn.LayerNorm(after), nn.ReLU(inplace=True))

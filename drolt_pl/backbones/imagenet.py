@@ -7,18 +7,19 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import ImageBackbone, Images
-from drolt_pl.backbones.weights import load_into, load_into_timm
-from drolt_pl.errors import SettingError, require, require_choice, require_int
+from drolt_pl.backbones.weights import Rename, load_into, load_into_timm
+from drolt_pl.checked import checked
+from drolt_pl.errors import SettingError, require
+from drolt_pl.ranges import Few, PathText, Text
 
-ARCHS = ("resnet50", "resnext50_32x4d")
 
-
+@checked
 class TorchvisionResNet(ImageBackbone):
     """torchvision's ResNet-50 or ResNeXt-50 up to its global average pooling.
 
@@ -40,17 +41,15 @@ class TorchvisionResNet(ImageBackbone):
 
     def __init__(
         self,
-        arch: str = "resnet50",
-        weights: str | bool | None = None,
-        rename: str | None = None,
-        in_channels: int = 3,
+        arch: Literal["resnet50", "resnext50_32x4d"] = "resnet50",
+        weights: PathText | bool | None = None,
+        rename: Rename = None,
+        in_channels: Few = 3,
         neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         from torchvision.models import get_model, get_model_weights
 
-        require_choice("arch", arch, ARCHS)
-        require_int("in_channels", in_channels, at_least=1)
         require("in_channels", in_channels, in_channels == 3 or not weights, "must be 3 with pretrained weights")
         names = tuple(get_model_weights(arch).__members__)
         file = _file(weights, rename, names)
@@ -83,6 +82,7 @@ class TorchvisionResNet(ImageBackbone):
         return features
 
 
+@checked
 class TimmBackbone(ImageBackbone):
     """Any model of timm, up to the input of its last linear layer.
 
@@ -107,17 +107,16 @@ class TimmBackbone(ImageBackbone):
 
     def __init__(
         self,
-        name: str,
-        weights: str | bool | None = None,
-        rename: str | None = None,
-        in_channels: int = 3,
+        name: Text,
+        weights: PathText | bool | None = None,
+        rename: Rename = None,
+        in_channels: Few = 3,
         neck: Callable[[int], nn.Module] | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         import timm
 
-        require_int("in_channels", in_channels, at_least=1)
         for former in {"pretrained", "checkpoint_path"} & set(options):
             raise SettingError(former, "is now called weights: null, true or a file")
         file = _file(weights, rename)
@@ -134,7 +133,12 @@ class TimmBackbone(ImageBackbone):
             load_into_timm(model, file, rename, name=name, in_channels=in_channels)
         self.model = model
         self.neck = nn.Identity() if neck is None else neck(model.num_features)
-        self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
+        try:
+            self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, SettingError) or not options:
+                raise
+            raise SettingError("name", f"cannot be run with {options} ({error})", name) from error
 
     @classmethod
     def made_for(cls, arguments: dict[str, object]) -> Images:

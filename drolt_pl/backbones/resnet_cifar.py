@@ -1,14 +1,15 @@
 """The CIFAR ResNets of He et al. 2016 (16-32-64 channels, option-A shortcuts), as the long-tail field uses them."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import ImageBackbone
-from drolt_pl.errors import require_choice, require_int
+from drolt_pl.checked import checked
+from drolt_pl.ranges import Few
 
-DEPTHS = (20, 32, 44, 56)
 WIDTHS = (16, 32, 64)
 
 
@@ -36,6 +37,7 @@ class BasicBlock(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
 
 
+@checked
 class CifarResNet(ImageBackbone):
     """ResNet-20/32/44/56 for images of about 32 pixels (He et al. 2016, Sec. 4.2; option A).
 
@@ -56,10 +58,13 @@ class CifarResNet(ImageBackbone):
 
     num_features = WIDTHS[-1]
 
-    def __init__(self, depth: int = 32, in_channels: int = 3, neck: Callable[[int], nn.Module] | None = None) -> None:
+    def __init__(
+        self,
+        depth: Literal[20, 32, 44, 56] = 32,
+        in_channels: Few = 3,
+        neck: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
-        require_choice("depth", depth, DEPTHS)
-        require_int("in_channels", in_channels, at_least=1)
         blocks_per_width = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])

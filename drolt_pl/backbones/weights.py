@@ -6,17 +6,17 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.errors import SettingError, require
 
 Weights = dict[str, Tensor]
-RENAMES = (None, "order")
+Rename = Literal["order"] | None
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights
 COUNTER = "num_batches_tracked"  # of BatchNorm, a whole number: older files lack it, and nothing reads it
 SHOWN = 3  # names that a message holds
@@ -48,7 +48,7 @@ def read_weights(path: str) -> Weights:
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
-def load_into(model: nn.Module, path: str, rename: str | None, *, name: str, classifier: str) -> None:
+def load_into(model: nn.Module, path: str, rename: Rename, *, name: str, classifier: str) -> None:
     """Loads a file's weights, all but the classifier's, into a network without one.
 
     Args:
@@ -70,7 +70,7 @@ def load_into(model: nn.Module, path: str, rename: str | None, *, name: str, cla
         model.load_state_dict(kept, strict=False)
 
 
-def load_into_timm(model: Any, path: str, rename: str | None, *, name: str, in_channels: int) -> None:
+def load_into_timm(model: Any, path: str, rename: Rename, *, name: str, in_channels: int) -> None:
     """The same by timm, which adapts what it knows: first layers to channels, position embeddings to sizes."""
     from timm.models import load_pretrained
 
@@ -102,7 +102,7 @@ def _fitting(name: str, path: str) -> Iterator[None]:
         raise SettingError("weights", f"must be a file of {name}: {path} does not fit ({reason})") from error
 
 
-def renamed(weights: Weights, network: Weights, rename: str | None) -> Weights:
+def renamed(weights: Weights, network: Weights, rename: Rename) -> Weights:
     """Weights under the network's names.
 
     Args:
@@ -112,9 +112,8 @@ def renamed(weights: Weights, network: Weights, rename: str | None) -> Weights:
             network's at the same place; what is left, a weight and perhaps a bias, is the classifier's and is dropped.
 
     Raises:
-        SettingError: another value of `rename`, or tensors that do not fit one by one.
+        SettingError: tensors that do not fit one by one.
     """
-    require_choice("rename", rename, RENAMES)
     if rename is None:
         return weights
     why = _order_misfit(weights, network)

@@ -1,13 +1,16 @@
 """Classifiers without gradient steps: `fit` sets them when their stage starts, or their one number is given."""
 
 from abc import abstractmethod
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drolt_pl.checked import checked
 from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.errors import SettingError
+from drolt_pl.ranges import Count, NonNegative
 
 GRID = tuple(step / 10 for step in range(21))  # 0 to 2: the grid of Kang et al.'s code, and Menon et al.'s range
 
@@ -22,6 +25,7 @@ class FittedClassifier(Classifier):
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None: ...
 
 
+@checked
 class _OneNumber(FittedClassifier):
     """Takes W and b of the classifier before and changes them by one number, ``tau``.
 
@@ -36,9 +40,8 @@ class _OneNumber(FittedClassifier):
     bias: Tensor
     tau: Tensor
 
-    def __init__(self, num_features: int, num_classes: int, tau: float | None = None) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, tau: NonNegative | None = None) -> None:
         super().__init__()
-        require("tau", tau, tau is None or tau >= 0, "must be null or >= 0")
         self.given = tau
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))
@@ -90,6 +93,7 @@ class TauNormClassifier(_OneNumber):
         return F.linear(features, self.weight / torch.where(norms > 0, norms, 1.0) ** self.tau)
 
 
+@checked
 class LogitAdjustedClassifier(_OneNumber):
     r"""Post-hoc logit adjustment (Menon et al. 2021): :math:`s_c - \tau \log p_c`, p the training frequencies.
 
@@ -98,7 +102,7 @@ class LogitAdjustedClassifier(_OneNumber):
 
     log_prior: Tensor
 
-    def __init__(self, num_features: int, num_classes: int, tau: float | None = None) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, tau: NonNegative | None = None) -> None:
         super().__init__(num_features, num_classes, tau)
         self.register_buffer("log_prior", torch.zeros(num_classes))
 
@@ -111,6 +115,7 @@ class LogitAdjustedClassifier(_OneNumber):
         super().fit(held_out, centroids, counts)
 
 
+@checked
 class NearestMeanClassifier(FittedClassifier):
     r"""Nearest class mean: :math:`s_c = -\|f - \mu_c\|` (Kang et al. 2020, "NCM").
 
@@ -131,16 +136,13 @@ class NearestMeanClassifier(FittedClassifier):
 
     def __init__(
         self,
-        num_features: int,
-        num_classes: int,
-        distance: str = "cosine",
-        feature_norm: str = "none",
-        form: str | None = None,
+        num_features: Count,
+        num_classes: Count,
+        distance: Literal["euclidean", "cosine"] = "cosine",
+        feature_norm: Literal["none", "l2"] = "none",
+        form: Literal["un", "l2n", "cl2n"] | None = None,
     ) -> None:
         super().__init__()
-        require_choice("distance", distance, ("euclidean", "cosine"))
-        require_choice("feature_norm", feature_norm, ("none", "l2"))
-        require_choice("form", form, (None, "un", "l2n", "cl2n"))
         self.distance, self.feature_norm, self.form = distance, feature_norm, form
         self.register_buffer("means", torch.zeros(num_classes, num_features))
         self.register_buffer("origin", torch.zeros(num_features))

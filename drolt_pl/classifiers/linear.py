@@ -1,17 +1,21 @@
 """Classifiers that are trained: a linear one, a cosine one, and linear ones with a factor on each row."""
 
 import math
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drolt_pl.checked import checked
 from drolt_pl.classifiers.base import Classifier, draw_normal, draw_uniform, linear_parts
-from drolt_pl.errors import require, require_choice
+from drolt_pl.errors import require
+from drolt_pl.ranges import Count, Positive
 
-INITS = ("torch", "kaiming_normal", "rare_sigmoid")
+Init = Literal["torch", "kaiming_normal", "rare_sigmoid"]
 
 
+@checked
 class LinearClassifier(Classifier, nn.Linear):
     r"""The ordinary linear layer, logits = W f + b.
 
@@ -35,11 +39,10 @@ class LinearClassifier(Classifier, nn.Linear):
         torch.Size([2, 10])
     """
 
-    def __init__(self, num_features: int, num_classes: int, init: str = "torch") -> None:
+    def __init__(self, num_features: Count, num_classes: Count, init: Init = "torch") -> None:
         nn.Linear.__init__(self, num_features, num_classes)
-        require_choice("init", init, INITS)
         several = init != "rare_sigmoid" or num_classes >= 2
-        require("init", init, several, f"must be one of {INITS[:2]} where there is one class")
+        require("init", init, several, f"must be one of {get_args(Init)[:2]} where there is one class")
         self.init = init
 
     def forward(self, features: Tensor) -> Tensor:
@@ -63,6 +66,7 @@ class LinearClassifier(Classifier, nn.Linear):
         return self.weight
 
 
+@checked
 class CosineClassifier(Classifier):
     """The logit is the cosine of the angle between feature and class weight, times a fixed scale.
 
@@ -83,9 +87,8 @@ class CosineClassifier(Classifier):
         SettingError: a scale that is not positive.
     """
 
-    def __init__(self, num_features: int, num_classes: int, scale: float = 16.0) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, scale: Positive = 16.0) -> None:
         super().__init__()
-        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         self.weight = nn.Parameter(F.normalize(torch.empty(num_classes, num_features).uniform_(-1, 1), dim=1))
 
@@ -146,6 +149,7 @@ class LWSClassifier(Classifier):
         self.class_scale.fill_(1.0)
 
 
+@checked
 class ScaledLinearClassifier(Classifier):
     """A linear classifier with a factor on each class: s_c = g_c (w_c f + b_c), and g, w and b are learned.
 
@@ -164,9 +168,8 @@ class ScaledLinearClassifier(Classifier):
         SettingError: a rate that is not positive.
     """
 
-    def __init__(self, num_features: int, num_classes: int, factor_rate: float = 5.0) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, factor_rate: Positive = 5.0) -> None:
         super().__init__()
-        require("factor_rate", factor_rate, factor_rate > 0, "must be > 0")
         self.factor_rate = factor_rate
         self.class_scale = nn.Parameter(torch.ones(num_classes))
         # Not named `weight` and `bias`: a classifier that takes those over would lose the factors.

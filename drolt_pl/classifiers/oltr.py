@@ -4,12 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drolt_pl.checked import checked
 from drolt_pl.classifiers.base import Classifier, HeldOut, draw_uniform
-from drolt_pl.errors import require
+from drolt_pl.ranges import Count, Positive
 
 REACH = 10.0  # the authors' code
 
 
+@checked
 class OLTRClassifier(Classifier):
     r"""Dynamic meta-embedding and cosine classifier (Liu et al. 2019).
 
@@ -32,9 +34,8 @@ class OLTRClassifier(Classifier):
 
     needs_fit = True
 
-    def __init__(self, num_features: int, num_classes: int, scale: float = 16.0) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, scale: Positive = 16.0) -> None:
         super().__init__()
-        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         self.memory = nn.Parameter(torch.zeros(num_classes, num_features))
         self.hallucinator = nn.Linear(num_features, num_classes)

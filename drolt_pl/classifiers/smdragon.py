@@ -1,21 +1,25 @@
 """smDRAGON re-weights the softmax of a trained classifier by a polynomial in the size of the class."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from drolt_pl import checkpoint_file
+from drolt_pl.checked import checked
 from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
 from drolt_pl.classifiers.fitted import FittedClassifier
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.errors import SettingError
+from drolt_pl.ranges import Count, PathText
 
 STEPS, RATE = 300, 0.01  # of Adam on all held-out images at once; our choice, the paper gives none
 LEARNED = ("coefficients", "offset")
-WEIGHTS = ("sigmoid", "softmax")
 
 
+@checked
 class SmDragonClassifier(FittedClassifier):
     r"""The vision-only re-weighting of DRAGON (Samuel, Atzmon & Chechik, WACV 2021), fitted on held-out images.
 
@@ -44,15 +48,13 @@ class SmDragonClassifier(FittedClassifier):
 
     def __init__(
         self,
-        num_features: int,
-        num_classes: int,
-        degree: int = 3,
-        source: str | None = None,
-        weights: str = "sigmoid",
+        num_features: Count,
+        num_classes: Count,
+        degree: Annotated[int, Ge(1), Le(32)] = 3,
+        source: PathText | None = None,
+        weights: Literal["sigmoid", "softmax"] = "sigmoid",
     ) -> None:
         super().__init__()
-        require("degree", degree, degree >= 1, "must be >= 1")
-        require_choice("weights", weights, WEIGHTS)
         self.source, self.weights = source, weights
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))

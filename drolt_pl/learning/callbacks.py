@@ -21,6 +21,7 @@ from drolt_pl.centroids import (
 from drolt_pl.classifiers import HeldOut
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.learning.protocols import Batches, ChoosesEpochs, Embeds, HasCentroids, TakesStatistics, Tracks, data_of
+from drolt_pl.ranges import Seed
 
 
 class EnterStage(pl.Callback):
@@ -211,15 +212,12 @@ def stage_callbacks() -> list[pl.Callback]:
 
 
 class SeedEpoch(pl.Callback):
-    """Seeds torch's global generators from (seed, epoch, rank), since checkpoints hold no random state.
+    """Seeds torch's global generators from (the run's seed, epoch, rank), since checkpoints hold no random state.
 
     So dropout and stochastic depth draw the same in a resumed run. The data has generators of its own.
-
-    Args:
-        seed: The run's seed.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: Seed) -> None:
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

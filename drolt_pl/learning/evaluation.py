@@ -87,6 +87,7 @@ class Evaluation(nn.Module):
 
     Attributes:
         names: The data sets of the next test, in the order of its loaders.
+        finite: Whether all logits since `begin_*` were numbers, 0-d; None before the first.
         results: Plain metrics of the last test, by data set.
     """
 
@@ -98,21 +99,24 @@ class Evaluation(nn.Module):
         self.tests: list[Evaluator] = []
         self.names: list[str] = []
         self.results: dict[str, dict[str, Any]] = {}
+        self.finite: Tensor | None = None
         self._centroids: tuple[Tensor, Tensor] | None = None
 
     def begin_validation(self, centroids: tuple[Tensor, Tensor] | None) -> None:
         """Forgets the last validation. With centroids (C, D) and counts (C,) nearest centroids are measured too."""
         self.validation.reset()
-        self._centroids = centroids
+        self._centroids, self.finite = centroids, None
 
     def begin_test(self, centroids: tuple[Tensor, Tensor] | None, device: torch.device) -> None:
         """Begins a test of every data set in `names`, by default one named `test`."""
         self.names = self.names or ["test"]
         self.tests = [self._new().to(device) for _ in self.names]
-        self._centroids = centroids
+        self._centroids, self.finite = centroids, None
 
     def update(self, logits: Tensor, features: Tensor, targets: Tensor, test: int | None = None) -> None:
         """Adds a batch of logits (B, C), features (B, D) and targets (B,) to validation or to a test's data set."""
+        finite = logits.isfinite().all()  # read back once, by the guard
+        self.finite = finite if self.finite is None else self.finite & finite
         evaluator = self.validation if test is None else self.tests[test]
         evaluator.update(logits, self.measure.normalise(features), targets, self._centroids)
 

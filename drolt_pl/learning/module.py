@@ -186,12 +186,7 @@ class DROLTModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         parts = Batch.of(batch, self.stage.views)
         terms: dict[str, Tensor] = self.objective(self, parts)
-        last = self.trainer.is_last_batch
         self.terms.add(terms, len(parts.targets))
-        where = f"in epoch {self.current_epoch} (stage {self.stage.name}), step {batch_idx}"
-        self.terms.require_finite(terms, where, look=self.device.type == "cpu" or not batch_idx % 50 or last)
-        if last:
-            self.log_dict(self.terms.means(), on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         return terms["loss"]
 
     def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
@@ -200,6 +195,8 @@ class DROLTModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: object, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         # Every rank's share of a global batch is equal in size (data.samplers).
         self.images_seen += Batch.of(batch).size() * self.trainer.world_size
+        if self.trainer.is_last_batch:
+            self.log_dict(self.terms.means(), on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     # ---- evaluation ----
 

@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch import nn, optim
 
+from drolt_pl.checked import checked
 from drolt_pl.errors import require
-from drolt_pl.learning.schedule import Stage
+from drolt_pl.learning.schedule import Group, Stage
+from drolt_pl.ranges import Count, Rate
 
 
+@checked
 class StageOptimizer:
     """Builds the optimizer and sets its rates for an epoch.
 
@@ -28,17 +31,13 @@ class StageOptimizer:
         self,
         algorithm: Callable[..., optim.Optimizer],
         *,
-        lr: float,
-        eps_lr: float | None = None,
-        weight_decay: float = 0.0,
-        base_batch: int | None = None,
-        batch_size: int | None = None,
+        lr: Rate,
+        eps_lr: Rate | None = None,
+        weight_decay: Rate = 0.0,
+        base_batch: Count | None = None,
+        batch_size: Count | None = None,
     ) -> None:
-        for key, value in (("lr", lr), ("eps_lr", eps_lr), ("weight_decay", weight_decay)):
-            valid = value is None or (isinstance(value, int | float) and value >= 0)
-            require(key, value, valid, "must be a number >= 0")
-        whole = base_batch is None or (isinstance(base_batch, int) and base_batch > 0 and bool(batch_size))
-        require("base_batch", base_batch, whole, "must be a whole number > 0, or null")
+        require("base_batch", base_batch, base_batch is None or batch_size is not None, "needs a batch_size beside it")
         self.lr_scale = 1.0 if base_batch is None or batch_size is None else batch_size / base_batch
         self.algorithm, self.lr, self.eps_lr, self.weight_decay = algorithm, lr, eps_lr, weight_decay
 
@@ -49,7 +48,7 @@ class StageOptimizer:
             [{"params": parameters, "name": name} for name, parameters in listed.items() if parameters], lr=self.lr
         )
 
-    def rates(self, stage: Stage, group: str, factor: float) -> tuple[float, float]:
+    def rates(self, stage: Stage, group: Group, factor: float) -> tuple[float, float]:
         """(learning rate, weight decay) of a group in a stage; (0, 0) if the stage does not train the group."""
         if not stage.trains(group):
             return 0.0, 0.0

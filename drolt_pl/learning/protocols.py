@@ -73,6 +73,14 @@ class TrainingData(Protocol):
         """The validation images of this rank; None or an empty list if there are none."""
 
 
+@runtime_checkable
+class NamesSamples(Protocol):
+    """A data module that knows which samples a step has."""
+
+    def names_of_step(self, epoch: int, step: int, /) -> list[str]:
+        """Names of this rank's samples in a step of an epoch, in the batch's order."""
+
+
 def data_of(trainer: pl.Trainer) -> TrainingData:
     """The trainer's data module; Lightning leaves the attribute untyped."""
     return cast(TrainingData, trainer.datamodule)  # type: ignore[attr-defined]

@@ -3,16 +3,22 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from drolt_pl.errors import SettingError, require, require_choice, require_int
+from annotated_types import Len
+
+from drolt_pl.checked import checked
+from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.ranges import Count, Few, Fraction, Images, Milestones, Positive, Rate, StageName, Text, Whole
 
 OBJECTIVES = {"ce": False, "dro_lt": True}  # by name of an objective: whether it needs the centroids
-GROUPS = ("backbone", "classifier", "eps")
-STARTS = ("last", "best")
-SHAPES = ("constant", "multistep", "cosine")
+USUAL_WARMUP = 5  # epochs, of conf/schedule: shorter stages, as trials have, may lie within it
+
+Group = Literal["backbone", "classifier", "eps"]
+Rates = Rate | Mapping[Group, Rate | None] | None
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Curve:
     """Factor of the learning rate over the epochs of a stage.
@@ -20,20 +26,17 @@ class Curve:
     Args:
         shape: `constant`; `multistep` multiplies by `gamma` at every milestone (LDAM-DRW: by 0.01 at 160 and 180 of 200
             epochs); `cosine` falls from 1 to `final` over half a period, once an epoch (Kang et al. 2020).
-        milestones: Fractions of the stage.
+        milestones: Fractions of the stage, rising.
         gamma: Factor of each milestone.
         final: The last value of the cosine.
         warmup_epochs: Over these first epochs the factor also rises linearly: 1/w, 2/w, ..., 1.
     """
 
-    shape: str = "constant"
-    milestones: Sequence[float] = (0.8, 0.9)
-    gamma: float = 0.01
-    final: float = 0.0
-    warmup_epochs: int = 0
-
-    def __post_init__(self) -> None:
-        require_choice("curve.shape", self.shape, SHAPES)
+    shape: Literal["constant", "multistep", "cosine"] = "constant"
+    milestones: Milestones = (0.8, 0.9)
+    gamma: Positive = 0.01
+    final: Fraction = 0.0
+    warmup_epochs: Whole = 0
 
     def __call__(self, epoch: int, epochs: int) -> float:
         warmup = min(1.0, (epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
@@ -46,6 +49,7 @@ class Curve:
         return warmup
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage of the schedule. The defaults of every stage in conf/ are these.
@@ -76,49 +80,38 @@ class Stage:
         fits: Whether the stage runs no epoch and fits its classifier; `Schedule` fills it in.
     """
 
-    name: str
-    epochs: int
-    objective: str = "ce"
-    sampling: str | Sequence[str] = "instance"
-    samples_per_class: int = 4
-    epoch_size: str | int = "dataset"
-    views: int = 1
-    mixing: str | None = None
-    trainable: Sequence[str] = ("backbone", "classifier")
+    name: StageName
+    epochs: Whole
+    objective: Text = "ce"
+    sampling: Text | Annotated[Sequence[Text], Len(1)] = "instance"
+    samples_per_class: Count = 4
+    epoch_size: Literal["dataset", "max_class"] | Images = "dataset"
+    views: Few = 1
+    mixing: Text | None = None
+    trainable: Annotated[Sequence[Literal["backbone", "classifier"]], Len(1)] = ("backbone", "classifier")
     shift_bn: bool = False
-    monitor: str = "val/acc"
-    start_from: str = "last"
-    classifier: str = "keep"
+    monitor: Text = "val/acc"
+    start_from: Literal["last", "best"] = "last"
+    classifier: Text = "keep"
     classifier_args: Mapping[str, Any] | None = None
-    lr: float | Mapping[str, float] | None = None
-    weight_decay: float | Mapping[str, float] | None = None
+    lr: Rates = None
+    weight_decay: Rates = None
     curve: Curve = Curve()
     uses_centroids: bool = False
     fits: bool = False
 
     def __post_init__(self) -> None:
-        require_int("epochs", self.epochs, at_least=0)
-        require_choice("start_from", self.start_from, STARTS)
-        named = bool(self.trainable) and not set(self.trainable) - set(GROUPS[:2])
-        require("trainable", list(self.trainable), named, f"must list some of {GROUPS[:2]}")
-        if isinstance(self.epoch_size, str):
-            require("epoch_size", self.epoch_size, self.epoch_size in ("dataset", "max_class"), _EPOCH_SIZE)
-        else:
-            require_int("epoch_size", self.epoch_size, at_least=1)
-        require_int("samples_per_class", self.samples_per_class, at_least=1)
-        require_int("views", self.views, at_least=1)
+        warmup, longest = self.curve.warmup_epochs, max(self.epochs, USUAL_WARMUP)
+        if self.epochs:
+            require(
+                "curve.warmup_epochs", warmup, warmup <= longest, f"must be within the stage ({self.epochs} epochs)"
+            )
         if self.classifier_args and self.classifier == "keep":
             raise SettingError("classifier_args", "need a classifier of their own, but classifier is 'keep'")
         if self.fits and self.epochs and "backbone" not in self.trainable:
             raise SettingError(
                 "epochs", f"must be 0 for classifier={self.classifier}, which is only fitted", self.epochs
             )
-        for key, value in (("lr", self.lr), ("weight_decay", self.weight_decay)):
-            if isinstance(value, Mapping):
-                require(key, sorted(value), not set(value) - set(GROUPS), f"must name optimizer groups {GROUPS}")
-            for rate in value.values() if isinstance(value, Mapping) else [value]:
-                valid = rate is None or (isinstance(rate, int | float) and rate >= 0)
-                require(key, rate, valid, "must be a number >= 0")
 
     def trains(self, group: str) -> bool:
         """Whether an optimizer group learns in this stage; eps learns if the objective needs the centroids."""
@@ -128,9 +121,6 @@ class Stage:
     def samplings(self) -> Sequence[str]:
         """The names of the samplers, one for each stream."""
         return [self.sampling] if isinstance(self.sampling, str) else self.sampling
-
-
-_EPOCH_SIZE = "must be dataset, max_class or a number of images"
 
 
 class Schedule:
@@ -238,9 +228,16 @@ def _stage(name: str, fields: Mapping[str, Any], objectives: Mapping[str, bool],
     require_choice(f"{where}.objective", objective, objectives)
     filled = {"uses_centroids": objectives[objective], "fits": fields.get("classifier") in fitted}
     try:
-        curve = fields.get("curve", {})
-        return Stage(name=name, **{**fields, **filled, "curve": curve if isinstance(curve, Curve) else Curve(**curve)})
+        curve = _curve(fields.get("curve", {}))
+        return Stage(name=name, **{**fields, **filled, "curve": curve})
     except SettingError as error:
         raise error.under(where) from error
     except TypeError as error:
         raise SettingError(where, f"has an unknown key ({error})") from error
+
+
+def _curve(given: Curve | Mapping[str, Any]) -> Curve:
+    try:
+        return given if isinstance(given, Curve) else Curve(**given)
+    except SettingError as error:
+        raise error.under("curve") from error

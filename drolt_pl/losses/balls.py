@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.errors import require, require_choice
+from drolt_pl.checked import checked
+from drolt_pl.errors import require
 from drolt_pl.losses.radius import (
-    EPS_MODES,
-    RADIUS_DIMS,
-    RADIUS_OFS,
     EpsMode,
     RadiusDim,
     RadiusOf,
@@ -22,10 +20,12 @@ from drolt_pl.losses.radius import (
     log_ball_probability,
     mean_coverage_factor,
 )
+from drolt_pl.ranges import Count, Inside, NonNegative
 
 AUTO_COVERAGE = 0.5  # mean over classes of p_c at which eps "auto" puts the radii
 
 
+@checked
 class UncertaintyBalls(nn.Module):
     """The radius of each class's ball; arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
 
@@ -44,29 +44,22 @@ class UncertaintyBalls(nn.Module):
 
     def __init__(
         self,
-        num_classes: int,
-        num_features: int,
+        num_classes: Count,
+        num_features: Count,
         class_counts: Sequence[int] | Tensor,
         *,
         eps_mode: EpsMode,
-        eps: float | Literal["auto"],
-        coverage: float,
+        eps: NonNegative | Literal["auto"],
+        coverage: Inside,
         radius_dim: RadiusDim,
         radius_of: RadiusOf = "ball",
     ) -> None:
         super().__init__()
-        require_choice("eps_mode", eps_mode, EPS_MODES)
-        require_choice("radius_dim", radius_dim, RADIUS_DIMS)
-        require_choice("radius_of", radius_of, RADIUS_OFS)
-        require("num_classes", num_classes, num_classes >= 1, "must be at least 1")
-        require("num_features", num_features, num_features >= 1, "must be at least 1")
         self.is_auto, self.eps = eps == "auto", math.nan if isinstance(eps, str) else eps
         if self.is_auto:
             require("eps", eps, eps_mode in ("shared", "sqrt_n"), f"must be a number where eps_mode is {eps_mode!r}")
         else:
-            require("eps", eps, 0 <= self.eps < math.inf, "must be 'auto', or finite and >= 0")
             require("eps", eps, self.eps > 0 or eps_mode != "learned", "must be > 0 where eps_mode is 'learned'")
-        require("coverage", coverage, 0 < coverage < 1, "must be in (0, 1)")
         self.num_classes, self.num_features = num_classes, num_features
         self.eps_mode, self.coverage, self.radius_dim, self.radius_of = eps_mode, coverage, radius_dim, radius_of
         self._knows_statistics = self._is_measured = False

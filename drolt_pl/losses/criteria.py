@@ -3,15 +3,16 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.errors import require, require_choice
+from drolt_pl.checked import checked
+from drolt_pl.errors import require
 from drolt_pl.losses.checks import check_targets
-
-SPREADS = ("others", "all")
+from drolt_pl.ranges import BelowOne, Fraction, NonNegative, Positive
 
 
 def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
@@ -31,6 +32,7 @@ def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
     return (weights * len(counts) / weights.sum()).float()
 
 
+@checked
 class Criterion(nn.Module, ABC):
     r"""A loss per sample, averaged over the batch with weights by class.
 
@@ -52,10 +54,8 @@ class Criterion(nn.Module, ABC):
     class_counts: Tensor
     class_weights: Tensor
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, *, beta: float = 0.0, start: float = 0.0) -> None:
+    def __init__(self, class_counts: Sequence[int] | Tensor, *, beta: BelowOne = 0.0, start: Fraction = 0.0) -> None:
         super().__init__()
-        require("beta", beta, 0 <= beta < 1, "must be in [0, 1)")
-        require("start", start, 0 <= start <= 1, "must be in [0, 1]")
         counts = torch.as_tensor(class_counts)
         valid = counts.ndim == 1 and bool((counts >= 1).all())
         require("class_counts", counts.tolist(), valid, "must be one number >= 1 per class")
@@ -133,6 +133,7 @@ class FrequencyWeighted(CrossEntropy):
         self.class_weights = self.class_counts / self.class_counts.max()
 
 
+@checked
 class LDAM(Criterion):
     r"""Label-distribution-aware margins (Cao et al. 2019): cross-entropy with :math:`s m_y` off the own logit.
 
@@ -151,14 +152,12 @@ class LDAM(Criterion):
         self,
         class_counts: Sequence[int] | Tensor,
         *,
-        max_margin: float = 0.5,
-        scale: float = 30.0,
-        beta: float = 0.0,
-        start: float = 0.0,
+        max_margin: NonNegative = 0.5,
+        scale: Positive = 30.0,
+        beta: BelowOne = 0.0,
+        start: Fraction = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        require("max_margin", max_margin, max_margin >= 0, "must be >= 0")
-        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         smallest = self.class_counts.min()
         self.register_buffer("margins", max_margin * (smallest / self.class_counts) ** 0.25, persistent=False)
@@ -168,6 +167,7 @@ class LDAM(Criterion):
         return F.cross_entropy(logits - margins, targets, reduction="none")
 
 
+@checked
 class LogitAdjusted(Criterion):
     r"""Cross-entropy of :math:`s_c + \tau \log p_c`, where p are the training frequencies (Menon et al. 2021).
 
@@ -181,10 +181,14 @@ class LogitAdjusted(Criterion):
     adjustment: Tensor
 
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, *, tau: float = 1.0, beta: float = 0.0, start: float = 0.0
+        self,
+        class_counts: Sequence[int] | Tensor,
+        *,
+        tau: NonNegative = 1.0,
+        beta: BelowOne = 0.0,
+        start: Fraction = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        require("tau", tau, tau >= 0, "must be >= 0")
         log_prior = (self.class_counts.double() / self.class_counts.double().sum()).log()
         self.register_buffer("adjustment", (tau * log_prior).float(), persistent=False)
 
@@ -192,6 +196,7 @@ class LogitAdjusted(Criterion):
         return F.cross_entropy(logits + self.adjustment.to(logits.dtype), targets, reduction="none")
 
 
+@checked
 class LabelAwareSmoothing(Criterion):
     r"""Label smoothing that grows with the class (MiSLAS, Zhong et al. 2021, Eqs. 4 and 5, the concave form).
 
@@ -212,16 +217,13 @@ class LabelAwareSmoothing(Criterion):
         self,
         class_counts: Sequence[int] | Tensor,
         *,
-        head: float = 0.4,
-        tail: float = 0.1,
-        spread: str = "others",
-        beta: float = 0.0,
-        start: float = 0.0,
+        head: BelowOne = 0.4,
+        tail: BelowOne = 0.1,
+        spread: Literal["others", "all"] = "others",
+        beta: BelowOne = 0.0,
+        start: Fraction = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        require("head", head, 0 <= head < 1, "must be in [0, 1)")
-        require("tail", tail, 0 <= tail < 1, "must be in [0, 1)")
-        require_choice("spread", spread, SPREADS)
         self.spread = spread
         low, high = self.class_counts.aminmax()
         place = (self.class_counts - low) / (high - low).clamp(min=1)

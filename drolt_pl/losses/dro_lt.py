@@ -1,28 +1,28 @@
 """The DRO-LT loss as a module: radii, weights and mixing around the functional core."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.errors import require, require_choice
+from drolt_pl.checked import checked
+from drolt_pl.errors import require
 from drolt_pl.losses.balls import UncertaintyBalls
-from drolt_pl.losses.batch import CLASS_WEIGHTS, ClassWeight, Denominator, sample_weights
+from drolt_pl.losses.batch import ClassWeight, Denominator, sample_weights
 from drolt_pl.losses.checks import check_targets
 from drolt_pl.losses.distances import Distance
 from drolt_pl.losses.functional import Bound
 from drolt_pl.losses.likelihoods import LikelihoodName, OwnDistance, Prior, likelihood_of
 from drolt_pl.losses.measure import Measure
 from drolt_pl.losses.radius import EpsMode, RadiusDim, RadiusOf
+from drolt_pl.ranges import Count, Fraction, Inside, NonNegative, Positive
 
 FeatureNorm = Literal["none", "l2"]
 Mixing = Literal["convex", "added"]
-FEATURE_NORMS: tuple[str, ...] = get_args(FeatureNorm)
-MIXINGS: tuple[str, ...] = get_args(Mixing)
 
 
+@checked
 class DROLTLoss(nn.Module):
     r"""Distributional robustness loss for long-tailed recognition (Samuel & Chechik, ICCV 2021, Eqs. 18 and 19).
 
@@ -63,13 +63,13 @@ class DROLTLoss(nn.Module):
 
     def __init__(
         self,
-        num_classes: int,
-        num_features: int,
+        num_classes: Count,
+        num_features: Count,
         class_counts: Sequence[int] | Tensor,
         *,
         eps_mode: EpsMode = "sqrt_n",
-        eps: float | Literal["auto"] = 1.0,
-        temperature: float = 1.0,
+        eps: NonNegative | Literal["auto"] = 1.0,
+        temperature: Positive = 1.0,
         likelihood: LikelihoodName = "sample",
         prior: Prior = "none",
         own_distance: OwnDistance = "plain",
@@ -78,10 +78,10 @@ class DROLTLoss(nn.Module):
         class_weight: ClassWeight = "present",
         distance: Distance = "euclidean",
         feature_norm: FeatureNorm = "none",
-        ce_weight: float = 0.5,
+        ce_weight: Fraction = 0.5,
         mixing: Mixing = "convex",
-        eps_prior: float = 0.0,
-        coverage: float = 0.9,
+        eps_prior: NonNegative = 0.0,
+        coverage: Inside = 0.9,
         radius_dim: RadiusDim = "effective",
         radius_of: RadiusOf = "ball",
         gather: bool = False,
@@ -107,12 +107,7 @@ class DROLTLoss(nn.Module):
             prior=prior,
             own_distance=own_distance,
         )
-        require_choice("class_weight", class_weight, CLASS_WEIGHTS)
-        require_choice("feature_norm", feature_norm, FEATURE_NORMS)
-        require_choice("mixing", mixing, MIXINGS)
-        require("ce_weight", ce_weight, 0 <= ce_weight <= 1, "must be in [0, 1]")
         require("ce_weight", ce_weight, ce_weight > 0 or mixing == "convex", f"must be > 0 where mixing is {mixing!r}")
-        require("eps_prior", eps_prior, 0 <= eps_prior < math.inf, "must be finite and >= 0")
         learned = eps_mode == "learned"
         require("eps_prior", eps_prior, eps_prior == 0 or learned, "must be 0 unless eps_mode is 'learned'")
         _check_geometry(distance, feature_norm, eps_mode, eps, eps_prior, own_distance)

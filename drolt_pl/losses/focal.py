@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drolt_pl.errors import require
+from drolt_pl.checked import checked
 from drolt_pl.losses.criteria import Criterion
+from drolt_pl.ranges import BelowOne, Fraction, NonNegative
 
 
 def focal_of(losses: Tensor, gamma: float) -> Tensor:
@@ -17,6 +18,7 @@ def focal_of(losses: Tensor, gamma: float) -> Tensor:
     return (missing**gamma) * losses
 
 
+@checked
 class Focal(Criterion):
     r"""Focal loss :math:`-(1 - p_y)^\gamma \log p_y` of the softmax (Lin et al. 2017); with ``beta`` class-balanced.
 
@@ -30,10 +32,14 @@ class Focal(Criterion):
     """
 
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, *, gamma: float = 1.0, beta: float = 0.0, start: float = 0.0
+        self,
+        class_counts: Sequence[int] | Tensor,
+        *,
+        gamma: NonNegative = 1.0,
+        beta: BelowOne = 0.0,
+        start: Fraction = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        require("gamma", gamma, gamma >= 0, "must be >= 0")
         self.gamma = gamma
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:

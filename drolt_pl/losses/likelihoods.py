@@ -1,30 +1,25 @@
 """The two likelihoods of the robust loss: of the sample given the centroid, or of the class given the sample."""
 
-import math
 import warnings
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from drolt_pl.errors import require, require_choice
+from drolt_pl.errors import require
 from drolt_pl.losses.batch import (
-    DENOMINATORS,
     Denominator,
     class_histogram,
     gather_keys,
     training_set_log_weights,
 )
 from drolt_pl.losses.classwise import classwise_loss, leave_one_out_factor
-from drolt_pl.losses.distances import DISTANCES, Distance
-from drolt_pl.losses.functional import BOUNDS, Bound, exponents, robust_loss, second_branch_share
+from drolt_pl.losses.distances import Distance
+from drolt_pl.losses.functional import Bound, exponents, robust_loss, second_branch_share
 
 LikelihoodName = Literal["sample", "class"]
 Prior = Literal["none", "train"]
 OwnDistance = Literal["plain", "leave_one_out"]
-PRIORS: tuple[str, ...] = get_args(Prior)
-OWN_DISTANCES: tuple[str, ...] = get_args(OwnDistance)
-LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
 
 
 class Rows(NamedTuple):
@@ -74,8 +69,6 @@ class SampleLikelihood:
     def __init__(
         self, *, temperature: float, bound: Bound, denominator: Denominator, distance: Distance, gather: bool
     ) -> None:
-        require_choice("bound", bound, BOUNDS)
-        require_choice("denominator", denominator, DENOMINATORS)
         if distance != "euclidean":
             demand = f"must be paper, negatives or sample where distance is {distance!r}"
             require("bound", bound, bound != "tight", demand)
@@ -150,8 +143,6 @@ class ClassLikelihood:
     """
 
     def __init__(self, *, temperature: float, distance: Distance, prior: Prior, own_distance: OwnDistance) -> None:
-        require_choice("prior", prior, PRIORS)
-        require_choice("own_distance", own_distance, OWN_DISTANCES)
         if distance == "cosine":  # a unit centroid is not the mean of unit vectors
             plain = own_distance == "plain"
             require("own_distance", own_distance, plain, "must be plain where distance is 'cosine'")
@@ -189,9 +180,6 @@ def likelihood_of(
     own_distance: OwnDistance,
 ) -> Likelihood:
     """Builds the likelihood of that name; refuses values of options that it does not use."""
-    require_choice("likelihood", likelihood, LIKELIHOODS)
-    require_choice("distance", distance, DISTANCES)
-    require("temperature", temperature, 0 < temperature < math.inf, "must be finite and > 0")
     where = f"where likelihood is {likelihood!r}"
     if likelihood == "class":
         require("bound", bound, bound == "paper", f"must be 'paper' {where}, which has one form")

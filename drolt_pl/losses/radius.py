@@ -7,7 +7,7 @@ error is at most eps with probability ``F_1(nu n eps^2 / tau^2)``: the radius is
 """
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,9 +16,6 @@ from torch.autograd.function import once_differentiable
 EpsMode = Literal["zero", "shared", "sqrt_n", "learned", "coverage"]
 RadiusDim = Literal["effective", "features"]
 RadiusOf = Literal["ball", "direction"]
-EPS_MODES: tuple[str, ...] = get_args(EpsMode)
-RADIUS_DIMS: tuple[str, ...] = get_args(RadiusDim)
-RADIUS_OFS: tuple[str, ...] = get_args(RadiusOf)
 
 SERIES_TERMS = 256  # of the lower incomplete gamma function below its mean: 1e-12 relative up to 2048 dimensions
 TINY = 1e-30  # in place of a zero radius or variance, whose logarithm is infinite

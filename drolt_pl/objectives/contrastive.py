@@ -2,9 +2,10 @@
 
 from torch import Tensor, nn
 
-from drolt_pl.errors import require
+from drolt_pl.checked import checked
 from drolt_pl.losses import Criterion, balanced_contrastive, supervised_contrastive
 from drolt_pl.objectives.base import Batch, Learner, Objective
+from drolt_pl.ranges import NonNegative, Positive, Width
 
 
 def projection(num_features: int, num_outputs: int, *, hidden: int | None = None, norm: bool = False) -> nn.Sequential:
@@ -14,6 +15,7 @@ def projection(num_features: int, num_outputs: int, *, hidden: int | None = None
     return nn.Sequential(*layers, nn.Linear(width, num_outputs))
 
 
+@checked
 class SupCon(Objective):
     """Supervised contrastive loss of projected features (Khosla et al. 2020). No classifier learns.
 
@@ -34,14 +36,12 @@ class SupCon(Objective):
         *,
         criterion: Criterion,
         num_features: int,
-        temperature: float = 0.1,
-        base_temperature: float | None = None,
-        num_outputs: int = 128,
+        temperature: Positive = 0.1,
+        base_temperature: Positive | None = None,
+        num_outputs: Width = 128,
         **options: object,
     ) -> None:
         super().__init__(criterion=criterion)
-        valid = base_temperature is None or base_temperature > 0
-        require("base_temperature", base_temperature, valid, "must be null or > 0")
         self.temperature = temperature
         self.factor = 1.0 if base_temperature is None else temperature / base_temperature
         self.projection = projection(num_features, num_outputs)
@@ -52,6 +52,7 @@ class SupCon(Objective):
         return {"loss_supcon": loss, "loss": self.factor * loss}
 
 
+@checked
 class BalancedContrastive(Objective):
     """The criterion plus a balanced contrastive loss (BCL, Zhu et al. 2022); the source has a logit-adjusted criterion.
 
@@ -72,10 +73,10 @@ class BalancedContrastive(Objective):
         *,
         criterion: Criterion,
         num_features: int,
-        weight: float = 0.35,
-        temperature: float = 0.1,
-        num_outputs: int = 128,
-        num_hidden: int | None = None,
+        weight: NonNegative = 0.35,
+        temperature: Positive = 0.1,
+        num_outputs: Width = 128,
+        num_hidden: Width | None = None,
         **options: object,
     ) -> None:
         super().__init__(criterion=criterion)

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from drolt_pl.checked import checked
 from drolt_pl.classifiers import Classifier
 from drolt_pl.losses import Criterion
 from drolt_pl.losses.batch import class_histogram
 from drolt_pl.objectives.base import Batch, Learner, Objective
+from drolt_pl.ranges import NonNegative
 
 
 def memory_loss(features: Tensor, targets: Tensor, memory: Tensor, *, margin: float = 10.0) -> Tensor:
@@ -41,6 +43,7 @@ def memory_pull(features: Tensor, targets: Tensor, memory: Tensor) -> Tensor:
     return (number * memory - total) / (len(targets) * (1 + number))
 
 
+@checked
 class OLTR(Objective):
     """Criterion + ``weight`` x `memory_loss`, for stages with the classifier `oltr`.
 
@@ -53,7 +56,9 @@ class OLTR(Objective):
         criterion, options: See `Objective`.
     """
 
-    def __init__(self, *, criterion: Criterion, weight: float = 0.01, margin: float = 10.0, **options: object) -> None:
+    def __init__(
+        self, *, criterion: Criterion, weight: NonNegative = 0.01, margin: NonNegative = 10.0, **options: object
+    ) -> None:
         super().__init__(criterion=criterion)
         self.weight, self.margin = weight, margin
 

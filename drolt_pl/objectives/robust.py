@@ -1,22 +1,26 @@
 """The objective of DRO-LT: it owns the robust loss with its radii, centroids and inner layers."""
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from drolt_pl.backbones.layers import LayerTaps
 from drolt_pl.centroids import ClassStatistics, step_centroids
-from drolt_pl.errors import require_choice
+from drolt_pl.checked import checked
 from drolt_pl.losses import Criterion, DROLTLoss, LayeredDROLTLoss
 from drolt_pl.objectives.balance import gradient_balance
 from drolt_pl.objectives.base import Batch, Learner, Objective
+from drolt_pl.ranges import Fraction
 
 LOSS_TERMS = ("robust", "prior")  # parts of the loss among DROLTLoss.terms; the other terms are measurements
 MEASURED_EVERY = 50  # steps of an epoch, from its first on
-SOURCES = ("epoch", "batch", "ema")
+
+Source = Literal["epoch", "batch", "ema"]
 
 
+@checked
 class Robust(Objective):
     """Mixes the criterion and L_robust by `DROLTLoss.mix` (Samuel & Chechik 2021, Eq. 19).
 
@@ -47,12 +51,11 @@ class Robust(Objective):
         criterion: Criterion,
         loss: DROLTLoss | LayeredDROLTLoss,
         taps: LayerTaps | None = None,
-        centroids: str = "epoch",
-        ema_decay: float = 0.9,
+        centroids: Source = "epoch",
+        ema_decay: Fraction = 0.9,
         **options: object,
     ) -> None:
         super().__init__(criterion=criterion)
-        require_choice("centroids", centroids, SOURCES)
         self.loss, self.taps, self.source, self.ema_decay = loss, taps, centroids, ema_decay
         self.register_buffer("centroids", torch.zeros(loss.num_classes, loss.num_features))
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from drolt_pl.errors import SettingError
 from drolt_pl.run import schema
 
 
@@ -20,7 +23,23 @@ def composed(folder: Path, overrides: Sequence[str] = (), *, with_hydra: bool = 
         with_hydra: Whether the configuration keeps Hydra's own node.
     """
     with _hydra_of(folder):
-        return compose("config", list(overrides), return_hydra_config=with_hydra)
+        try:
+            return compose("config", list(overrides), return_hydra_config=with_hydra)
+        except (HydraException, OmegaConfBaseException):
+            raise
+        except Exception as error:  # Hydra's and OmegaConf's code meets what it does not expect
+            demand = f"cannot be applied to the configuration ({' '.join(str(error).split())})"
+            raise SettingError(_culprit(overrides), demand) from error
+
+
+def _culprit(overrides: Sequence[str]) -> str:
+    """The first override with which composing fails."""
+    for number, override in enumerate(overrides, 1):
+        try:
+            compose("config", list(overrides[:number]))
+        except Exception:
+            return override
+    return " ".join(overrides)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from drolt_pl.analysis.representation import layer_accuracies, plane, spread_cla
 from drolt_pl.backbones.layers import blocks
 from drolt_pl.centroids import dataset_features
 from drolt_pl.data.base import LongTailDataModule
+from drolt_pl.records import write_atomically
 from drolt_pl.report.feature_plots import write_feature_figure
 from drolt_pl.results import Accuracies
 from drolt_pl.run.opened import open_run
@@ -66,7 +67,7 @@ def describe_run(
         "protocol": found.protocol,
         "layers": {layer: measured.plain() for layer, measured in accuracies.items()},
     }
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
     shown = spread_classes(data.class_counts, classes)
     features, targets = _features_of(shown, run.backbone, data, device)
     names = [f"{data.class_names[index]} ({data.class_counts[index]:,})" for index in shown]

@@ -12,24 +12,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from drolt_pl.backbones import WEIGHTS, Backbone
 from drolt_pl.data import LongTailDataModule
-from drolt_pl.errors import SettingError, require
+from drolt_pl.errors import SettingError
 from drolt_pl.run.build import build, plain, under
-
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
-NATIVE = "native"  # image_size: images as they are
 
 
 def build_datamodule(config: DictConfig, **known: object) -> LongTailDataModule:
     """Builds the data module. Where the data set leaves size, mean or std null, it takes those of the network."""
-    node, left = config.dataset, [key for key in ("image_size", "mean", "std") if _is_null(config.dataset, key)]
+    left = [key for key in ("image_size", "mean", "std") if _is_null(config.dataset, key)]
     if left:
         kind, arguments = _network(config)
         with under("backbone"):
             found = kind.made_for(arguments)
         images = {"image_size": found.image_size, "mean": list(found.mean), "std": list(found.std)}
         known |= {key: images[key] for key in left}
-    if node.get("image_size") == NATIVE:
-        known["image_size"] = None
     datamodule: LongTailDataModule = build(config, "dataset", **known)
     return datamodule
 
@@ -56,8 +51,6 @@ def build_backbone(config: DictConfig, spec: dict[str, Any], checkpoints: Path) 
     backbone: Backbone = build(OmegaConf.create({"backbone": spec}), "backbone")
     if config.compile is None:
         return backbone
-    allowed = f"must be null or one of {COMPILE_MODES}"
-    require("compile", config.compile, config.compile in COMPILE_MODES, allowed)
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         remedy = "install it, name another in the variable CXX, or set compile=null"

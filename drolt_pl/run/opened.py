@@ -1,6 +1,5 @@
 """Opens a finished run again, to measure its backbone."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from drolt_pl.model import load_model
 from drolt_pl.results import Groups
 from drolt_pl.run import schema
 from drolt_pl.run.build import under
+from drolt_pl.run.checkpoints import saved_split
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.network import build_datamodule
 from drolt_pl.run.trust import refuse_foreign
@@ -69,8 +69,7 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
     datamodule = build_datamodule(config)
     with under("dataset"):
         datamodule.setup()
-    split = run_dir / "split.json"
-    if split.exists() and json.loads(split.read_text())["sha256"] != datamodule.split_record()["sha256"]:
+    if saved_split(run_dir) not in (None, datamodule.split_record()["sha256"]):
         raise SettingError(
             str(run_dir), "was trained on another split of its data set, which has changed since: restore the images"
         )

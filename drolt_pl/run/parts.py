@@ -13,6 +13,7 @@ from drolt_pl.classifiers import Classifier
 from drolt_pl.data import LongTailDataModule
 from drolt_pl.data.augment.mixing import Mixing
 from drolt_pl.data.samplers import samplers_named
+from drolt_pl.data.split import NO_TEST
 from drolt_pl.errors import SettingError, require, require_choice
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.learning.schedule import Schedule, Stage
@@ -38,7 +39,7 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
     fitted = {
         name
         for stage, name in own.items()
-        if name not in ("keep", "reset") and _classifier_class(name, conf, stage).fitted
+        if name not in ("keep", "reset") and _classifier_class(name, conf, f"schedule.stages.{stage}.classifier").fitted
     }
     uses = {name: kind.uses_centroids for name, kind in kinds.items()}
     with under("schedule"):
@@ -66,6 +67,8 @@ def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
     ranks.once_a_node("data", prepare)
     with under("dataset"):
         datamodule.setup("fit")
+        if not len(datamodule.split.test):
+            raise SettingError(*NO_TEST)  # now, not once all is trained
     for stage in schedule.trained:
         with under(f"schedule.stages.{stage.name}"):
             datamodule.require_views(stage.views)
@@ -113,9 +116,11 @@ def classifier_specs(config: DictConfig, schedule: Schedule, facts: Facts, conf:
     sizes = {"num_features": facts.num_features, "num_classes": facts.num_classes}
     owners = {schedule.classifier_of(stage.name) for stage in schedule.stages}
     own = [stage for stage in schedule.stages if stage.name in owners]
-    return {
-        stage.name: {**_classifier_spec(config, stage, conf), **(stage.classifier_args or {}), **sizes} for stage in own
-    }
+    specs: dict[str, dict[str, Any]] = {}
+    for stage in own:
+        spec = classifier_spec(config, stage.classifier, conf, f"schedule.stages.{stage.name}.classifier")
+        specs[stage.name] = {**spec, **(stage.classifier_args or {}), **sizes}
+    return specs
 
 
 def build_classifier(stage: str, spec: Mapping[str, Any]) -> Classifier:
@@ -211,23 +216,31 @@ def _refuse_unfitted(schedule: Schedule, classifiers: Mapping[str, Classifier], 
             )
 
 
-def _classifier_spec(config: DictConfig, stage: Stage, conf: Path) -> dict[str, Any]:
-    if stage.classifier in ("keep", "reset"):
+def classifier_spec(config: DictConfig, name: str, conf: Path, key: str) -> dict[str, Any]:
+    """Constructor arguments of the classifier that a stage names: the base one, or those of a file.
+
+    Args:
+        config: The configuration.
+        name: What the stage says.
+        conf: The folder of configurations.
+        key: Where the stage says it.
+    """
+    if name in ("keep", "reset"):
         return plain(config.classifier)
     # Below the configuration, so that the file may refer to it.
-    file = _classifier_file(stage.classifier, conf, stage.name)
+    file = _classifier_file(name, conf, key)
     whole = OmegaConf.merge(OmegaConf.to_container(config), {"own": OmegaConf.load(file)})
     return plain(whole.own)
 
 
-def _classifier_class(name: str, conf: Path, stage: str) -> type[Classifier]:
+def _classifier_class(name: str, conf: Path, key: str) -> type[Classifier]:
     found: type[Classifier] = get_class(
-        str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf, stage)), "_target_"))
+        str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf, key)), "_target_"))
     )
     return found
 
 
-def _classifier_file(name: str, conf: Path, stage: str) -> Path:
+def _classifier_file(name: str, conf: Path, key: str) -> Path:
     files = {path.stem: path for path in sorted((conf / "classifier").glob("*.yaml"))}
-    require_choice(f"schedule.stages.{stage}.classifier", name, ["keep", "reset", *files])
+    require_choice(key, name, ["keep", "reset", *files])
     return files[name]

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from drolt_pl.errors import SettingError
 from drolt_pl.run import ranks
 from drolt_pl.run.arguments import argument, quoted, refuse_existing
+from drolt_pl.run.choices import refuse_choices
 from drolt_pl.run.compose import composed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.explain import USER_ERRORS, explain
@@ -43,6 +44,7 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     if flags:
         raise SettingError("train", "takes overrides alone: flags such as -m are for the command line", flags[0])
     try:
+        refuse_choices(words, CONF)
         earlier = resumed(words, CONF)
         source = earlier or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)

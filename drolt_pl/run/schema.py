@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from drolt_pl.learning.schedule import Curve, Stage
 
-PRIMITIVES = {int, float, bool, str}
+PRIMITIVES = {int, float, str}  # OmegaConf takes any number for a boolean
 FILLED_IN = ("name", "uses_centroids", "fits")  # of a Stage, by Schedule
 
 
@@ -81,7 +81,10 @@ def _dataclass(name: str, fields: list[Any]) -> type[Any]:
 
 def _readable(hint: Any) -> Any:
     """The hint if OmegaConf can check it (a primitive, or a primitive or null), else `Any`."""
-    parts = set(typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)) - {types.NoneType}
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    parts = set(typing.get_args(hint) if union else (hint,)) - {types.NoneType}
+    if typing.get_origin(hint) is typing.Literal and all(isinstance(part, str) for part in typing.get_args(hint)):
+        return str
     # OmegaConf 2.3 fails on a union of two primitives in a dictionary of stages.
     return hint if len(parts) == 1 and parts <= PRIMITIVES else Any
 

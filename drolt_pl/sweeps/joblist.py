@@ -9,9 +9,11 @@ from typing import TypedDict
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
 from drolt_pl.errors import SettingError
+
+MOST_JOBS = 10_000
 
 Job = dict[str, str]  # overrides by key, in the order in which train.py gets them
 Variants = Mapping[str, Mapping[str, Sequence[str]]]
@@ -40,14 +42,30 @@ def product(space: Sequence[Override]) -> list[Job]:
     """Makes one job for each combination of values; the first key varies slowest.
 
     Raises:
-        SettingError: a key has an interval, which has no list of values.
+        SettingError: a key has an interval, which has no list of values, or there are more than `MOST_JOBS`.
     """
+    refuse_many(space)
     axes = []
     for override in space:
         if override.is_interval_sweep():
             raise SettingError(str(override.input_line), "has an interval: set hydra.sweeper.draws, or sweep=optuna")
         axes.append([setting(override, value) for value in choices(override)])
     return [_merged(parts) for parts in itertools.product(*axes)]
+
+
+def refuse_many(space: Sequence[Override]) -> None:
+    """Refuses more jobs than anybody waits for, before any of them is written out.
+
+    Raises:
+        SettingError: the product of the values is above `MOST_JOBS`.
+    """
+    number = math.prod(_number(override) for override in space)
+    if number > MOST_JOBS:
+        longest = max(space, key=_number)
+        demand = (
+            f"has {_number(longest):,} values: the sweep would have {number:,} jobs, and {MOST_JOBS:,} are the most"
+        )
+        raise SettingError(str(longest.key_or_group), demand)
 
 
 def draw(space: Sequence[Override], number: int, seed: int) -> list[Job]:
@@ -63,6 +81,22 @@ def draw(space: Sequence[Override], number: int, seed: int) -> list[Job]:
             parts.append(setting(override, _drawn(override, generator)))
         jobs.append(_merged(parts))
     return jobs
+
+
+def corners(space: Sequence[Override]) -> list[Job]:
+    """Jobs in which each value of a list, and each end of a range or an interval, comes up once."""
+    ends = {override.key_or_group: _ends(override) for override in space}
+    first = _merged(values[0] for values in ends.values())
+    return [first, *({**first, **value} for values in ends.values() for value in values[1:])]
+
+
+def _ends(override: Override) -> list[Job]:
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return [setting(override, str(end)) for end in (value.start, value.end)]
+    if isinstance(value, RangeSweep) and isinstance(steps := value.range(), range) and len(steps):
+        return [setting(override, str(end)) for end in (steps[0], steps[-1])]
+    return [setting(override, choice) for choice in choices(override)]
 
 
 @dataclass(frozen=True)
@@ -127,6 +161,17 @@ def without(job: Job, prefixes: Sequence[str]) -> tuple[str, ...]:
 def choices(override: Override) -> list[str | None]:
     """The values of a swept key as text; a key that is not swept has None, which stands for the typed value."""
     return list(override.sweep_string_iterator()) if override.is_sweep_override() else [None]
+
+
+def _number(override: Override) -> int:
+    """How many values a key takes, without writing them out."""
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return len(value.list) if isinstance(value, ChoiceSweep) else 1
+    start, stop, step = (float(part) for part in (value.start or 0, value.stop or 0, value.step))
+    if not all(map(math.isfinite, (start, stop, step))) or step == 0:
+        raise SettingError(str(override.input_line), "must be a range of finite numbers with a step that is not 0")
+    return max(math.ceil((stop - start) / step), 0)
 
 
 def setting(override: Override, value: str | None) -> Job:

@@ -3,11 +3,12 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -15,17 +16,25 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl.checked import checked
 from drolt_pl.disk import write_whole
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, refuse, require
 from drolt_pl.folders import FAILURE, JOBS
+from drolt_pl.ranges import Seed, Text
 from drolt_pl.run import ranks
+from drolt_pl.run.choices import removed
+from drolt_pl.run.conf import CONF
 from drolt_pl.run.jobs import mark_sweep, require_same
 from drolt_pl.run.lock import locked
 from drolt_pl.run.signals import Stopped
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job, Rule, Variant, Warmup
 
+RUN = {"dataset", "backbone", "schedule", "trainer"}  # what the configuration of a run has
+Jobs = Annotated[int, Ge(1), Le(joblist.MOST_JOBS)]
 
+
+@checked
 class JobListSweeper(Sweeper):
     """Runs the product of `params`, the command line and `variants`, or random draws from it, each distinct job once.
 
@@ -50,15 +59,19 @@ class JobListSweeper(Sweeper):
     def __init__(
         self,
         *,
-        params: Mapping[str, str],
+        params: Mapping[str, str | float | bool],
         variants: joblist.Variants,
         irrelevant: Sequence[Rule],
-        each: str | None = None,
-        tuned: str | None = None,
-        draws: int | None = None,
-        seed: int = 0,
+        each: Text | None = None,
+        tuned: Text | None = None,
+        draws: Jobs | None = None,
+        seed: Seed = 0,
         warmup: Warmup | None = None,
     ) -> None:
+        ruled = isinstance(irrelevant, list) and all(set(rule) == {"at", "keys"} for rule in irrelevant)
+        require("irrelevant", irrelevant, ruled, "must be a list of {at: KEY=VALUE, keys: [KEY, ...]}")
+        shared = warmup is None or (isinstance(warmup, dict) and set(warmup) == {"stage", "shared_over"})
+        require("warmup", warmup, shared, "must be null or {stage: NAME, shared_over: [KEY, ...]}")
         self.params, self.variants, self.irrelevant = params, variants, irrelevant
         self.each, self.tuned = each, tuned
         self.draws, self.seed, self.warmup = draws, seed, warmup
@@ -74,8 +87,10 @@ class JobListSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the jobs that have not finished yet; raises a `SettingError` if some failed."""
-        self.begin()
+        self.refuse_ranks()
         jobs = self.jobs(self.space(arguments))
+        self.refuse_wrong(jobs)
+        self.begin()
         self.run(dict(enumerate(jobs)))
         failed = [str(number) for number in range(len(jobs)) if (self.folder(number) / FAILURE).exists()]
         if failed:
@@ -85,10 +100,33 @@ class JobListSweeper(Sweeper):
                 f"under {self.sweep_dir}): the same command with hydra.sweep.dir={self.sweep_dir} tries them again",
             )
 
-    def begin(self) -> None:
-        """Makes the sweep's folder, and holds it for as long as this process lives."""
+    def refuse_ranks(self) -> None:
+        """Refuses to be started once for each process of a run."""
         if "LOCAL_RANK" in os.environ or ranks.meeting() is not None:
             raise SettingError("-m", "starts the processes of its jobs itself: run it without torchrun or srun")
+
+    def refuse_wrong(self, jobs: Iterable[Job]) -> None:
+        """Refuses wrong values before any job is launched: each in the first job that has it.
+
+        Raises:
+            SettingError: there are such; of several, all are named. Another application's are not looked at.
+        """
+        if not set(self.config) >= RUN:
+            return
+        from drolt_pl.run.validate import problems_of  # imports torch
+
+        loader, seen = self.hydra_context.config_loader, set[str]()
+        found: list[SettingError] = []
+        for words in (list(job.values()) for job in jobs):
+            if not seen.issuperset(words):
+                seen.update(words)
+                config = loader.load_sweep_config(self.config, words)
+                run = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+                found += problems_of(run, CONF, removed(words))
+        refuse(found)
+
+    def begin(self) -> None:
+        """Makes the sweep's folder, and holds it for as long as this process lives."""
         self._held.enter_context(locked(self.sweep_dir))
         mark_sweep()
         write_whole(self.sweep_dir / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())

@@ -1,6 +1,5 @@
 """Stored features of any network, in place of images."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drolt_pl.checked import checked
 from drolt_pl.data.augment.transforms import Augment
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.longtail import IntArray
@@ -16,6 +16,7 @@ from drolt_pl.data.settings import DataSettings
 from drolt_pl.data.sources import Catalogue, Source, Transform
 from drolt_pl.data.stored import StoredFeatures, read_features
 from drolt_pl.errors import SettingError
+from drolt_pl.ranges import AnyPath
 
 
 class FeatureSource(Source):
@@ -56,6 +57,7 @@ def as_float(features: Tensor, generator: torch.Generator) -> Tensor:
     return features.float()
 
 
+@checked
 class FeaturesLT(LongTailDataModule):
     """Features and labels of one file, with or without a split; `read_features` says which arrays it holds.
 
@@ -67,7 +69,7 @@ class FeaturesLT(LongTailDataModule):
         settings: Those of `LongTailDataModule`; augmentations are for images.
     """
 
-    def __init__(self, *, file: str | os.PathLike[str] | None, **settings: Unpack[DataSettings]) -> None:
+    def __init__(self, *, file: AnyPath | None, **settings: Unpack[DataSettings]) -> None:
         super().__init__(**settings)
         if file is None:
             demand = "must be given: features and labels, as in dataset.file=features.safetensors"

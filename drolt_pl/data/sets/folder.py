@@ -3,34 +3,42 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drolt_pl.checked import checked
 from drolt_pl.data.base import LongTailDataModule
-from drolt_pl.data.images.sources import TRAIN_CROPS, FileSource
+from drolt_pl.data.images.sources import FileSource
+from drolt_pl.data.images.view import TrainCrop
 from drolt_pl.data.settings import DataSettings
 from drolt_pl.data.sources import Catalogue
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.errors import SettingError, require
+from drolt_pl.ranges import AnyPath, PathText, Pixels
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 IMAGENET: DataSettings = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
+ImageSize = Pixels | Literal["native"] | None
+
+
 class FileSettings(DataSettings, total=False):
     """The keyword arguments of `ImageFileDataModule` except its root."""
 
-    image_size: int | None
-    train_crop: str
+    image_size: ImageSize
+    train_crop: TrainCrop
 
 
+@checked
 class ImageFileDataModule(LongTailDataModule):
     """The base of data sets of image files.
 
     Args:
         root: Folder that the image paths are relative to.
-        image_size: Pixels per side that images are scaled to; None takes them as they are, all of one size.
+        image_size: Pixels per side that images are scaled to; None and `native` take them as they are, all of one
+            size. A run's configuration leaves null to the network instead.
         train_crop: With `center`, training sees images as evaluation does. With `random_resized` it sees a random
             part of each, as large images of varying size need. See `FileSource`.
         settings: Those of `LongTailDataModule`; mean and std are ImageNet's where they are left out.
@@ -39,9 +47,9 @@ class ImageFileDataModule(LongTailDataModule):
     def __init__(
         self,
         *,
-        root: str | os.PathLike[str] | None,
-        image_size: int | None = None,
-        train_crop: str = "center",
+        root: AnyPath | None,
+        image_size: ImageSize = None,
+        train_crop: TrainCrop = "center",
         **settings: Unpack[DataSettings],
     ) -> None:
         super().__init__(**(IMAGENET | settings))
@@ -53,17 +61,15 @@ class ImageFileDataModule(LongTailDataModule):
                 "root", "must be a folder that exists", str(root), remedy="give the folder of the images"
             )
         scan(self.root)  # a folder that may not be read is refused now
-        demand = "must be >= 1, or null to keep the images' size"
-        require("image_size", image_size, image_size is None or image_size >= 1, demand)
-        require_choice("train_crop", train_crop, TRAIN_CROPS)
-        if train_crop == "random_resized" and image_size is None:
+        self.size, self.train_crop = None if image_size == "native" else image_size, train_crop
+        if train_crop == "random_resized" and self.size is None:
             raise SettingError("image_size", "must be given with train_crop='random_resized'")
-        self.size, self.train_crop = image_size, train_crop
 
     def _source(self, names: NDArray[np.bytes_]) -> FileSource:
         return FileSource(self.root, names, image_size=self.size, train_crop=self.train_crop)
 
 
+@checked
 class ImageFolderLT(ImageFileDataModule):
     """`root/train/<class>/*` with test images in `root/test` or `root/val`, or all images in `root/<class>/*`.
 
@@ -81,10 +87,10 @@ class ImageFolderLT(ImageFileDataModule):
     def __init__(
         self,
         *,
-        root: str | os.PathLike[str] | None,
-        train_dir: str = "train",
-        val_dir: str | None = None,
-        test_dir: str | None = None,
+        root: AnyPath | None,
+        train_dir: PathText = "train",
+        val_dir: PathText | None = None,
+        test_dir: PathText | None = None,
         **settings: Unpack[FileSettings],
     ) -> None:
         super().__init__(root=root, **settings)
