@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "backbones": set(),
     "classifiers": {"checkpoint_file"},
     "groups": set(),
+    "prior": set(),
     "records": {"disk"},
     "metrics": {"groups"},
     "folders": {"records"},
@@ -49,7 +50,8 @@ ALLOWED: dict[str, set[str]] = {
     | TRAINING
     | FILES_OF_RUNS,
     "sweeps": {"run", "report", "disk"} | FILES_OF_RUNS,
-    "cli": {"run", "sweeps", "analysis", "report", "tracking", "data", "model"} | FILES_OF_RUNS,
+    "predict": {"model", "data", "metrics", "prior", "results", "records", "groups", "disk"},
+    "cli": {"run", "sweeps", "analysis", "report", "tracking", "predict", "data", "model"} | FILES_OF_RUNS,
     "__main__": {"cli"},
 }
 OPEN_TO_ALL = {"errors", "ranges", "checked"}  # what an argument may be

@@ -1,4 +1,4 @@
-"""The `drolt` command: train, look at data and sweeps, keep finished runs and make tables of them."""
+"""The `drolt` command: train, use trained models, look at data and sweeps, keep runs and make tables of them."""
 
 import os
 import sys
@@ -11,16 +11,23 @@ from drolt_pl.cli.classifiers import classifiers
 from drolt_pl.cli.data import app as data_app
 from drolt_pl.cli.embed import embed
 from drolt_pl.cli.errors import fail, one_sentence
+from drolt_pl.cli.evaluate import evaluate
+from drolt_pl.cli.export import export, info
 from drolt_pl.cli.features import features
 from drolt_pl.cli.monitor import sweep, wandb_dashboard
+from drolt_pl.cli.predict import predict
 from drolt_pl.errors import SettingError
 
 app = typer.Typer(
-    help="Long-tailed recognition with the distributional robustness loss: training, data, sweeps and result tables.",
+    help="Long-tailed recognition with the distributional robustness loss: training, predictions, sweeps, tables.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(predict)
+app.command()(evaluate)
+app.command()(export)
+app.command()(info)
 app.add_typer(data_app, name="data")
 app.command()(sweep)
 app.command()(wandb_dashboard)

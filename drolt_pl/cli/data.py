@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from drolt_pl.cli.errors import fail, one_sentence
-from drolt_pl.cli.progress import progress_bar
+from drolt_pl.cli.progress import progress
 from drolt_pl.errors import SettingError
 
 app = typer.Typer(
@@ -60,7 +60,7 @@ def prepare(
             return
         index = build_index(name, lists, images)
         recipe = RECIPES[name]
-        with progress_bar(f"checking {len(index.names):,} images") as advance:
+        with progress(f"checking {len(index.names):,} images") as advance:
             defects = find_defects(
                 index,
                 threads=threads,
@@ -95,7 +95,7 @@ def check(
     from drolt_pl.data.prepare.check import check_data
 
     with one_sentence():
-        with progress_bar("decoding") as advance:
+        with progress("decoding") as advance:
             found = check_data(path, root=root, threads=threads, progress=advance)
         typer.echo(found.report())
         found.draw(png)

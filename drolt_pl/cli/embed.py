@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from drolt_pl.cli.errors import one_sentence
-from drolt_pl.cli.progress import progress_bar
+from drolt_pl.cli.progress import progress
 
 
 def embed(
@@ -59,7 +59,7 @@ def embed(
             threads=threads,
             seed=seed,
         )
-        with progress_bar("embedding") as advance:
+        with progress("embedding") as advance:
             found = embed_data(data, CONF, settings, advance)
         found.save(out)
         number, width = found.features.shape

@@ -1,12 +1,16 @@
-"""The progress bar of the commands that look at many files."""
+"""A bar for commands that take minutes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Shows a bar on the error stream of a terminal; yields a function that takes what is newly done and the total."""
+def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Shows a bar on the error stream of a terminal, with the time that is left where the total is known.
+
+    Yields:
+        A function that takes what is newly done, and the total or None.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -15,3 +19,10 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, advance=done, total=total)
+
+
+def shown() -> bool:
+    """Whether a bar would be seen."""
+    from rich.console import Console
+
+    return Console(stderr=True).is_terminal

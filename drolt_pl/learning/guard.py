@@ -54,7 +54,7 @@ class Guard(pl.Callback):
                 raise NonFiniteError("class means of the features", where, remedy=self.suspects.of_features(module))
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: tuple[Tensor, ...], batch_idx: int
     ) -> None:
         self._batch, self._step = batch, batch_idx
         if self.mode == "skip" and batch_idx % trainer.accumulate_grad_batches == 0:
@@ -92,7 +92,7 @@ class Guard(pl.Callback):
         raise NonFiniteError(f"the gradient of {name}", where, remedy=self.suspects.of_weights())
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         self._batch = ()
         if trainer.is_last_batch and self.mode != "off":

@@ -235,6 +235,7 @@ class DROLTModule(pl.LightningModule):
             "classifier": self.schedule.classifier_of(self.stage.name),
             "images_seen": self.images_seen,
             "radii": self.objectives.known_radii(self.schedule, self.stage.name),
+            "prior": self.objectives.prior(self.stage),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from drolt_pl.centroids import ClassStatistics
-from drolt_pl.learning.schedule import Schedule
+from drolt_pl.learning.schedule import Schedule, Stage
 from drolt_pl.learning.stages import ByName, Stages
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
 from drolt_pl.objectives import Objective
+
+EVEN = ("class_balanced", "class_aware", "progressive")  # samplers that draw classes equally often, at the end at least
 
 
 class Objectives(ByName):
@@ -62,6 +64,14 @@ class Objectives(ByName):
             "classifier": [parameter for parameter in heads if parameter not in beside],
             "eps": [parameter for part in self.robust.values() for parameter in part.loss.parameters()],
         }
+
+    def prior(self, stage: Stage) -> str:
+        """Class frequencies that the probabilities of a stage's classifier assume: `train` or `uniform`.
+
+        Classifiers that are only fitted even out the classes, all of them.
+        """
+        sampled = "uniform" if stage.sampling in EVEN else "train"
+        return "uniform" if stage.fits else self.named(stage.objective).criterion.prior(sampled)
 
     def known_radii(self, schedule: Schedule, stage: str) -> list[float] | None:
         """The radii of the balls around class means; null until a stage measures against them."""

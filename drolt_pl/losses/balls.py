@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -157,7 +157,7 @@ class UncertaintyBalls(nn.Module):
             raise RuntimeError(f"{asked} needs the class statistics: call set_statistics first")
 
 
-def _restore_statistics(balls: UncertaintyBalls, _: Any) -> None:
+def _restore_statistics(balls: UncertaintyBalls, _: object) -> None:
     """Runs after load_state_dict: reads back once whether statistics are there, and updates the radii from them."""
     balls._knows_statistics = bool(balls.has_statistics)
     balls._is_measured = balls.is_auto and bool(balls.measured_eps.isfinite())

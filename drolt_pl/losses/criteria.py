@@ -69,6 +69,10 @@ class Criterion(nn.Module, ABC):
         """Switches the weights on or off for an epoch; `progress` is the share of its stage that has passed."""
         self.in_force = progress >= self.start
 
+    def prior(self, sampled: str) -> str:
+        """Class frequencies that its softmax assumes, `train` or `uniform`; `sampled` are those of the batches."""
+        return sampled
+
     @abstractmethod
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Loss of each sample before the class weights, (B,), of logits (B, C) for targets (B,)."""
@@ -132,6 +136,9 @@ class FrequencyWeighted(CrossEntropy):
         super().__init__(class_counts)
         self.class_weights = self.class_counts / self.class_counts.max()
 
+    def prior(self, sampled: str) -> str:
+        return "train"
+
 
 @checked
 class LDAM(Criterion):
@@ -189,8 +196,12 @@ class LogitAdjusted(Criterion):
         start: Fraction = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
+        self.tau = tau
         log_prior = (self.class_counts.double() / self.class_counts.double().sum()).log()
         self.register_buffer("adjustment", (tau * log_prior).float(), persistent=False)
+
+    def prior(self, sampled: str) -> str:
+        return sampled if self.tau == 0 else "uniform"
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits + self.adjustment.to(logits.dtype), targets, reduction="none")

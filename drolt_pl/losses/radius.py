@@ -110,7 +110,7 @@ def log_chi2_cdf(x: Tensor, dim: Tensor) -> Tensor:
     """Log of the chi-square distribution function; finite with finite gradient for any x > 0.
 
     Args:
-        x: Any shape, > 0.
+        x: Tensor of any shape, > 0.
         dim: Degrees of freedom, 0-d, > 0, not differentiated.
 
     Returns:

@@ -2,6 +2,6 @@
 
 from drolt_pl.model.description import Description, Groups
 from drolt_pl.model.model import Model, load_model
-from drolt_pl.model.predictions import Prediction, Predictions
+from drolt_pl.model.predictions import Prediction, Predictions, Unreadable
 
-__all__ = ["Description", "Groups", "Model", "Prediction", "Predictions", "load_model"]
+__all__ = ["Description", "Groups", "Model", "Prediction", "Predictions", "Unreadable", "load_model"]

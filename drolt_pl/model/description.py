@@ -9,6 +9,7 @@ from drolt_pl.errors import SettingError, require
 from drolt_pl.groups import FEW, MANY
 
 Spec = Mapping[str, object]
+PRIORS = ("train", "uniform")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Description:
         groups: Limits of the shot groups.
         distance: The distance of the robust loss: `euclidean`, `student_t` or `cosine`.
         feature_norm: `none`, or `l2` if the loss divides features by their norms.
+        prior: Class frequencies that the probabilities assume: `train`, or `uniform` if training evened them out;
+            None in older checkpoints.
     """
 
     backbone: Spec
@@ -43,6 +46,7 @@ class Description:
     groups: Groups = field(default_factory=Groups)
     distance: str = "euclidean"
     feature_norm: str = "none"
+    prior: str | None = None
 
     def as_plain(self) -> dict[str, object]:
         """The description as plain values for JSON and `torch.load(weights_only=True)`; `read` takes them back."""
@@ -55,6 +59,7 @@ class Description:
             "groups": asdict(self.groups),
             "distance": self.distance,
             "feature_norm": self.feature_norm,
+            "prior": self.prior,
         }
 
     @classmethod
@@ -78,6 +83,7 @@ class Description:
             groups=Groups() if groups is None else _groups(groups),
             distance=str(values.get("distance", "euclidean")),
             feature_norm=str(values.get("feature_norm", "none")),
+            prior=_prior(values.get("prior")),
         )
         length = len(names) if description.class_counts is None else len(description.class_counts)
         require("description.class_counts", length, length == len(names), f"must have a count for {len(names)} classes")
@@ -89,6 +95,12 @@ def _preprocessing(values: object) -> Preprocessing:
         return Preprocessing.read(_mapping("preprocessing", values))
     except SettingError as error:
         raise error.under("description.preprocessing") from error
+
+
+def _prior(value: object) -> str | None:
+    if value is not None and value not in PRIORS:
+        raise SettingError("description.prior", f"must be null or one of {PRIORS}", value)
+    return None if value is None else str(value)
 
 
 def _groups(values: object) -> Groups:

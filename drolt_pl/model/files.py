@@ -45,6 +45,21 @@ class Stored:
     radii: Tensor | None
 
 
+def located(path: Path, stage: str | None) -> Path:
+    """The file of a model: itself, or a checkpoint of a run's folder."""
+    if not path.is_dir():
+        if stage is not None:
+            raise SettingError("stage", "can only be chosen in a run's folder", stage)
+        return path
+    name = "best" if stage is None else stage
+    found = path / "checkpoints" / f"{name}.ckpt"
+    if not found.is_file():
+        offered = sorted(file.stem for file in found.parent.glob("*.ckpt"))
+        demand = f"must be the folder of a finished run: it has no checkpoints/{name}.ckpt, but {offered}"
+        raise SettingError("model", demand, str(path))
+    return found
+
+
 def read(path: Path) -> Stored:
     """Reads a file of either kind.
 
@@ -109,7 +124,7 @@ def _read_checkpoint(path: Path) -> Stored:
     }
     counts = state.get("centroid_counts")
     known = counts is not None and bool(counts.any())
-    plain = description.as_plain() | {"classifiers": {stage: dict(spec)}}
+    plain = description.as_plain() | {"classifiers": {stage: dict(spec)}, "prior": ours.get("prior")}
     if known and description.class_counts is None:
         plain["class_counts"] = counts.tolist()
     return Stored(

@@ -1,12 +1,11 @@
 """A trained model as one plain module: backbone, classifier, and facts about its classes and images."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.backbones import Backbone
@@ -14,8 +13,10 @@ from drolt_pl.data.images.preprocessing import ImageLike, Preprocessing
 from drolt_pl.errors import SettingError, require_int
 from drolt_pl.model import files
 from drolt_pl.model.description import Description, Groups
+from drolt_pl.model.nearest import nearest_centroid
 from drolt_pl.model.parts import build_backbone, build_classifier
-from drolt_pl.model.predictions import Predictions
+from drolt_pl.model.predictions import Prediction, Predictions, Unreadable
+from drolt_pl.model.stream import Decoded, batched, decoded
 
 TOP = 5  # classes of a prediction
 
@@ -72,7 +73,7 @@ class Model(nn.Module):
         Raises:
             SettingError: there is no such file, it is damaged, or it describes another network.
         """
-        stored = files.read(_file(Path(path), stage))
+        stored = files.read(files.located(Path(path), stage))
         backbone = build_backbone(stored.description.backbone, trust=trust)
         model = cls(
             backbone,
@@ -132,30 +133,86 @@ class Model(nn.Module):
         """Features (B, D) of normalised images; features of E experts are concatenated."""
         return self._features(images).flatten(1)
 
-    @torch.inference_mode()
-    def predict(self, images: Sequence[ImageLike] | Tensor, *, batch_size: int = 64) -> Predictions:
-        """Classifies images, after decoding and normalising them as validation did in training.
+    def predict(
+        self, images: Sequence[ImageLike] | Tensor, *, batch_size: int = 64, workers: int = 0, top: int = TOP
+    ) -> Predictions:
+        """What the model says of images, which it decodes and normalises as validation did in training.
 
         Args:
             images: Paths, PIL images or uint8 tensors (C, H, W).
-            batch_size: Number of images that are decoded and go forward together.
+            batch_size: Images that go forward together.
+            workers: Processes that decode; 0 decodes in threads.
+            top: The most probable classes that each prediction names.
 
         Raises:
             SettingError: an image cannot be read, or the model does not know its preprocessing.
         """
-        require_int("batch_size", batch_size, at_least=1)
         if isinstance(images, str) or not len(images):
             raise SettingError("images", "must be a list of at least one image", images)
+        found = []
+        for batch in self._decoded(images, batch_size, workers):
+            for error in batch.errors:
+                if error is not None:
+                    raise error
+            found.append(self.judge(batch.pixels, top=top))
+        return Predictions.joined(found)
+
+    def predict_iter(
+        self, images: Iterable[ImageLike], *, batch_size: int = 64, workers: int = 0, top: int = TOP
+    ) -> Iterator[Prediction | Unreadable]:
+        """As `predict`, in memory that does not grow: an answer for each image, in order, as the images come.
+
+        Args:
+            images: Paths, PIL images or uint8 tensors (C, H, W), any number of them.
+            batch_size: As in `predict`, like what follows.
+            workers: Processes that decode.
+            top: Classes that a prediction names.
+
+        Yields:
+            A `Prediction`, or `Unreadable` in the place of an image that cannot be read.
+        """
+        for batch in self._decoded(images, batch_size, workers):
+            found = iter(self.judge(batch.pixels, top=top))
+            for error in batch.errors:
+                yield next(found) if error is None else Unreadable(str(error))
+
+    @torch.inference_mode()
+    def judge(self, pixels: Tensor, *, top: int = TOP, prior_shift: Tensor | None = None) -> Predictions:
+        """What the model says of images that are decoded already.
+
+        Args:
+            pixels: Their evaluation views, uint8 (B, C, H, W), as `preprocessing.pixels` gives them; B may be 0.
+            top: The most probable classes that each prediction names.
+            prior_shift: Added to the logits, (K,): logarithms of class frequencies where the images come from, over
+                those that the model assumes.
+        """
+        require_int("top", top, at_least=1)
+        logits, features = self.outputs(pixels)
+        logits = logits if prior_shift is None else logits + prior_shift.to(logits)
+        found = logits.softmax(1).topk(min(top, len(self.class_names)))
+        nearest, ratio = self.nearest(features)
+        return Predictions(self.class_names, found.values.cpu(), found.indices.cpu(), nearest, ratio)
+
+    @torch.inference_mode()
+    def outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and features (B, D), float32, of evaluation views as `judge` takes them."""
         device = next(iter(self.state_dict().values())).device
-        logits, features = [], []
-        for start in range(0, len(images), batch_size):
-            batch = self.preprocessing(list(images[start : start + batch_size]))
-            found = self._features(batch.to(device))
-            logits.append(self.classifier(found).float())
-            features.append(found.flatten(1))
-        top = torch.cat(logits).softmax(1).topk(min(TOP, len(self.class_names)))
-        nearest, ratio = self._nearest(torch.cat(features))
-        return Predictions(self.class_names, top.values.cpu(), top.indices.cpu(), nearest, ratio)
+        # A network need not take an empty batch: a black image stands in, and its row is cut off.
+        shown = pixels if len(pixels) else torch.zeros(1, *pixels.shape[1:], dtype=torch.uint8)
+        logits, features = self.normalised_outputs(self.preprocessing.normalised(shown.to(device)))
+        return logits[: len(pixels)], features[: len(pixels)]
+
+    @torch.inference_mode()
+    def normalised_outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of normalised images (B, C, H, W), as `forward` takes them."""
+        features = self._features(images)
+        logits: Tensor = self.classifier(features)
+        return logits.float(), features.flatten(1).float()
+
+    def _decoded(self, images: Iterable[ImageLike], batch_size: int, workers: int) -> Iterator[Decoded]:
+        require_int("batch_size", batch_size, at_least=1)
+        require_int("workers", workers, at_least=0)
+        return decoded(batched(images, batch_size), self.preprocessing, workers=workers)
 
     def _features(self, images: Tensor) -> Tensor:
         if images.ndim == 4:
@@ -163,38 +220,19 @@ class Model(nn.Module):
         features: Tensor = self.backbone(images)
         return features
 
-    def _nearest(self, features: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """The nearest centroid of each row, and the distance to it over its radius."""
+    def nearest(self, features: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Class of the centroid nearest to features (B, D), (B,), and the distance to it over its radius, (B,).
+
+        None where the model has no centroids, or no radii.
+        """
         if self.centroids is None or self.centroid_counts is None:
             return None, None
-        features, centroids = features.float(), self.centroids.float()
-        if self.description.feature_norm == "l2" or self.description.distance == "cosine":
-            features = F.normalize(features, dim=1)
-        if self.description.distance == "cosine":
-            centroids = F.normalize(centroids, dim=1)
-        distances = torch.cdist(features, centroids, compute_mode="donot_use_mm_for_euclid_dist")
-        distances = distances.masked_fill(self.centroid_counts == 0, torch.inf)  # classes without images have none
-        smallest = distances.min(1)
-        ratio = None if self.radii is None else (smallest.values / self.radii[smallest.indices]).cpu()
-        return smallest.indices.cpu(), ratio
+        space = self.description.distance, self.description.feature_norm
+        nearest, distances = nearest_centroid(features, self.centroids, self.centroid_counts, *space)
+        return nearest.cpu(), None if self.radii is None else (distances / self.radii[nearest]).cpu()
 
 
 load_model = Model.load
-
-
-def _file(path: Path, stage: str | None) -> Path:
-    """The file of a model: the path itself, or a checkpoint in a run's folder."""
-    if not path.is_dir():
-        if stage is not None:
-            raise SettingError("stage", "can only be chosen in a run's folder", stage)
-        return path
-    name = "best" if stage is None else stage
-    found = path / "checkpoints" / f"{name}.ckpt"
-    if not found.is_file():
-        offered = sorted(file.stem for file in found.parent.glob("*.ckpt"))
-        demand = f"must be the folder of a finished run: it has no checkpoints/{name}.ckpt, but {offered}"
-        raise SettingError("model", demand, str(path))
-    return found
 
 
 def _load_weights(part: nn.Module, prefix: str, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:

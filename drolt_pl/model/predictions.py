@@ -1,8 +1,9 @@
 """A model's predictions: one row per image."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -25,6 +26,13 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     nearest: str | None
     distance_over_radius: float | None
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What stands in the place of an image that cannot be read, with the sentence that says why."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,19 @@ class Predictions:
             top=tuple(zip(names, probabilities, strict=True)),
             nearest=None if self.nearest is None else self.class_names[int(self.nearest[row])],
             distance_over_radius=None if self.distance_over_radius is None else float(self.distance_over_radius[row]),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """The predictions of several batches of one model, at least one, as one."""
+        nearest = [part.nearest for part in parts if part.nearest is not None]
+        ratios = [part.distance_over_radius for part in parts if part.distance_over_radius is not None]
+        return cls(
+            parts[0].class_names,
+            torch.cat([part.probabilities for part in parts]),
+            torch.cat([part.classes for part in parts]),
+            torch.cat(nearest) if nearest else None,
+            torch.cat(ratios) if ratios else None,
         )
 
     def __iter__(self) -> Iterator[Prediction]:

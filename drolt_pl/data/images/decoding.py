@@ -34,14 +34,24 @@ def read_rgb(path: str) -> NDArray[np.uint8]:
         UnreadableError: the file is missing or damaged.
     """
     with naming(path):
-        data = Path(path).read_bytes()
-        if data.startswith(JPEG_START):
-            with suppress(RuntimeError):  # PIL finds the reason
-                encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-                pixels: NDArray[np.uint8] = decode_jpeg(encoded, ImageReadMode.RGB).permute(1, 2, 0).numpy()
-                return pixels
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(to_rgb(image))
+        return decode_rgb(path)
+
+
+def decode_rgb(path: str) -> NDArray[np.uint8]:
+    """As `read_rgb`, but with the exceptions of the decoders; `reason_of` puts them into words."""
+    data = Path(path).read_bytes()
+    if data.startswith(JPEG_START):
+        with suppress(RuntimeError):  # PIL finds the reason
+            encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            pixels: NDArray[np.uint8] = decode_jpeg(encoded, ImageReadMode.RGB).permute(1, 2, 0).numpy()
+            return pixels
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(to_rgb(image))
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, as a clause on one line."""
+    return "it is no image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
 
 
 @contextmanager
@@ -53,8 +63,7 @@ def naming(path: str) -> Iterator[None]:
         demand = f"must hold every image: {path!r} does not exist"
         raise UnreadableError("root", demand, remedy="correct the root or the list") from None
     except Exception as error:  # decoders raise far more than OSError on damaged bytes
-        reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
-        demand = f"must hold readable images: {path!r} cannot be read ({reason})"
+        demand = f"must hold readable images: {path!r} cannot be read ({reason_of(error)})"
         raise UnreadableError("root", demand, remedy="repair or remove it") from None
 
 

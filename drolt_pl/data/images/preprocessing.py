@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from drolt_pl.data.augment.transforms import BatchTransform
-from drolt_pl.data.images.decoding import ImageError, read_rgb, to_rgb
+from drolt_pl.data.images.decoding import UnreadableError, decode_rgb, reason_of, to_rgb
 from drolt_pl.data.images.view import TRAIN_CROPS, evaluation_view
 from drolt_pl.errors import SettingError, require, require_choice, require_int
 
@@ -71,11 +70,19 @@ class Preprocessing:
             SettingError: an image that cannot be read.
         """
         with ThreadPoolExecutor(min(THREADS, len(images))) as pool:  # PIL releases the interpreter lock
-            pixels = torch.stack(list(pool.map(self.pixels, images)))
+            return self.normalised(torch.stack(list(pool.map(self.pixels, images))))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Float32 with the network's mean and standard deviation, of evaluation views (B, C, H, W) of uint8."""
         return BatchTransform(self.mean, self.std)(pixels, torch.Generator())
 
     def pixels(self, image: ImageLike) -> Tensor:
-        """The evaluation view, uint8 (C, image_size, image_size)."""
+        """The evaluation view, uint8 (C, image_size, image_size).
+
+        Raises:
+            UnreadableError: a file that cannot be read.
+            SettingError: a tensor that is no image.
+        """
         if isinstance(image, Tensor):
             require("images", image.dtype, image.dtype == torch.uint8, "must be uint8 where they are tensors")
             fits = image.ndim == 3 and image.shape[0] in (1, 3)
@@ -104,9 +111,9 @@ def _rgb(image: ImageLike) -> Image.Image:
     if isinstance(image, Tensor):
         pixels: NDArray[np.uint8] = image.permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
-    if not Path(image).is_file():
-        raise SettingError("images", "must be files that exist", str(image))
     try:
-        return Image.fromarray(read_rgb(os.fspath(image)))
-    except ImageError as error:
-        raise SettingError("images", f"must be readable, {os.fspath(image)!r} is not") from error
+        return Image.fromarray(decode_rgb(os.fspath(image)))
+    except FileNotFoundError:
+        raise UnreadableError("images", f"must be files that exist, {str(image)!r} does not") from None
+    except Exception as error:  # decoders raise far more than OSError on damaged bytes
+        raise UnreadableError("images", f"must be readable, {str(image)!r} is not ({reason_of(error)})") from None

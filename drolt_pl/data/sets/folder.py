@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from drolt_pl.checked import checked
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.images.sources import FileSource
+from drolt_pl.data.images.suffixes import IMAGE_SUFFIXES
 from drolt_pl.data.images.view import TrainCrop
 from drolt_pl.data.settings import DataSettings
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError, require
 from drolt_pl.ranges import AnyPath, PathText, Pixels
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 IMAGENET: DataSettings = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 

@@ -1,0 +1,37 @@
+"""What the commands on a trained model share: how it is named, and where it runs."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Source = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A run's folder, a checkpoint, or a file that `drolt export` wrote.")
+]
+Stage = Annotated[str | None, typer.Option(help="In a run's folder, the stage whose last epoch is taken.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Execute classes that the file names and that are not ours.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images that go forward together.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that decode; 0 decodes in threads.")]
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")]
+TEST_PRIOR = "Class frequencies where the images come from: uniform, train, estimate, or a file (.json, .csv)."
+TestPrior = Annotated[str | None, typer.Option(help=TEST_PRIOR, show_default="the probabilities stay as they are")]
+ModelPrior = Annotated[
+    str | None,
+    typer.Option(
+        help="Class frequencies that the probabilities assume: train, or uniform for methods that even them out.",
+        show_default="what the model's file says, else train",
+    ),
+]
+
+
+def tell_unreadable(count: int, files: int, examples: Sequence[str]) -> None:
+    """Lists files that could not be read on the error stream, and counts them."""
+    if not count:
+        return
+    print(f"{count:,} of {files:,} files cannot be read:", file=sys.stderr)
+    for sentence in examples:
+        print(f"  {sentence}".encode(errors="backslashreplace").decode(), file=sys.stderr)
+    if count > len(examples):
+        print(f"  and {count - len(examples):,} more", file=sys.stderr)

@@ -1,0 +1,174 @@
+"""A model as a file for other programs, compared with the model before it is left in its place."""
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from drolt_pl.errors import SettingError, require_choice
+from drolt_pl.model import Model
+from drolt_pl.model.stream import batched, decoded
+from drolt_pl.predict.names import Names
+from drolt_pl.records import write_atomically
+
+FORMATS = ("safetensors", "onnx", "torch-export")
+KEY = "drolt_pl"  # of the facts in ONNX's metadata_props
+CHECKED = 100  # images at most
+TOLERANCE = 1e-4  # of logits, or of the largest logit where that is above 1
+Runner = Callable[[Tensor], Tensor]  # normalised images (B, C, H, W) -> logits (B, K)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        beside: The facts beside it, for a format that cannot hold them.
+        images: How many images were compared.
+        difference: The largest difference of a logit.
+    """
+
+    path: Path
+    beside: Path | None
+    images: int
+    difference: float
+
+
+def export(model: Model, form: str, out: Path, check: str | None = None) -> Exported:
+    """Writes a model, on the CPU, whole or not at all.
+
+    Args:
+        model: It takes normalised images (batch, C, H, W) of any batch and gives logits (batch, K).
+        form: One of `FORMATS`.
+        out: The file.
+        check: A folder, a pattern or a list of images that both are compared on; None takes images of noise.
+
+    Raises:
+        SettingError: the file answers otherwise than the model, or a package is missing.
+    """
+    require_choice("--format", form, FORMATS)
+    if out.is_dir():
+        raise SettingError("-o", "must name a file, not a folder", str(out))
+    if form == "torch-export" and out.suffix != ".pt2":
+        raise SettingError("-o", "must end in .pt2, which torch.export.load asks for", str(out))
+    model = model.cpu().eval()
+    images = _images(model, check)
+    beside = out.with_name(f"{out.name}.json") if form == "torch-export" else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.stem}.{os.getpid()}.part{out.suffix}")
+    try:
+        runner = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch_export}[form](model, partial)
+        difference = _difference(model, runner, images)
+        if beside is not None:
+            write_atomically(beside, json.dumps(facts(model), indent=1) + "\n")
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return Exported(out, beside, len(images), difference)
+
+
+def facts(model: Model) -> dict[str, object]:
+    """What a program must know to use the model, as JSON holds it."""
+    return {
+        "input": "images: float32 (batch, channels, image_size, image_size), (pixel / 255 - mean) / std",
+        "output": "logits: float32 (batch, classes); probabilities are their softmax",
+        "preprocessing": model.preprocessing.as_plain(),
+        "class_names": list(model.class_names),
+        "class_counts": None if model.class_counts is None else list(model.class_counts),
+        "prior": model.description.prior,
+        "stage": model.stage,
+    }
+
+
+def _safetensors(model: Model, path: Path) -> Runner:
+    model.save(path)
+    return Model.load(path, trust=True)  # of what has just been written; the model itself was asked for trust
+
+
+def _onnx(model: Model, path: Path) -> Runner:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise SettingError("--format onnx", f"needs {package}", remedy="pip install 'drolt-pl[export]'") from error
+    import onnxruntime
+
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (_example(model),),
+            dynamo=True,
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+        assert program is not None
+        program.model.metadata_props[KEY] = json.dumps(facts(model))
+        program.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def _torch_export(model: Model, path: Path) -> Runner:
+    with _quiet():
+        program = torch.export.export(
+            model, (_example(model),), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
+        )
+        torch.export.save(program, path)
+        loaded: Runner = torch.export.load(path).module()
+    return loaded
+
+
+@torch.no_grad()
+def _difference(model: Model, runner: Runner, images: Tensor) -> float:
+    """The largest difference of a logit, over batches of several sizes."""
+    largest = 0.0
+    for batch in (images[:1], *torch.split(images, 32)):
+        ours, theirs = model(batch), runner(batch)
+        if theirs.shape != ours.shape or not bool(theirs.isfinite().all()):
+            raise SettingError(
+                "--format", f"gives {tuple(theirs.shape)} logits that are not the model's; none was left"
+            )
+        difference = float((ours - theirs).abs().max())
+        if difference > TOLERANCE * max(1.0, float(ours.abs().max())):
+            demand = f"gives other logits than the model, by up to {difference:.2g}: no file was left"
+            raise SettingError("--format", demand)
+        largest = max(largest, difference)
+    return largest
+
+
+def _images(model: Model, check: str | None) -> Tensor:
+    """Normalised images to compare on, (n, C, H, W)."""
+    view = model.preprocessing
+    if check is None:
+        shape = (4, view.channels, view.image_size, view.image_size)
+        return view.normalised(torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).byte())
+    found = [batch.pixels for batch in decoded(batched(islice(Names([check]), CHECKED), 32), view)]
+    pixels = torch.cat(found)
+    if not len(pixels):
+        raise SettingError("--check", "must name images that can be read", check)
+    return view.normalised(pixels)
+
+
+def _example(model: Model) -> Tensor:
+    """Two images: a batch of one would be taken for a constant."""
+    size = model.preprocessing.image_size
+    return torch.zeros(2, model.preprocessing.channels, size, size)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps torch's remarks on its own exporters from the user; what fails raises all the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,129 @@
+"""Images whose classes are known: a folder for each class, or batches of a data set."""
+
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from drolt_pl.errors import SettingError
+from drolt_pl.model import Model
+from drolt_pl.predict.files import Pace
+from drolt_pl.predict.names import images_below
+from drolt_pl.predict.ranks import Ranks
+
+
+class Outputs(NamedTuple):
+    """What a model gives for labelled images, on the CPU.
+
+    Attributes:
+        logits: (N, C), float32.
+        nearest: Class of the nearest centroid, (N,); None where the model has no centroids.
+        targets: (N,), int64.
+        unreadable: Why files were left out.
+    """
+
+    logits: Tensor
+    nearest: Tensor | None
+    targets: Tensor
+    unreadable: Sequence[str]
+
+
+class Labelled(Protocol):
+    """Labelled images of a data set: normalised float32 (B, C, H, W) and targets (B,)."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def class_folders(root: Path, class_names: Sequence[str]) -> dict[int, Path]:
+    """The folder of each class of a model that has one, by class index.
+
+    Args:
+        root: Holds a folder for each class, with images at any depth.
+        class_names: The model's.
+
+    Raises:
+        SettingError: no folder, or a class that the model does not know.
+    """
+    if not root.is_dir():
+        raise SettingError("--data", "must be a folder that exists", str(root))
+    index = {_composed(name): place for place, name in enumerate(class_names)}
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    strange = [folder.name for folder in folders if _composed(folder.name) not in index]
+    if strange or not folders:
+        parts = [name for name in strange if any(_composed(below.name) in index for below in (root / name).iterdir())]
+        remedy = f"give {root / parts[0]}" if parts else f"the model's classes are {_few(class_names)}"
+        found = f"it also has {_few(strange)}" if strange else "it has none"
+        raise SettingError("--data", f"must hold a folder for each class of the model: {found}", remedy=remedy)
+    return {index[_composed(folder.name)]: folder for folder in folders}
+
+
+def outputs_of_folders(model: Model, folders: dict[int, Path], pace: Pace, progress: "Progress") -> Outputs:
+    """What a model gives for the images in the folders of classes.
+
+    Raises:
+        SettingError: no image can be read.
+    """
+    files = [(name, target) for target, folder in sorted(folders.items()) for name in images_below(os.fspath(folder))]
+    labels = iter(target for _, target in files)
+    model.to(pace.device)
+    collected = _Collected(model)
+    for batch in pace.batches([name for name, _ in files], model, Ranks()):
+        targets = [next(labels) for _ in batch.images]
+        kept = [target for target, error in zip(targets, batch.errors, strict=True) if error is None]
+        collected.add(*model.outputs(batch.pixels), torch.tensor(kept, dtype=torch.int64))
+        collected.unreadable += [str(error) for error in batch.errors if error is not None]
+        progress(len(targets), len(files))
+    return collected.whole()
+
+
+@torch.inference_mode()
+def outputs_of_batches(model: Model, batches: Labelled, pace: Pace, progress: "Progress") -> Outputs:
+    """The same for batches of a data set."""
+    model.to(pace.device)
+    collected = _Collected(model)
+    for images, targets in batches:
+        collected.add(*model.normalised_outputs(images.to(pace.device)), targets.cpu())
+        progress(len(targets), None)
+    return collected.whole()
+
+
+class Progress(Protocol):
+    """Is told how many images are newly done, and how many there are if that is known."""
+
+    def __call__(self, done: int, total: int | None, /) -> None: ...
+
+
+class _Collected:
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.logits: list[Tensor] = []
+        self.nearest: list[Tensor] = []
+        self.targets: list[Tensor] = []
+        self.unreadable: list[str] = []
+
+    def add(self, logits: Tensor, features: Tensor, targets: Tensor) -> None:
+        self.logits.append(logits.cpu())
+        self.targets.append(targets)
+        nearest, _ = self.model.nearest(features)
+        if nearest is not None:
+            self.nearest.append(nearest)
+
+    def whole(self) -> Outputs:
+        if not sum(len(targets) for targets in self.targets):
+            raise SettingError("--data", "must hold images that can be read: there is none")
+        nearest = torch.cat(self.nearest) if self.nearest else None
+        return Outputs(torch.cat(self.logits), nearest, torch.cat(self.targets), self.unreadable)
+
+
+def _composed(name: str) -> str:
+    """A name as its composed form: file systems differ in how they keep accents."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _few(names: Iterable[str], shown: int = 5) -> str:
+    listed = list(names)
+    return ", ".join(map(repr, listed[:shown])) + (f" and {len(listed) - shown} more" if len(listed) > shown else "")

@@ -1,0 +1,132 @@
+"""The image files that words of the command line name, one after the other, without a list of all of them."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import translate
+from pathlib import Path
+
+from drolt_pl.data.images.suffixes import IMAGE_SUFFIXES
+from drolt_pl.errors import SettingError
+
+STANDARD_INPUT = "-"
+WILD = re.compile(r"[*?\[]")
+
+
+class Names:
+    """The files that words name, in the words' order: an iterable that can be iterated again, without standard input.
+
+    A word is an image; a folder, whose images are taken at any depth, sorted name by name; a pattern (`*`, `?`, `[]`,
+    and `**` for folders at any depth), sorted alike; a list file (`@FILE`, or any name that ends in .txt) with a name a
+    line, relative to the current folder; or `-` for such lines on standard input. Only the names in one folder are ever
+    held together.
+
+    Args:
+        words: At least one.
+
+    Raises:
+        SettingError: a word that names nothing.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        if not words:
+            raise SettingError("images", "must name a file, a folder, a pattern or a list file")
+        self.words = list(words)
+        for word in self.words:
+            if next(iter(_named(word)), None) is None if word != STANDARD_INPUT else False:
+                raise SettingError("images", "must name images that exist", word)
+
+    def __iter__(self) -> Iterator[str]:
+        for word in self.words:
+            yield from _named(word)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the names can be read again: standard input cannot."""
+        return STANDARD_INPUT not in self.words
+
+    def count(self) -> int | None:
+        """How many there are; None where only reading standard input would tell."""
+        return sum(1 for _ in self) if self.repeatable else None
+
+
+def images_below(folder: str) -> Iterator[str]:
+    """The images at any depth below a folder, sorted name by name; hidden files and folders are passed over."""
+    return _walk(folder, ())
+
+
+def _named(word: str) -> Iterator[str]:
+    if word == STANDARD_INPUT:
+        yield from _lines(sys.stdin.buffer)
+    elif word.startswith("@") or (word.lower().endswith(".txt") and not WILD.search(word)):
+        with _readable(word.removeprefix("@")), Path(word.removeprefix("@")).open("rb") as file:
+            yield from _lines(file)
+    elif os.path.isdir(word):
+        yield from images_below(word)
+    elif os.path.lexists(word):
+        yield word
+    elif WILD.search(word):
+        head = re.match(r"(?:[^*?\[]*/)?", word)  # folders before the first pattern
+        start = head.group() if head else ""
+        yield from _matches(start, word[len(start) :].split("/"))
+
+
+def _lines(file: Iterator[bytes]) -> Iterator[str]:
+    """Names of a list, a line each; a byte order mark, carriage returns and empty lines are passed over."""
+    for number, line in enumerate(file):
+        name = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+        if name := name.rstrip(b"\r\n"):
+            yield os.fsdecode(name)
+
+
+def _matches(folder: str, patterns: Sequence[str]) -> Iterator[str]:
+    first, rest = patterns[0], patterns[1:]
+    if first == "**":
+        if rest:
+            yield from _matches(folder, rest)
+        for entry in _entries(folder or "."):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _matches(f"{folder}{entry.name}/", patterns)
+            elif not rest and _is_image(entry.name):
+                yield folder + entry.name
+        return
+    fits = re.compile(translate(first))
+    for entry in _entries(folder or "."):
+        if fits.match(entry.name) and rest and entry.is_dir():
+            yield from _matches(f"{folder}{entry.name}/", rest)
+        elif fits.match(entry.name) and not rest:
+            yield from images_below(folder + entry.name) if entry.is_dir() else (folder + entry.name,)
+
+
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    with _readable(folder):
+        here = os.stat(folder)
+    if (here.st_dev, here.st_ino) in above:  # a link to a folder that it lies in
+        return
+    for entry in _entries(folder):
+        path = os.path.join(folder, entry.name)
+        if entry.is_dir():
+            yield from _walk(path, (*above, (here.st_dev, here.st_ino)))
+        elif _is_image(entry.name):
+            yield path
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with _readable(folder), os.scandir(folder) as entries:
+        shown = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turns a failure to read a folder or a list into a sentence that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise SettingError("images", f"must be named where it can be read ({error.strerror})", name) from error
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES)

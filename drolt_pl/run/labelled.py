@@ -1,0 +1,46 @@
+"""The test images of a data set that a command names as training does."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from drolt_pl.data.base import LongTailDataModule
+from drolt_pl.errors import SettingError
+from drolt_pl.model import Model
+from drolt_pl.run.build import build, under
+from drolt_pl.run.compose import composed
+from drolt_pl.run.conf import CONF
+from drolt_pl.run.explain import USER_ERRORS, explain
+
+
+def labelled_images(model: Model, overrides: Sequence[str]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalised test images (B, C, H, W) of a data set, and their classes as the model counts them, (B,).
+
+    Args:
+        model: The model, whose classes and preprocessing the data set must have.
+        overrides: What `drolt train` would get: `["dataset=digits_lt"]`.
+
+    Raises:
+        SettingError: an override that is refused, or a data set that does not fit the model.
+    """
+    try:
+        config = composed(CONF, overrides)
+    except USER_ERRORS as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError("", explain(error, CONF)) from error
+    datamodule: LongTailDataModule = build(config, "dataset")
+    with under("dataset"):
+        datamodule.prepare_data()
+        datamodule.setup("test")
+    if datamodule.preprocessing() != model.preprocessing:
+        demand = f"must show images as the model's training did, {model.preprocessing}; it has"
+        raise SettingError("dataset", demand, datamodule.preprocessing())
+    index = {name: place for place, name in enumerate(model.class_names)}
+    strange = [name for name in datamodule.class_names if name not in index]
+    if strange:
+        raise SettingError("dataset", f"must have the model's classes alone: it also has {strange[:5]}")
+    places = torch.tensor([index[name] for name in datamodule.class_names])
+    loader = datamodule.test_dataloader()
+    return ((images, places[targets.cpu()]) for images, targets in loader)

@@ -1,0 +1,122 @@
+"""The commands on trained models, as typed; and without what only training needs."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.models import write_model
+from helpers.photos import write_photos
+from typer.testing import CliRunner, Result
+
+from drolt_pl.cli.app import app
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_model(tmp_path / "model.ckpt")
+    write_photos(tmp_path / "photos", each=2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def drolt(*words: str, code: int = 0, stdin: str | None = None) -> Result:
+    done = CliRunner().invoke(app, list(words), input=stdin)
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_predict(place: Path) -> None:
+    done = drolt("predict", "model.ckpt", "photos")
+    assert done.stdout == "wrote predictions.csv: 7 files\n"
+    assert "1 of 7 files cannot be read:\n  images must be readable, 'photos/dog/broken.jpg'" in done.stderr
+    drolt("predict", "model.ckpt", "photos", "--strict", "-o", "strict.csv", code=1)
+    written = (place / "predictions.csv").read_bytes()
+    assert (place / "strict.csv").read_bytes() == written
+    names = [row["file"] for row in csv.DictReader(written.decode().splitlines())]
+    drolt("predict", "model.ckpt", "-", "-o", "stdin.csv", stdin="\n".join(names))
+    (place / "names.txt").write_text("\n".join(names))
+    drolt("predict", "model.ckpt", "@names.txt", "--batch-size", "2", "-o", "list.csv")
+    assert (place / "stdin.csv").read_bytes() == written
+    assert [row[:2] for row in csv.reader((place / "list.csv").read_text().splitlines())] == [
+        row[:2] for row in csv.reader(written.decode().splitlines())]  # fmt: skip
+    done = drolt("predict", "model.ckpt", "photos/cat", "--test-prior", "uniform", "--top", "1")
+    assert done.stdout == "wrote predictions.csv: 2 files, re-weighted to class frequencies: uniform\n"
+
+
+def test_evaluate(place: Path) -> None:
+    done = drolt("evaluate", "model.ckpt", "--data", "photos", "-o", "out.json", "--test-prior", "uniform")
+    assert "6 images: accuracy in %" in done.stdout
+    assert json.loads((place / "out.json").read_text())["images"] == 6
+    for words in ([], ["--data", "photos", "dataset=digits_lt"], ["--data", "photos", "-o", "out.txt"], ["dataset=no"]):
+        done = drolt("evaluate", "model.ckpt", *words, code=1)
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+    assert "must show images as the model's training did" in drolt(
+        "evaluate", "model.ckpt", "dataset=digits_lt", code=1).stderr.replace("\n", " ")  # fmt: skip
+
+
+def test_export_and_info(place: Path) -> None:
+    done = drolt("export", "model.ckpt", "-o", "model.safetensors", "--check", "photos")
+    assert done.stdout == (
+        "wrote model.safetensors: logits within 0.0e+00 of the model's on 6 images of photos\n")  # fmt: skip
+    for name in ("model.ckpt", "model.safetensors"):
+        shown = drolt("info", name).stdout
+        for fact in (
+            "SmallConvNet",
+            "3, 37 training images",
+            "16 x 16 RGB",
+            "the class frequencies of training",
+            "owl",
+        ):
+            assert fact in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "nowhere", "photos"],
+        ["predict", "model.ckpt", "nowhere"],
+        ["predict", "model.ckpt", "photos", "--device", "abacus"],
+        ["predict", "model.ckpt", "photos", "-o", "photos"],
+        ["predict", "model.ckpt", "photos", "--test-prior", "nowhere.csv"],
+        ["predict", "model.ckpt", "photos", "--model-prior", "even", "--test-prior", "train"],
+        ["predict", "model.ckpt", "photos", "--stage", "joint"],
+        ["evaluate", "model.ckpt", "--data", "nowhere"],
+        ["export", "model.ckpt", "-o", "m", "--format", "tflite"],
+        ["info", "photos"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_user_gets_wrong_is_one_sentence(place: Path, words: list[str]) -> None:
+    done = drolt(*words, code=1)
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_model_works_where_lightning_and_hydra_are_not_installed(place: Path) -> None:
+    code = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("pytorch_lightning", "lightning", "lightning_fabric", "hydra", "omegaconf", "wandb"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Blocked())
+from drolt_pl import Model
+from drolt_pl.cli.app import main
+assert len(Model.load("model.ckpt").predict(["photos/cat/0.jpg"])) == 1
+for words in (["predict", "model.ckpt", "photos"], ["evaluate", "model.ckpt", "--data", "photos"],
+              ["export", "model.ckpt", "-o", "model.safetensors"], ["info", "model.safetensors"]):
+    sys.argv = ["drolt", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, words
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (place / "predictions.csv").exists()

@@ -1,0 +1,93 @@
+"""Files for other programs answer as the model does, and appear only if they do."""
+
+import json
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from helpers.models import write_model
+from helpers.photos import write_photos
+
+from drolt_pl import Model
+from drolt_pl.errors import SettingError
+from drolt_pl.predict import export as module
+from drolt_pl.predict.export import export
+from drolt_pl.predict.info import info
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return Model.load(write_model(tmp_path_factory.mktemp("model") / "model.ckpt"))
+
+
+def test_onnx(model: Model, tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", each=35)
+    found = export(model, "onnx", tmp_path / "out" / "model.onnx", str(photos))
+    assert found.images == 100 - 1  # one of the first hundred cannot be read
+    assert found.difference < 1e-4
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"]
+    session = onnxruntime.InferenceSession(str(found.path), providers=["CPUExecutionProvider"])
+    for batch in (1, 3, 70):
+        images = torch.randn(batch, 3, 16, 16)
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), model(images).detach(), atol=1e-4, rtol=0)
+    stored = {entry.key: entry.value for entry in onnx.load(found.path).metadata_props}
+    facts = json.loads(stored["drolt_pl"])
+    assert facts["class_names"] == ["cat", "dog", "owl"]
+    assert facts["preprocessing"] == model.preprocessing.as_plain()
+
+
+def test_torch_export(model: Model, tmp_path: Path) -> None:
+    found = export(model, "torch-export", tmp_path / "model.pt2")
+    program = torch.export.load(found.path).module()
+    for batch in (1, 5):
+        images = torch.randn(batch, 3, 16, 16)
+        torch.testing.assert_close(program(images), model(images), atol=1e-5, rtol=0)
+    assert found.beside == tmp_path / "model.pt2.json"
+    assert json.loads(found.beside.read_text())["class_counts"] == [30, 5, 2]
+    with pytest.raises(SettingError, match=r"must end in \.pt2"):
+        export(model, "torch-export", tmp_path / "model")
+
+
+def test_safetensors(model: Model, tmp_path: Path) -> None:
+    found = export(model, "safetensors", tmp_path / "model.safetensors")
+    assert found.difference == 0
+    loaded = Model.load(found.path)
+    assert loaded.description == model.description
+    assert loaded.description.prior == "train"
+    facts = info(loaded, found.path).facts
+    assert facts["file"].startswith("a saved model")
+    assert facts["network"] == "SmallConvNet (num_features=8, in_channels=3)"
+    assert facts["probabilities assume"] == "the class frequencies of training"
+
+
+def test_another_answer_leaves_no_file(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = module._safetensors
+    for wrong, said in (
+        (lambda logits: logits + 0.01, "gives other logits than the model, by up to 0.01"),
+        (lambda logits: logits[:1], "not the model's"),
+        (lambda logits: logits * float("nan"), "not the model's"),
+    ):
+
+        def other(found: Model, path: Path, wrong: object = wrong) -> object:
+            runner = right(found, path)
+            return lambda images: wrong(runner(images))  # type: ignore[operator]
+
+        monkeypatch.setattr(module, "_safetensors", other)
+        (tmp_path / "model.safetensors").write_text("before")
+        with pytest.raises(SettingError, match=said):
+            export(model, "safetensors", tmp_path / "model.safetensors")
+        assert (tmp_path / "model.safetensors").read_text() == "before"
+        assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingError, match="--format must be one of"):
+        export(model, "tflite", tmp_path / "model")
+    with pytest.raises(SettingError, match="not a folder"):
+        export(model, "onnx", tmp_path)
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(SettingError, match=r"needs onnxscript; pip install 'drolt-pl\[export\]'"):
+        export(model, "onnx", tmp_path / "model.onnx")
