@@ -186,6 +186,9 @@ def _last_checkpoint(run: Run, split_sha256: str) -> Path | None:
         demand = "the data set has changed since this run began; restore it, or start a new run"
         raise SettingError(f"resume={run.config.resume}:", demand)
     found = newest(run.folder, run.module.schedule, run.files)
+    if found.path is None and run.config.backbone.get("weights") and any(run.saved.dirpath.glob("*.ckpt")):
+        demand = "has pretrained weights and no whole checkpoint to go on from"
+        raise SettingError(f"resume={run.config.resume}", demand, remedy="remove its checkpoints, and it starts again")
     if run.trainer.is_global_zero:
         print(found.sentence, flush=True)
     return found.path
