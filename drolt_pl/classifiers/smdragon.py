@@ -1,5 +1,7 @@
 """smDRAGON: the softmax of a trained classifier, re-weighted by a polynomial in the size of the class."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,6 +53,7 @@ class SmDragonClassifier(FittedClassifier):
         require("degree", degree, degree >= 1, "must be >= 1")
         require_choice("weights", weights, WEIGHTS)
         self.source, self.weights = source, weights
+        self._taken = None if source is None else _read(source, degree, num_classes)  # now, not in the last stage
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))
         self.register_buffer("coefficients", torch.zeros(degree, num_classes))  # A
@@ -84,8 +87,9 @@ class SmDragonClassifier(FittedClassifier):
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
         share = (counts / counts.max()).float()
         self.powers.copy_(torch.stack([share**power for power in range(len(self.powers))]))
-        if self.source is not None:
-            self._take_over(self.source)
+        if self._taken is not None:
+            for kept, value in zip((self.coefficients, self.offset), self._taken, strict=True):
+                kept.copy_(value)
             return
         if held_out is None:
             raise SettingError("source", "must be given where there are no held-out images to fit smDRAGON on")
@@ -104,10 +108,22 @@ class SmDragonClassifier(FittedClassifier):
         for kept, value in zip((self.coefficients, self.offset), learned, strict=True):
             kept.copy_(value.detach())
 
-    def _take_over(self, source: str) -> None:
+
+def _read(source: str, degree: int, num_classes: int) -> list[Tensor]:
+    """A and a_0 of another run's checkpoint.
+
+    Raises:
+        SettingError: it is no checkpoint, or has no smDRAGON of that degree and so many classes.
+    """
+    try:
+        if not Path(source).is_file():
+            raise OSError("it is no file that exists")
         state = torch.load(source, map_location="cpu", weights_only=True)["state_dict"]
-        for name, kept in zip(LEARNED, (self.coefficients, self.offset), strict=True):
-            found = next((value for key, value in state.items() if key.endswith(f".{name}")), None)
-            if found is None or found.shape != kept.shape:
-                raise SettingError("source", "must hold a smDRAGON of this degree and these classes", source)
-            kept.copy_(found)
+        found = [next((value for key, value in state.items() if key.endswith(f".{name}")), None) for name in LEARNED]
+    except Exception as error:  # damaged checkpoints raise far more than UnpicklingError
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:100]
+        raise SettingError("source", f"must be a run's checkpoint ({reason})", source) from error
+    shapes = [value.shape if isinstance(value, Tensor) else None for value in found]
+    if shapes != [(degree, num_classes), (degree,)]:
+        raise SettingError("source", "must hold a smDRAGON of this degree and these classes", source)
+    return [value for value in found if isinstance(value, Tensor)]

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import typer
 
+from drolt_pl import escape
 from drolt_pl.errors import SettingError
 
 
@@ -22,5 +23,5 @@ def one_sentence() -> Iterator[None]:
 
 def fail(sentence: str) -> NoReturn:
     """Ends the command with a sentence."""
-    typer.echo(f"error: {sentence}", err=True)
+    typer.echo(f"error: {escape.lines(sentence)}", err=True)
     raise typer.Exit(1)

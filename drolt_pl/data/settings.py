@@ -18,6 +18,7 @@ class DataSettings(RuleSettings, total=False):
     loader: str
     num_workers: int
     on_corrupt: str
+    allow_duplicates: bool
     augment: Augments
     crop_padding: int
     flip: bool

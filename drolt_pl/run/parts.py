@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl import escape
 from drolt_pl.backbones import Backbone
 from drolt_pl.backbones.layers import LayerTaps
 from drolt_pl.classifiers import Classifier
@@ -69,6 +70,8 @@ def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
     ranks.once_a_node("data", prepare)
     with under("dataset"):
         datamodule.setup("fit")
+    if datamodule.duplicates is not None and ranks.is_first():
+        print(f"warning: {escape.plain(datamodule.duplicates)}", flush=True)
     for stage in schedule.trained:
         with under(f"schedule.stages.{stage.name}"):
             for_views(datamodule.augment, stage.views)

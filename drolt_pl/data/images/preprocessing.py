@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from drolt_pl.data.augment.transforms import BatchTransform
-from drolt_pl.data.images.decoding import ImageError, read_rgb, to_rgb
+from drolt_pl.data.images.decoding import read_rgb, to_rgb
+from drolt_pl.data.images.files import ImageError
 from drolt_pl.data.images.view import TRAIN_CROPS, evaluation_view
 from drolt_pl.errors import SettingError, require, require_choice, require_int
 

@@ -11,6 +11,8 @@ from drolt_pl.data.sets.folder import FileSettings, ImageFileDataModule
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError
 
+DUPLICATES: FileSettings = {"allow_duplicates": True}  # the published lists are taken as they are
+
 
 class IndexedImages(ImageFileDataModule):
     """Images named by an index.
@@ -18,6 +20,7 @@ class IndexedImages(ImageFileDataModule):
     Args:
         index: The file.
         root: Folder that its paths are relative to; None is the folder that was checked when it was written.
+        allow_outside: Whether its paths may lead out of the root.
         settings: Those of `ImageFileDataModule`.
     """
 
@@ -28,25 +31,27 @@ class IndexedImages(ImageFileDataModule):
         *,
         index: str | os.PathLike[str],
         root: str | os.PathLike[str] | None = None,
+        allow_outside: bool = False,
         **settings: Unpack[FileSettings],
     ) -> None:
-        self.index = Path(index).expanduser()
+        self.index, self.allow_outside = Path(index).expanduser(), allow_outside
         if not self.index.is_file():
             remedy = f"write it with `drolt data prepare {self.index_name} --lists DIR --images DIR --out {index}`"
             raise SettingError("index", "must be a file that exists", str(index), remedy=remedy)
         meta = read_meta(self.index)
         if meta["name"] != self.index_name:
             raise SettingError("index", f"must be the index of {self.index_name}: {str(index)!r} is of {meta['name']}")
-        super().__init__(root=meta["root"] if root is None else root, **settings)
+        super().__init__(root=meta["root"] if root is None else root, **(DUPLICATES | settings))
 
     def catalogue(self) -> Catalogue:
-        index = load_index(self.index)
+        index = load_index(self.index, allow_outside=self.allow_outside)
         return Catalogue(
             names=index.names,
             targets=index.targets,
             official=np.array(PART_NAMES)[index.official],
             class_names=index.class_names.tolist(),
             source=self._source(index.names),
+            digests=index.digests,
         )
 
 
