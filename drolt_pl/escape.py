@@ -11,7 +11,7 @@ import re
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes such a cell for a formula
 _MARKDOWN = re.compile(r"[\\`*\[\]|]")
-_NOT_IN_SPANS = re.compile(r"[\\`<>&|]")
+_NOT_IN_SPANS = re.compile(r"[\\`<>&]")
 MAX_FILE_NAME = 120
 
 
@@ -38,9 +38,9 @@ def markdown(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """For Markdown as code; with characters that could end a span or a cell, as HTML."""
+    """For Markdown as code, also in a table's cell; with characters that could end the span, as HTML."""
     text = plain(text)
-    return f"<code>{_entities(text)}</code>" if _NOT_IN_SPANS.search(text) else f"`{text}`"
+    return f"<code>{_entities(text)}</code>" if _NOT_IN_SPANS.search(text) else f"`{text}`".replace("|", r"\|")
 
 
 def block(text: str) -> str:

@@ -9,8 +9,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from drolt_pl.errors import SettingError
+from drolt_pl.regular import read_regular
 
 T = TypeVar("T")
+MAX_BYTES = 256 * 1024**2  # of a file that is read: the split of a million images has a tenth
+SHOWN = 200  # characters of a wrong value
 SCALARS = (str, int, float, bool, type(None))
 
 
@@ -36,14 +39,30 @@ def read_record(path: Path, parse: Callable[[str], T]) -> T:
     Raises:
         SettingError: the file cannot be read, is not JSON, lacks a field, or has one of a wrong type.
     """
+    text = read_text(path, "JSON")
     try:
-        return parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingError(str(path), f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingError(str(path), f"is not JSON: {error}") from error
+        return parse(text)
     except ValidationError as error:
         raise _refusal(path, error) from error
+
+
+def read_text(path: Path, kind: str, max_bytes: int = MAX_BYTES) -> str:
+    """The text of a file, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        kind: What it should be, for the sentence.
+        max_bytes: That it may have.
+
+    Raises:
+        SettingError: it cannot be read, is no regular file, is too large, or is not UTF-8.
+    """
+    try:
+        return read_regular(path, max_bytes).decode("utf-8-sig")
+    except OSError as error:
+        raise SettingError(str(path), f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SettingError(str(path), f"is not {kind}: {error}") from error
 
 
 def _refusal(path: Path, error: ValidationError) -> SettingError:
@@ -56,7 +75,8 @@ def _refusal(path: Path, error: ValidationError) -> SettingError:
     if first["type"] == "missing":
         return SettingError(str(path), f"lacks {', '.join(missing)}")
     field = ".".join(map(str, first["loc"]))
-    given = [first["input"]] if isinstance(first["input"], SCALARS) else []
+    value = first["input"]
+    given = [value[:SHOWN] if isinstance(value, str) else value] if isinstance(value, SCALARS) else []
     demand = first["msg"].replace("Input should", "must")
     return SettingError(f"{field} in {path}" if field else str(path), demand, *given)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from drolt_pl.cli.errors import one_sentence
+from drolt_pl.cli.options import Trust
 
 
 def features(
@@ -15,6 +16,7 @@ def features(
     ] = None,
     layer: Annotated[list[str] | None, typer.Option(help="A part of the backbone; repeat it. [its blocks]")] = None,
     classes: Annotated[int, typer.Option(min=2, help="Classes that the figure shows.")] = 10,
+    trust: Trust = False,
 ) -> None:
     """Accuracy of the nearest class mean at every layer, and test features by t-SNE: the paper's Figures 3 and 5."""
     # Imported here: `drolt --help` should not wait for it.
@@ -24,7 +26,7 @@ def features(
     from drolt_pl.run.describe import describe_run
 
     with one_sentence():
-        path, found = describe_run(run_dir, stage=stage, layers=layer or [], classes=classes)
+        path, found = describe_run(run_dir, stage=stage, layers=layer or [], classes=classes, trust=trust)
     title = f"{found.method} after {found.stage}: nearest class mean, test accuracy in %"
     Console().print(layer_table(title, found.layers))
     typer.echo(f"wrote {path} and {path.with_suffix('.png').name}")

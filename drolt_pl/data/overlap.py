@@ -10,10 +10,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from drolt_pl.data.images.files import UnreadableError, kind_of, read_regular
+from drolt_pl.data.images.files import UnreadableError
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.sources import Catalogue, Source
 from drolt_pl.errors import SettingError
+from drolt_pl.regular import kind_of, read_regular
 
 PIECE = 1024  # samples that are looked at together: each path takes memory
 THREADS = 8

@@ -69,7 +69,9 @@ def read_jobs(sweep_dir: str | Path) -> list[SweepJob]:
     sweep_dir = Path(sweep_dir)
     listed = folders.listed_jobs(sweep_dir)
     begun = [path.name for path in sweep_dir.glob("*") if any((path / file).exists() for file in (FAILURE, ".hydra"))]
-    names = sorted({*listed, *begun}, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+    names = sorted(
+        {*listed, *begun}, key=lambda name: (not _is_number(name), int(name) if _is_number(name) else 0, name)
+    )
     if not names:
         raise SettingError(str(sweep_dir), f"is not the folder of a sweep: it has no {folders.JOBS} and no jobs")
     return [_read(sweep_dir / name, listed.get(name, [])) for name in names]
@@ -89,6 +91,10 @@ def varying(jobs: Iterable[SweepJob]) -> list[str]:
     settings = [job.settings for job in jobs]
     keys = dict.fromkeys(key for setting in settings for key in setting if key not in SEEDS)
     return [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
 
 
 def _read(folder: Path, listed: Sequence[str]) -> SweepJob:

@@ -11,13 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from drolt_pl import escape
 from drolt_pl.run import ranks, schema
 from drolt_pl.run.arguments import argument, refuse_existing
 from drolt_pl.run.compose import composed
 from drolt_pl.run.explain import FAULT, USER_ERRORS, explain
 from drolt_pl.run.jobs import end_with_parent, program, run_job
 from drolt_pl.run.leftovers import remove_leftovers
-from drolt_pl.run.resume import Composition, resumed
+from drolt_pl.run.resume import SAVED, Composition, resumed, store_saved
 
 MULTIRUN = {"-m", "--multirun"}
 SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
@@ -82,7 +83,7 @@ def _ended_by(error: Exception, conf: Path) -> int:
     ours = not isinstance(error, USER_ERRORS)
     if ours or SHOWS_TRACEBACKS:
         traceback.print_exception(error)
-    print(FAULT if ours else f"error: {explain(error, conf)}", file=sys.stderr)
+    print(FAULT if ours else f"error: {escape.lines(explain(error, conf))}", file=sys.stderr)
     return 1
 
 
@@ -90,6 +91,8 @@ def _prepared(words: list[str], conf: Path) -> list[str]:
     """The command line with `resume` spelt out and, where others run it too, the folder that rank 0 writes to."""
     met = ranks.meeting()
     if met is None and "LOCAL_RANK" in os.environ:
+        if SAVED in words:
+            store_saved(words, conf)
         return words  # started by a process that has been here
     if met is None or MULTIRUN & set(words):
         refuse_existing(words)
@@ -109,7 +112,7 @@ def _prepared(words: list[str], conf: Path) -> list[str]:
 def _flags(composition: Composition | None, words: list[str]) -> list[str]:
     if composition is None:
         return words
-    return ["--config-path", str(composition.folder), "--config-name", "config", *composition.overrides]
+    return ["--config-path", str(composition.folder), "--config-name", composition.name, *composition.overrides]
 
 
 def _default_run_dir(words: Sequence[str], conf: Path) -> str:

@@ -1,6 +1,7 @@
 """Compares the classifiers of conf/comparison.yaml on the backbone of a run."""
 
 import csv
+import io
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,18 +9,28 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from drolt_pl import escape
 from drolt_pl.analysis.classifiers import Candidate, Recipe, cache_features, compare
 from drolt_pl.comparison import Comparison
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.images.loaders import BatchLoader
 from drolt_pl.data.plan import Sampling
+from drolt_pl.records import write_atomically
 from drolt_pl.run.opened import open_run
 
 METRICS = ("acc", "many", "medium", "few")
 
 
 def compare_run(
-    run_dir: Path, conf: Path, *, stage: str | None, views: int, epochs: int, lr: float, weight_decay: float
+    run_dir: Path,
+    conf: Path,
+    *,
+    stage: str | None,
+    views: int,
+    epochs: int,
+    lr: float,
+    weight_decay: float,
+    trust: bool = False,
 ) -> tuple[Path, Comparison]:
     """Compares classifiers on one stage's backbone, and writes `classifiers_<stage>.json` and `.csv` beside the run.
 
@@ -31,6 +42,7 @@ def compare_run(
         epochs: Of the classifiers that are trained.
         lr: Their rate at the start.
         weight_decay: Their weight decay.
+        trust: As `open_run`.
 
     Returns:
         The JSON file and its content.
@@ -38,7 +50,7 @@ def compare_run(
     Raises:
         SettingError: not a run, or a stage that it has not trained.
     """
-    run = open_run(run_dir, stage)
+    run = open_run(run_dir, stage, trust=trust)
     data, val = run.datamodule, run.datamodule.val_dataloader()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cached = cache_features(
@@ -90,9 +102,10 @@ def candidates(conf: Path) -> dict[str, Candidate]:
 
 
 def _write_csv(path: Path, found: Comparison) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["classifier", *(f"{part}_{key}" for part in ("val", "test") for key in METRICS)])
-        for name, compared in found.classifiers.items():
-            measured = [{} if part is None else part.numbers() for part in (compared.val, compared.test)]
-            writer.writerow([name, *(numbers.get(key) for numbers in measured for key in METRICS)])
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["classifier", *(f"{part}_{key}" for part in ("val", "test") for key in METRICS)])
+    for name, compared in found.classifiers.items():
+        measured = [{} if part is None else part.numbers() for part in (compared.val, compared.test)]
+        writer.writerow([escape.cell(name), *(numbers.get(key) for numbers in measured for key in METRICS)])
+    write_atomically(path, file.getvalue())

@@ -11,16 +11,19 @@ from omegaconf import DictConfig
 from drolt_pl.run import schema
 
 
-def composed(folder: Path, overrides: Sequence[str] = (), *, with_hydra: bool = False) -> DictConfig:
-    """Composes `config.yaml` of a folder.
+def composed(
+    folder: Path, overrides: Sequence[str] = (), *, name: str = "config", with_hydra: bool = False
+) -> DictConfig:
+    """Composes a configuration.
 
     Args:
-        folder: The folder, absolute.
+        folder: The folder of configurations, absolute.
         overrides: As typed on the command line, without its flags.
+        name: Of the configuration to start from.
         with_hydra: Whether Hydra's own node stays in it.
     """
     with _hydra_of(folder):
-        return compose("config", list(overrides), return_hydra_config=with_hydra)
+        return compose(name, list(overrides), return_hydra_config=with_hydra)
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-import yaml
-
+from drolt_pl import folders
 from drolt_pl.errors import SettingError
 from drolt_pl.records import write_atomically
 from drolt_pl.report.sweep_jobs import FAILURE
@@ -29,7 +28,7 @@ PROGRAM = "DROLT_PROGRAM"  # how the sweep was started, in the same environment
 LAST_LINES = 20
 GRACE = 10.0  # seconds between asking a job to end and ending it
 # May differ when a job goes on: what `resume` may change, and where a trained stage is taken from.
-MAY_DIFFER = ("trainer.", "logger.", "logger=", "init_from=")
+MAY_DIFFER = ("trainer.", "logger.", "logger=", "init_from=", "trust=")
 # What a job must not inherit: a launcher's process may be a rank of its own, and `main` has set Hydra's variable.
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_NTASKS")
 NOT_INHERITED = (*RANK_VARIABLES, "HYDRA_FULL_ERROR")
@@ -76,8 +75,7 @@ def run_job(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd
 
 def saved_overrides(run_dir: Path) -> list[str] | None:
     """The overrides that began the run of a folder; None where there is none."""
-    path = run_dir / ".hydra" / "overrides.yaml"
-    return [str(override) for override in yaml.safe_load(path.read_text())] if path.exists() else None
+    return folders.overrides(run_dir)
 
 
 def end_with_parent() -> None:
@@ -120,7 +118,7 @@ def require_same(overrides: Sequence[str], run_dir: Path) -> None:
 
 def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: str | Path | None) -> None:
     if is_begun(run_dir):
-        changes = [override for override in overrides if override.startswith(("trainer.", "logger."))]
+        changes = [override for override in overrides if override.startswith(("trainer.", "logger.", "trust="))]
         arguments = [f"resume='{run_dir}'", *changes]
     else:
         arguments = [*overrides, f"hydra.run.dir='{run_dir}'"]

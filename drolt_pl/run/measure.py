@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from drolt_pl import escape
 from drolt_pl.learning.schedule import Stage
 from drolt_pl.results import Accuracies, Selection, StageResults
 from drolt_pl.run.assemble import Run
@@ -121,7 +122,8 @@ def _skipped_files(run: Run) -> list[str]:
     """The files that dataset.on_corrupt=skip went past, on any rank; printed, so that nobody overlooks them."""
     skipped: list[str] = run.datamodule.skipped_files()
     if skipped and run.trainer.is_global_zero:
-        print(f"dataset.on_corrupt=skip went past {len(skipped)} unreadable files:", *skipped, sep="\n  ")
+        names = map(escape.plain, skipped)
+        print(f"dataset.on_corrupt=skip went past {len(skipped)} unreadable files:", *names, sep="\n  ")
     return skipped
 
 

@@ -1,20 +1,19 @@
 """Opens a finished run again, to look at its backbone."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from drolt_pl import folders
 from drolt_pl.classifiers import Classifier
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.errors import SettingError
-from drolt_pl.folders import CONFIG
 from drolt_pl.model import load_model
 from drolt_pl.results import Groups
-from drolt_pl.run import schema
 from drolt_pl.run.build import build, under
+from drolt_pl.run.conf import CONF
+from drolt_pl.run.elsewhere import configuration
 
 FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, of methods with several stages and with one
 
@@ -40,34 +39,30 @@ class OpenedRun:
     classifier: Classifier
 
 
-def open_run(run_dir: Path, stage: str | None = None) -> OpenedRun:
+def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) -> OpenedRun:
     """Opens the folder of a run at the last epoch of a stage.
 
     Args:
         run_dir: The run's folder.
         stage: The stage; null for the first one that trains a classifier.
+        trust: Whether the folder may name classes of your own, which are imported and built.
 
     Raises:
         SettingError: the folder is not a run's, the run did not train the stage, or its images have changed since.
     """
-    if not (run_dir / CONFIG).exists():
-        raise SettingError(str(run_dir), f"is not a run's folder: it has no {CONFIG}")
+    config = configuration(run_dir, CONF, trust=trust)
     trained = sorted(path.stem for path in (run_dir / "checkpoints").glob("*.ckpt"))
     stage = stage or next((name for name in FIRST if name in trained), FIRST[0])
     if stage not in trained:
         raise SettingError("--stage", f"must be one that {run_dir} has trained, of {trained}", stage)
-    schema.register()  # the run's configuration may hold a `${sum:...}`
-    config = OmegaConf.load(run_dir / CONFIG)
-    assert isinstance(config, DictConfig)
     datamodule: LongTailDataModule = build(config, "dataset")
     with under("dataset"):
         datamodule.setup()
-    split = run_dir / "split.json"
-    if split.exists() and json.loads(split.read_text())["sha256"] != datamodule.split_record()["sha256"]:
+    if folders.split_sha256(run_dir) not in (None, datamodule.split_record()["sha256"]):
         raise SettingError(
             str(run_dir), "was trained on another split of its data set, which has changed since: restore the images"
         )
-    model = load_model(run_dir / "checkpoints" / f"{stage}.ckpt")
+    model = load_model(run_dir / "checkpoints" / f"{stage}.ckpt", trust=trust)
     assert isinstance(model.classifier, Classifier)
     return OpenedRun(
         stage=stage,

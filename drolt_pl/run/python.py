@@ -44,7 +44,8 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     try:
         source = resumed(words, CONF) or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)
-        config = composed(source.folder, [*source.overrides, f"hydra.run.dir='{run_dir}'"], with_hydra=True)
+        typed = [*source.overrides, f"hydra.run.dir='{run_dir}'"]
+        config = composed(source.folder, typed, name=source.name, with_hydra=True)
         if ranks.is_first():
             _write_configuration(config, run_dir)
         from drolt_pl.run.train import train
@@ -66,7 +67,9 @@ def _folder(words: Sequence[str], source: Composition) -> Path:
     def decide() -> str:
         refuse_existing(words)
         given = argument(source.overrides, "hydra.run.dir")
-        return str(Path(given or composed(source.folder, source.overrides, with_hydra=True).hydra.run.dir).resolve())
+        if not given:
+            given = str(composed(source.folder, source.overrides, name=source.name, with_hydra=True).hydra.run.dir)
+        return str(Path(given).resolve())
 
     met = ranks.meeting()
     if met is not None:

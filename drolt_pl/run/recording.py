@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from rich.console import Console
 from torch import Tensor
 
+from drolt_pl import folders
 from drolt_pl.learning.callbacks import ours
 from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import TrackingBar
@@ -102,6 +103,9 @@ class MetricsFile(Checkpoint):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        folders.metric_rows(self.path)  # a damaged file is refused now, not when an epoch has been trained
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning keeps the last value of every key: without this a stage would show those of the one before.
         trainer.callback_metrics.clear()
@@ -114,7 +118,7 @@ class MetricsFile(Checkpoint):
         row: dict[str, object] = {"epoch": trainer.current_epoch, "stage_name": module.stage.name, "images_seen": None}
         row |= metrics
         row["images_seen"] = module.images_seen  # whole, where a callback has logged it as a float
-        rows = [old for old in self._read() if int(old["epoch"]) < trainer.current_epoch]
+        rows = [old for old in folders.metric_rows(self.path) if int(old["epoch"]) < trainer.current_epoch]
         rows.append({key: str(value) for key, value in row.items()})
         columns = list(dict.fromkeys([*row, *(key for old in rows for key in old)]))
         columns = columns[:3] + sorted(columns[3:])
@@ -124,12 +128,6 @@ class MetricsFile(Checkpoint):
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.path)
-
-    def _read(self) -> list[dict[str, str]]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
 
 
 class StageProgressBar(TrackingBar):

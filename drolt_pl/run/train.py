@@ -138,8 +138,7 @@ def _last_checkpoint(config: DictConfig, run_dir: Path, split_sha256: str) -> Pa
     """The checkpoint that `resume` goes on from; null where there is none yet."""
     if config.resume is None:
         return None
-    split = run_dir / "split.json"
-    if split.exists() and json.loads(split.read_text())["sha256"] != split_sha256:
+    if folders.split_sha256(run_dir) not in (None, split_sha256):
         demand = "the data set has changed since this run began; restore it, or start a new run"
         raise SettingError(f"resume={config.resume}:", demand)
     last = run_dir / "checkpoints" / "last.ckpt"

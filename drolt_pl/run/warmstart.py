@@ -1,11 +1,11 @@
 """Starting a run after a stage that another run has trained."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from drolt_pl import folders
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.lightning_internals import set_epoch
@@ -44,7 +44,7 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
     if not path.exists():
         remedy = f"name the folder of a run that has trained stage {theirs}"
         raise SettingError("init_from", f"names {path}, which does not exist", remedy=remedy)
-    other_split = json.loads((folder / "split.json").read_text())["sha256"]
+    other_split = folders.split_sha256(folder) or "unknown"
     if other_split != split_sha256:
         raise SettingError(
             f"init_from={init_from}",

@@ -1,8 +1,6 @@
 """Reading files of images that anybody may have made: regular files, of known formats, of bounded size."""
 
 import io
-import os
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +9,11 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from drolt_pl.errors import SettingError
+from drolt_pl.regular import read_regular
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of PIL; others start programs, as EPS does
 MAX_PIXELS = 64_000_000  # that an image may declare
 BYTES_PER_PIXEL = 8  # of the widest mode: a file above this many for each pixel allowed is not read
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 # Sizes above our own bound are refused below; PIL would add lines of its own.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -32,27 +24,6 @@ class ImageError(SettingError):
 
 class UnreadableError(ImageError):
     """An image file that is missing, damaged, too large, or no regular file."""
-
-
-def kind_of(mode: int) -> str | None:
-    """What a path leads to by its `st_mode`, in words; None for a regular file."""
-    return None if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "no regular file")
-
-
-def read_regular(path: str | Path, max_bytes: int) -> bytes:
-    """The content of a regular file; a pipe or a device is not opened, since that may wait for ever.
-
-    Raises:
-        OSError: the file is missing, is no regular file, or has more bytes.
-    """
-    _require_regular(os.stat(path).st_mode)
-    # Without O_NONBLOCK, a pipe that has taken the file's place since would block.
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        found = os.fstat(file.fileno())
-        _require_regular(found.st_mode)
-        if found.st_size > max_bytes:
-            raise OSError(f"it has {found.st_size:,} bytes, and {max_bytes:,} are allowed")
-        return file.read(max_bytes)  # not what a file grows by meanwhile
 
 
 def read_image(path: str | Path, max_pixels: int) -> bytes:
@@ -117,9 +88,3 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return int.from_bytes(data[place + 5 : place + 7]), int.from_bytes(data[place + 3 : place + 5])
         place += max(2, int.from_bytes(data[place : place + 2]))
-
-
-def _require_regular(mode: int) -> None:
-    kind = kind_of(mode)
-    if kind is not None:
-        raise OSError(f"it is {kind}")

@@ -11,8 +11,8 @@ from typing import IO
 from urllib.error import HTTPError
 from urllib.parse import unquote, urldefrag, urlsplit
 
-from drolt_pl.data.images.files import read_regular
 from drolt_pl.errors import SettingError
+from drolt_pl.regular import read_regular
 
 TIMEOUT = 60.0  # seconds without an answer
 TOTAL = 3600.0  # seconds for all of a file

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from drolt_pl.data.images.files import read_regular
+from drolt_pl.regular import read_regular
 
 MAX_BYTES = 1024**3  # of a list or manifest, unpacked
 MAX_LINE = 65_536  # characters

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10, cifar
 
-from drolt_pl.data.images.files import read_regular
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.prepare.download import retrieve
 from drolt_pl.errors import SettingError
+from drolt_pl.regular import read_regular
 
 MAX_BYTES = 256 * 1024**2  # of a file of the archive
 # What a pickled array names. Whatever else a pickle names is not imported.
