@@ -20,7 +20,7 @@ train: setup  ## train the three stages on the embedded digits (ARGS="overrides"
 	$(BIN)/python train.py $(ARGS)
 
 test: setup  ## the default test suite
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist worksteal $(ARGS)
 
 test-slow: setup  ## the tests marked slow
 	$(BIN)/python -m pytest -q -m slow --timeout=1800 $(ARGS)

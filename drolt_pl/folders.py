@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter
 
 from drolt_pl.errors import SettingError
-from drolt_pl.records import Record, read_record, read_text
+from drolt_pl.regular import read_text
 
 OVERRIDES = Path(".hydra") / "overrides.yaml"
 CONFIG = Path(".hydra") / "config.yaml"
@@ -19,14 +18,9 @@ CHOICES = Path(".hydra") / "hydra.yaml"
 SPLIT = "split.json"
 SWEEP = "multirun.yaml"  # in the folder of a sweep, as JOBS is
 JOBS = "jobs.json"  # overrides of every job, by the name of its folder
+FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
 MAX_YAML = 512 * 1024  # bytes of a configuration
 JOB_NAME = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)  # a folder beside the list, not above it
-
-
-class SplitHash(Record):
-    """What of split.json tells splits apart."""
-
-    sha256: str
 
 
 def overrides(run_dir: Path) -> list[str] | None:
@@ -45,16 +39,6 @@ def dataset(run_dir: Path) -> Mapping[str, object]:
     return _part(run_dir / CONFIG, "dataset")
 
 
-def split_sha256(run_dir: Path) -> str | None:
-    """The hash of a run's split; None where its folder does not say.
-
-    Raises:
-        SettingError: split.json cannot be read.
-    """
-    path = run_dir / SPLIT
-    return read_record(path, SplitHash.model_validate_json).sha256 if path.exists() else None
-
-
 def metric_rows(path: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv, each with a whole number as its epoch; none where there is no file.
 
@@ -65,14 +49,13 @@ def metric_rows(path: Path) -> list[dict[str, str]]:
         return []
     try:
         rows = list(csv.DictReader(io.StringIO(read_text(path, "CSV"), newline=""), strict=True))
-        if not all(None not in row and None not in row.values() and int(row["epoch"]) >= 0 for row in rows):
+        if not all(None not in row and None not in row.values() and is_number(row["epoch"]) for row in rows):
             raise ValueError("a row does not fit the first line")
     except (csv.Error, KeyError, ValueError) as error:
         if isinstance(error, SettingError):
             raise
         reason = "no column is called epoch" if isinstance(error, KeyError) else error
-        remedy = "move it away: training then goes on without its rows"
-        raise SettingError(str(path), f"is no table of epochs: {reason}", remedy=remedy) from error
+        raise SettingError(str(path), f"is no table of epochs: {reason}") from error
     return rows
 
 
@@ -88,6 +71,11 @@ def listed_jobs(sweep_dir: Path) -> dict[str, list[str]]:
     Raises:
         SettingError: the list cannot be read, or names a folder elsewhere.
     """
+    # Imported here: a command that starts needs the names above alone.
+    from pydantic import TypeAdapter
+
+    from drolt_pl.records import read_record
+
     path = sweep_dir / JOBS
     jobs = read_record(path, TypeAdapter(dict[str, list[str]]).validate_json) if path.exists() else {}
     for name in jobs:
@@ -129,6 +117,11 @@ def parse_yaml(text: str, path: Path) -> object:
         reason = " ".join(str(error).split())[:200]
         raise SettingError(str(path), f"is no YAML of plain values: {reason}") from error
     return content
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number in digits, of a length that numbers have."""
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def _part(path: Path, *keys: str) -> dict[str, object]:

@@ -1,11 +1,14 @@
 """What is not public in Lightning and is needed all the same; every use, with its reason, stands here."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
 T = TypeVar("T")
 
@@ -52,6 +55,51 @@ def found_callbacks(trainer: pl.Trainer) -> Sequence[pl.Callback]:
     """The trainer's callbacks in the order in which their hooks run; its attribute is untyped."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return callbacks
+
+
+class _NoSignals:
+    """In place of Lightning's part that takes signals."""
+
+    received_sigterm = False
+
+    def register_signal_handlers(self) -> None:
+        """Takes none."""
+
+    def teardown(self) -> None:
+        """Gives none back."""
+
+
+def leave_signals(trainer: pl.Trainer) -> None:
+    """Keeps Lightning from the signals, which are `run.signals`' to hear; no argument of its trainer does.
+
+    Its own handler exchanges something with the other ranks, which are elsewhere then, so that all hang; and it tells
+    every step whether rank 0 was told to stop, for which a GPU is waited for.
+    """
+    trainer._signal_connector = _NoSignals()  # type: ignore[assignment]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+class _Launcher(_SubprocessScriptLauncher):
+    """Lightning's launcher of ranks, without its thread that kills all of them as soon as one is gone."""
+
+    def __init__(self, theirs: _SubprocessScriptLauncher, started: Callable[[Sequence[subprocess.Popen[Any]]], None]):
+        super().__init__(theirs.cluster_environment, theirs.num_processes, theirs.num_nodes)
+        self.started = started
+
+    def launch(self, function: Callable[..., T], *args: Any, trainer: pl.Trainer | None = None, **kwargs: Any) -> T:
+        self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
+        if not self.cluster_environment.creates_processes_externally:
+            self._call_children_scripts()
+            self.started(self.procs)
+        _set_num_threads_if_needed(num_processes=self.num_processes)
+        return function(*args, **kwargs)
+
+
+def give_ranks(trainer: pl.Trainer, started: Callable[[Sequence[subprocess.Popen[Any]]], None]) -> None:
+    """Hands over the processes of the ranks that the trainer starts; Lightning keeps them to itself."""
+    theirs = trainer.strategy.launcher
+    if isinstance(theirs, _SubprocessScriptLauncher):
+        trainer.strategy._launcher = _Launcher(theirs, started)
 
 
 class TrackingBar(RichProgressBar):

@@ -1,18 +1,17 @@
 """Typed records that are kept as JSON: read strictly, with one sentence for a wrong file, and written in one step."""
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
-from drolt_pl.regular import read_regular
+from drolt_pl.regular import read_text
 
 T = TypeVar("T")
-MAX_BYTES = 256 * 1024**2  # of a file that is read: the split of a million images has a tenth
 SHOWN = 200  # characters of a wrong value
 SCALARS = (str, int, float, bool, type(None))
 
@@ -46,25 +45,6 @@ def read_record(path: Path, parse: Callable[[str], T]) -> T:
         raise _refusal(path, error) from error
 
 
-def read_text(path: Path, kind: str, max_bytes: int = MAX_BYTES) -> str:
-    """The text of a file, with or without a byte order mark.
-
-    Args:
-        path: The file.
-        kind: What it should be, for the sentence.
-        max_bytes: That it may have.
-
-    Raises:
-        SettingError: it cannot be read, is no regular file, is too large, or is not UTF-8.
-    """
-    try:
-        return read_regular(path, max_bytes).decode("utf-8-sig")
-    except OSError as error:
-        raise SettingError(str(path), f"cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise SettingError(str(path), f"is not {kind}: {error}") from error
-
-
 def _refusal(path: Path, error: ValidationError) -> SettingError:
     """The sentence for what is wrong with a file: missing fields together, else the first wrong one."""
     details = error.errors(include_url=False)
@@ -91,11 +71,5 @@ def finite(value: object) -> object:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step: a reader never sees half of it. The folder is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Replaces a file of text in one step, see `disk.replacing`: neither a reader nor a crash ever sees half of it."""
+    write_whole(path, text.encode())

@@ -4,6 +4,9 @@ import os
 import stat
 from pathlib import Path
 
+from drolt_pl.errors import SettingError
+
+MAX_BYTES = 256 * 1024**2  # of a file of a run: the split of a million images has a tenth
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -32,6 +35,25 @@ def read_regular(path: str | Path, max_bytes: int) -> bytes:
         if found.st_size > max_bytes:
             raise OSError(f"it has {found.st_size:,} bytes, and {max_bytes:,} are allowed")
         return file.read(max_bytes)  # not what a file grows by meanwhile
+
+
+def read_text(path: Path, kind: str, max_bytes: int = MAX_BYTES) -> str:
+    """The text of a file, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        kind: What it should be, for the sentence.
+        max_bytes: That it may have.
+
+    Raises:
+        SettingError: it cannot be read, is no regular file, is too large, or is not UTF-8.
+    """
+    try:
+        return read_regular(path, max_bytes).decode("utf-8-sig")
+    except OSError as error:
+        raise SettingError(str(path), f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SettingError(str(path), f"is not {kind}: {error}") from error
 
 
 def _require_regular(mode: int) -> None:

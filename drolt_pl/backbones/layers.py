@@ -1,8 +1,7 @@
 """Pooled outputs of a network's inner layers, read while it runs."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +39,8 @@ class LayerTaps:
         backbone.train(was_training)
         self.widths = tuple(self._outputs[name].shape[1] for name in self.layers)
 
-    def _keeper(self, name: str) -> Any:
-        def keep(part: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _keeper(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def keep(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             self._outputs[name] = pooled(output)
 
         return keep

@@ -6,6 +6,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from drolt_pl.errors import SettingError
+
 
 class HeldOut(NamedTuple):
     """Features (M, D) and targets (M,) of images that no weight was trained on."""
@@ -49,6 +51,13 @@ class Classifier(nn.Module, ABC):
             SettingError: an argument must be given, since there are no held-out images to choose it on.
         """
 
+    def check_source(self) -> None:
+        """Reads the file that `fit` will take from, where there is one, so that a wrong one ends no trained run.
+
+        Raises:
+            SettingError: it cannot be used.
+        """
+
     @property
     def measures(self) -> bool:
         """Whether, after `fit`, `set_means` wants the class means of all `measured` features."""
@@ -83,9 +92,10 @@ class Classifier(nn.Module, ABC):
         """One vector a class, (C, D), for objectives that use them: rows of weights, or a memory of centroids.
 
         Raises:
-            TypeError: the classifier has none.
+            SettingError: the classifier has none.
         """
-        raise TypeError(f"the objective needs a classifier with a vector a class, got {type(self).__name__}")
+        demand = "must have a vector for each class, which the stage's objective uses"
+        raise SettingError("classifier", demand, type(self).__name__)
 
 
 def linear_parts(previous: Classifier | None) -> tuple[Tensor, Tensor]:

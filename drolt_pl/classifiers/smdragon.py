@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drolt_pl import checkpoint_file
 from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
 from drolt_pl.classifiers.fitted import FittedClassifier
 from drolt_pl.errors import SettingError, require, require_choice
@@ -53,7 +54,6 @@ class SmDragonClassifier(FittedClassifier):
         require("degree", degree, degree >= 1, "must be >= 1")
         require_choice("weights", weights, WEIGHTS)
         self.source, self.weights = source, weights
-        self._taken = None if source is None else _read(source, degree, num_classes)  # now, not in the last stage
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))
         self.register_buffer("coefficients", torch.zeros(degree, num_classes))  # A
@@ -87,9 +87,8 @@ class SmDragonClassifier(FittedClassifier):
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
         share = (counts / counts.max()).float()
         self.powers.copy_(torch.stack([share**power for power in range(len(self.powers))]))
-        if self._taken is not None:
-            for kept, value in zip((self.coefficients, self.offset), self._taken, strict=True):
-                kept.copy_(value)
+        if self.source is not None:
+            self._take_over(self.source)
             return
         if held_out is None:
             raise SettingError("source", "must be given where there are no held-out images to fit smDRAGON on")
@@ -108,22 +107,19 @@ class SmDragonClassifier(FittedClassifier):
         for kept, value in zip((self.coefficients, self.offset), learned, strict=True):
             kept.copy_(value.detach())
 
+    def check_source(self) -> None:
+        if self.source is not None:
+            self._learned_by(self.source)
 
-def _read(source: str, degree: int, num_classes: int) -> list[Tensor]:
-    """A and a_0 of another run's checkpoint.
+    def _take_over(self, source: str) -> None:
+        for kept, found in zip((self.coefficients, self.offset), self._learned_by(source), strict=True):
+            kept.copy_(found)
 
-    Raises:
-        SettingError: it is no checkpoint, or has no smDRAGON of that degree and so many classes.
-    """
-    try:
-        if not Path(source).is_file():
-            raise OSError("it is no file that exists")
-        state = torch.load(source, map_location="cpu", weights_only=True)["state_dict"]
-        found = [next((value for key, value in state.items() if key.endswith(f".{name}")), None) for name in LEARNED]
-    except Exception as error:  # damaged checkpoints raise far more than UnpicklingError
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:100]
-        raise SettingError("source", f"must be a run's checkpoint ({reason})", source) from error
-    shapes = [value.shape if isinstance(value, Tensor) else None for value in found]
-    if shapes != [(degree, num_classes), (degree,)]:
-        raise SettingError("source", "must hold a smDRAGON of this degree and these classes", source)
-    return [value for value in found if isinstance(value, Tensor)]
+    def _learned_by(self, source: str) -> list[Tensor]:
+        """The coefficients and the offset of a checkpoint's own smDRAGON."""
+        state = checkpoint_file.read(Path(source))["state_dict"]
+        learned = [next((state[key] for key in state if key.endswith(f".{name}")), None) for name in LEARNED]
+        shapes = [None if found is None else found.shape for found in learned]
+        if shapes != [self.coefficients.shape, self.offset.shape]:
+            raise SettingError("source", "must hold a smDRAGON of this degree and these classes", source)
+        return [found for found in learned if found is not None]

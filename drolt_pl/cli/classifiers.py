@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drolt_pl import escape
-from drolt_pl.cli.errors import one_sentence
-from drolt_pl.cli.options import Trust
+from drolt_pl.cli.errors import TRUST, one_sentence
 
 
 def classifiers(
@@ -19,7 +17,7 @@ def classifiers(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the classifiers that are trained.")] = 10,
     lr: Annotated[float, typer.Option(min=0.0, help="Their learning rate at the start.")] = 0.1,
     weight_decay: Annotated[float, typer.Option(min=0.0, help="Their weight decay.")] = 5e-4,
-    trust: Trust = False,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
 ) -> None:
     """Train every classifier on the frozen backbone of a run: a row of the paper's Table 4.
 
@@ -41,5 +39,5 @@ def classifiers(
     console.print(classifier_table(found))
     for name, compared in found.classifiers.items():
         if compared.why is not None:
-            console.print(escape.plain(f"{name}: {compared.why}"), markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{name}: {compared.why}", markup=False, highlight=False, soft_wrap=True)
     typer.echo(f"wrote {path}")

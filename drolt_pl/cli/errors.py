@@ -9,6 +9,8 @@ import typer
 from drolt_pl import escape
 from drolt_pl.errors import SettingError
 
+TRUST = "Execute classes that the run names and conf/ does not."  # help of --trust
+
 
 @contextmanager
 def one_sentence() -> Iterator[None]:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drolt_pl.cli.errors import one_sentence
-from drolt_pl.cli.options import Trust
+from drolt_pl.cli.errors import TRUST, one_sentence
 
 
 def features(
@@ -16,7 +15,7 @@ def features(
     ] = None,
     layer: Annotated[list[str] | None, typer.Option(help="A part of the backbone; repeat it. [its blocks]")] = None,
     classes: Annotated[int, typer.Option(min=2, help="Classes that the figure shows.")] = 10,
-    trust: Trust = False,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
 ) -> None:
     """Accuracy of the nearest class mean at every layer, and test features by t-SNE: the paper's Figures 3 and 5."""
     # Imported here: `drolt --help` should not wait for it.

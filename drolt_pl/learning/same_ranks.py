@@ -24,7 +24,7 @@ class SameOnAllRanks(pl.Callback):
         split_sha256: Hash of the split.
 
     Raises:
-        ValueError: the trainer would replace samplers by its own.
+        SettingError: the trainer would replace samplers by its own.
         RanksDifferError: on every rank, in one sentence that names the first key or the split.
     """
 
@@ -38,7 +38,7 @@ class SameOnAllRanks(pl.Callback):
             return
         # Lightning leaves our loaders alone even so; a torch DataLoader it would slice a second time.
         if replaces_samplers(trainer):
-            raise ValueError("use_distributed_sampler must be False: the samplers slice for the ranks themselves")
+            raise SettingError("use_distributed_sampler", "must be False: the samplers slice for the ranks themselves")
         text = json.dumps(self.values, sort_keys=True)
         mine = (hashlib.sha256(text.encode()).hexdigest(), self.split_sha256)
         configurations, splits = zip(*_from_all_ranks(mine), strict=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from drolt_pl import checkpoint_file
 from drolt_pl.classifiers import Classifier
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.schedule import Schedule, Stage
@@ -70,8 +71,8 @@ class Stages:
         if before is None or self.stage.start_from != "best":
             return None
         path = self.checkpoint_dir / f"{before.name}_best.ckpt"
-        weights: dict[str, Tensor] = torch.load(path, map_location=device, weights_only=True)["state_dict"]
-        return weights
+        weights: dict[str, Tensor] = checkpoint_file.read(path)["state_dict"]
+        return {name: value.to(device) for name, value in weights.items()}
 
     def _begin(self, name: str) -> None:
         before = self.schedule.before(name)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.losses.checks import check, check_choice
+from drolt_pl.errors import require, require_choice
 from drolt_pl.losses.radius import (
     EPS_MODES,
     RADIUS_DIMS,
@@ -55,18 +55,18 @@ class UncertaintyBalls(nn.Module):
         radius_of: RadiusOf = "ball",
     ) -> None:
         super().__init__()
-        check_choice("eps_mode", eps_mode, EPS_MODES)
-        check_choice("radius_dim", radius_dim, RADIUS_DIMS)
-        check_choice("radius_of", radius_of, RADIUS_OFS)
-        check("num_classes", num_classes, num_classes >= 1, "at least 1")
-        check("num_features", num_features, num_features >= 1, "at least 1")
+        require_choice("eps_mode", eps_mode, EPS_MODES)
+        require_choice("radius_dim", radius_dim, RADIUS_DIMS)
+        require_choice("radius_of", radius_of, RADIUS_OFS)
+        require("num_classes", num_classes, num_classes >= 1, "must be at least 1")
+        require("num_features", num_features, num_features >= 1, "must be at least 1")
         self.is_auto, self.eps = eps == "auto", math.nan if isinstance(eps, str) else eps
         if self.is_auto:
-            check("eps", eps, eps_mode in ("shared", "sqrt_n"), f"a number where eps_mode is {eps_mode!r}")
+            require("eps", eps, eps_mode in ("shared", "sqrt_n"), f"must be a number where eps_mode is {eps_mode!r}")
         else:
-            check("eps", eps, 0 <= self.eps < math.inf, "'auto', or finite and >= 0")
-            check("eps", eps, self.eps > 0 or eps_mode != "learned", "> 0 where eps_mode is 'learned'")
-        check("coverage", coverage, 0 < coverage < 1, "in (0, 1)")
+            require("eps", eps, 0 <= self.eps < math.inf, "must be 'auto', or finite and >= 0")
+            require("eps", eps, self.eps > 0 or eps_mode != "learned", "must be > 0 where eps_mode is 'learned'")
+        require("coverage", coverage, 0 < coverage < 1, "must be in (0, 1)")
         self.num_classes, self.num_features = num_classes, num_features
         self.eps_mode, self.coverage, self.radius_dim, self.radius_of = eps_mode, coverage, radius_dim, radius_of
         self._knows_statistics = self._is_measured = False
@@ -174,8 +174,8 @@ def _restore_statistics(balls: UncertaintyBalls, _: Any) -> None:
 
 def _whole_counts(class_counts: Sequence[int] | Tensor, num_classes: int) -> Tensor:
     counts = torch.as_tensor(class_counts).detach()
-    if counts.shape != (num_classes,):
-        raise ValueError(f"class_counts must hold {num_classes} numbers, one per class, got {tuple(counts.shape)}")
-    if bool((counts != counts.round()).any()) or bool((counts < 1).any()):
-        raise ValueError(f"class_counts must be whole numbers of at least 1, got {counts.tolist()}")
+    fits = counts.shape == (num_classes,)
+    require("class_counts", tuple(counts.shape), fits, f"must hold {num_classes} numbers, one per class")
+    whole = bool((counts == counts.round()).all()) and bool((counts >= 1).all())
+    require("class_counts", counts.tolist(), whole, "must be whole numbers of at least 1")
     return counts.to(torch.long, copy=True)

@@ -1,19 +1,8 @@
-"""Checks of arguments: each message starts with the argument's name."""
+"""Checks of tensors, whose values are read on the CPU alone: elsewhere a check would wait for the device."""
 
 import math
 
 from torch import Tensor
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raises ValueError, starting with the name, where the value is not one of those allowed."""
-    check(name, value, value in allowed, f"one of {allowed}")
-
-
-def check(name: str, value: object, is_right: bool, demand: str) -> None:
-    """Raises ValueError `<name> must be <demand>, got <value>` where the value is not right."""
-    if not is_right:
-        raise ValueError(f"{name} must be {demand}, got {value!r}")
 
 
 def check_targets(targets: Tensor, num_classes: int) -> None:

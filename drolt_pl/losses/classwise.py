@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from drolt_pl.losses.checks import check, check_choice, check_radii, check_targets
+from drolt_pl.errors import require, require_choice
+from drolt_pl.losses.checks import check_radii, check_targets
 from drolt_pl.losses.distances import DISTANCES, Distance, distance_of_radius, pairwise_distance, unit_vectors
 
 
@@ -40,10 +41,11 @@ def classwise_loss(
         Loss per sample, (B,), in nats; float32, or float64 for float64 features. Memory O(B C + B D + C D).
 
     Raises:
-        ValueError: an option or shape that does not fit; on CPU also a value out of range.
+        SettingError: an option that is not allowed.
+        ValueError: a shape that does not fit; on CPU also a value out of range.
     """
-    check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
-    check_choice("distance", distance, DISTANCES)
+    require("temperature", temperature, 0 < temperature < math.inf, "must be finite and > 0")
+    require_choice("distance", distance, DISTANCES)
     _check_tensors(features, targets, centroids, eps, log_prior, own_factor)
     # The loss is a difference of two distances: at d = 1e4 and T = 0.01, float32 would err by 0.1 nat.
     dtype = torch.float32 if features.device.type == "mps" else torch.float64

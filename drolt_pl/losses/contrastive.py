@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drolt_pl.errors import require
 from drolt_pl.losses.batch import class_histogram
-from drolt_pl.losses.checks import check
 
 
 def supervised_contrastive(embeddings: Tensor, targets: Tensor, *, temperature: float = 0.1) -> Tensor:
@@ -61,7 +61,7 @@ def _log_sum(similarity: Tensor, own: Tensor) -> Tensor:
 
 def _similarity(anchors: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Cosines over T of B anchors to K keys, the anchors first among them, and where a key is the anchor, (B, K)."""
-    check("temperature", temperature, temperature > 0, "> 0")
+    require("temperature", temperature, temperature > 0, "must be > 0")
     with torch.autocast(anchors.device.type, enabled=False):
         dtype = torch.promote_types(anchors.dtype, torch.float32)
         similarity = F.normalize(anchors.to(dtype), dim=1) @ F.normalize(keys.to(dtype), dim=1).T / temperature

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.losses.checks import check, check_choice, check_targets
+from drolt_pl.errors import require, require_choice
+from drolt_pl.losses.checks import check_targets
 
 SPREADS = ("others", "all")
 
@@ -45,7 +46,7 @@ class Criterion(nn.Module, ABC):
         start: Share of the stage that lies before the first weighted epoch, in [0, 1].
 
     Raises:
-        ValueError: a value out of range; the message starts with the argument's name.
+        SettingError: a value out of range.
     """
 
     class_counts: Tensor
@@ -53,11 +54,11 @@ class Criterion(nn.Module, ABC):
 
     def __init__(self, class_counts: Sequence[int] | Tensor, *, beta: float = 0.0, start: float = 0.0) -> None:
         super().__init__()
-        check("beta", beta, 0 <= beta < 1, "in [0, 1)")
-        check("start", start, 0 <= start <= 1, "in [0, 1]")
+        require("beta", beta, 0 <= beta < 1, "must be in [0, 1)")
+        require("start", start, 0 <= start <= 1, "must be in [0, 1]")
         counts = torch.as_tensor(class_counts)
-        if counts.ndim != 1 or not bool((counts >= 1).all()):
-            raise ValueError(f"class_counts must be one number >= 1 per class, got {counts.tolist()}")
+        valid = counts.ndim == 1 and bool((counts >= 1).all())
+        require("class_counts", counts.tolist(), valid, "must be one number >= 1 per class")
         # They follow from the arguments, so checkpoints need not hold them.
         self.register_buffer("class_counts", counts.float(), persistent=False)
         self.register_buffer("class_weights", effective_number_weights(counts, beta), persistent=False)
@@ -155,8 +156,8 @@ class LDAM(Criterion):
         start: float = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        check("max_margin", max_margin, max_margin >= 0, ">= 0")
-        check("scale", scale, scale > 0, "> 0")
+        require("max_margin", max_margin, max_margin >= 0, "must be >= 0")
+        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         smallest = self.class_counts.min()
         self.register_buffer("margins", max_margin * (smallest / self.class_counts) ** 0.25, persistent=False)
@@ -182,7 +183,7 @@ class LogitAdjusted(Criterion):
         self, class_counts: Sequence[int] | Tensor, *, tau: float = 1.0, beta: float = 0.0, start: float = 0.0
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        check("tau", tau, tau >= 0, ">= 0")
+        require("tau", tau, tau >= 0, "must be >= 0")
         log_prior = (self.class_counts.double() / self.class_counts.double().sum()).log()
         self.register_buffer("adjustment", (tau * log_prior).float(), persistent=False)
 
@@ -217,9 +218,9 @@ class LabelAwareSmoothing(Criterion):
         start: float = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        check("head", head, 0 <= head < 1, "in [0, 1)")
-        check("tail", tail, 0 <= tail < 1, "in [0, 1)")
-        check_choice("spread", spread, SPREADS)
+        require("head", head, 0 <= head < 1, "must be in [0, 1)")
+        require("tail", tail, 0 <= tail < 1, "must be in [0, 1)")
+        require_choice("spread", spread, SPREADS)
         self.spread = spread
         low, high = self.class_counts.aminmax()
         place = (self.class_counts - low) / (high - low).clamp(min=1)

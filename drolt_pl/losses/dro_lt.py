@@ -7,9 +7,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from drolt_pl.errors import require, require_choice
 from drolt_pl.losses.balls import UncertaintyBalls
 from drolt_pl.losses.batch import CLASS_WEIGHTS, ClassWeight, Denominator, sample_weights
-from drolt_pl.losses.checks import check, check_choice, check_targets
+from drolt_pl.losses.checks import check_targets
 from drolt_pl.losses.distances import Distance
 from drolt_pl.losses.functional import Bound
 from drolt_pl.losses.likelihoods import LikelihoodName, OwnDistance, Prior, likelihood_of
@@ -55,7 +56,7 @@ class DROLTLoss(nn.Module):
         gather: Keys are the batches of all ranks; the gradient is right once DDP has averaged it.
 
     Raises:
-        ValueError: a value that is not allowed; the message starts with the argument's name.
+        SettingError: a value that is not allowed.
     """
 
     updates: Tensor
@@ -106,13 +107,14 @@ class DROLTLoss(nn.Module):
             prior=prior,
             own_distance=own_distance,
         )
-        check_choice("class_weight", class_weight, CLASS_WEIGHTS)
-        check_choice("feature_norm", feature_norm, FEATURE_NORMS)
-        check_choice("mixing", mixing, MIXINGS)
-        check("ce_weight", ce_weight, 0 <= ce_weight <= 1, "in [0, 1]")
-        check("ce_weight", ce_weight, ce_weight > 0 or mixing == "convex", f"> 0 where mixing is {mixing!r}")
-        check("eps_prior", eps_prior, 0 <= eps_prior < math.inf, "finite and >= 0")
-        check("eps_prior", eps_prior, eps_prior == 0 or eps_mode == "learned", "0 unless eps_mode is 'learned'")
+        require_choice("class_weight", class_weight, CLASS_WEIGHTS)
+        require_choice("feature_norm", feature_norm, FEATURE_NORMS)
+        require_choice("mixing", mixing, MIXINGS)
+        require("ce_weight", ce_weight, 0 <= ce_weight <= 1, "must be in [0, 1]")
+        require("ce_weight", ce_weight, ce_weight > 0 or mixing == "convex", f"must be > 0 where mixing is {mixing!r}")
+        require("eps_prior", eps_prior, 0 <= eps_prior < math.inf, "must be finite and >= 0")
+        learned = eps_mode == "learned"
+        require("eps_prior", eps_prior, eps_prior == 0 or learned, "must be 0 unless eps_mode is 'learned'")
         _check_geometry(distance, feature_norm, eps_mode, eps, eps_prior, own_distance)
         self.num_classes, self.num_features = num_classes, num_features
         self.distance, self.class_weight, self.measure = distance, class_weight, Measure(distance, feature_norm)
@@ -239,12 +241,10 @@ def _check_geometry(
     own_distance: OwnDistance,
 ) -> None:
     """Refuses what rests on Euclidean distances of the features themselves, where the loss measures others."""
-    plain = own_distance == "plain"  # a normalised mean is not the mean of normalised features
-    check(
-        "own_distance", own_distance, plain or feature_norm == "none", f"plain where feature_norm is {feature_norm!r}"
-    )
+    fits = own_distance == "plain" or feature_norm == "none"  # a normalised mean is not the mean of normalised features
+    require("own_distance", own_distance, fits, f"must be plain where feature_norm is {feature_norm!r}")
     if distance != "euclidean":
         only = f"where distance is {distance!r}"
-        check("eps_mode", eps_mode, eps_mode != "coverage", f"zero, shared, sqrt_n or learned {only}")
-        check("eps", eps, eps != "auto", f"a number {only}")
-        check("eps_prior", eps_prior, eps_prior == 0, f"0 {only}")
+        require("eps_mode", eps_mode, eps_mode != "coverage", f"must be zero, shared, sqrt_n or learned {only}")
+        require("eps", eps, eps != "auto", f"must be a number {only}")
+        require("eps_prior", eps_prior, eps_prior == 0, f"must be 0 {only}")

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drolt_pl.losses.checks import check
+from drolt_pl.errors import require
 from drolt_pl.losses.criteria import Criterion
 
 
@@ -33,7 +33,7 @@ class Focal(Criterion):
         self, class_counts: Sequence[int] | Tensor, *, gamma: float = 1.0, beta: float = 0.0, start: float = 0.0
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        check("gamma", gamma, gamma >= 0, ">= 0")
+        require("gamma", gamma, gamma >= 0, "must be >= 0")
         self.gamma = gamma
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from drolt_pl.losses.checks import check, check_choice, check_radii, check_targets
+from drolt_pl.errors import require, require_choice
+from drolt_pl.losses.checks import check_radii, check_targets
 from drolt_pl.losses.distances import DISTANCES, Distance, distance_of_radius, pairwise_distance, unit_vectors
 from drolt_pl.losses.euclidean import EuclideanRobustLoss
 
@@ -49,9 +50,10 @@ def robust_loss(
         Loss per sample, (B,), in nats; float32, or float64 for float64 features.
 
     Raises:
-        ValueError: an option or shape that does not fit; on CPU also a value out of range.
+        SettingError: an option that is not allowed.
+        ValueError: a shape that does not fit; on CPU also a target or radius out of range.
     """
-    check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
+    require("temperature", temperature, 0 < temperature < math.inf, "must be finite and > 0")
     self_index = torch.arange(len(features), device=features.device) if self_index is None else self_index
     num_keys = len(features if keys is None else keys)
     weights = None
@@ -87,7 +89,7 @@ def _fused(
     """What :func:`exponents` and logsumexp give for the bounds that are linear in Euclidean distances, at less cost."""
     keys, key_targets = _keys(features, targets, keys, key_targets)
     _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)
-    check_choice("bound", bound, BOUNDS)
+    require_choice("bound", bound, BOUNDS)
     is_other_class = targets[:, None] != key_targets[None, :]
     hostile = ~own_pairs(self_index, len(keys)) if bound == "sample" else is_other_class
     left_out = ~(is_other_class | own_pairs(self_index, len(keys))) if bound == "negatives" else None
@@ -121,9 +123,10 @@ def exponents(
     Returns:
         (B, K) in float64, whatever the dtype of the features (float32 on MPS, which has no float64).
     """
-    check_choice("bound", bound, BOUNDS)
-    check_choice("distance", distance, DISTANCES)
-    check("distance", distance, bound != "tight" or distance == "euclidean", "'euclidean' where bound is 'tight'")
+    require_choice("bound", bound, BOUNDS)
+    require_choice("distance", distance, DISTANCES)
+    fits = bound != "tight" or distance == "euclidean"
+    require("distance", distance, fits, "must be 'euclidean' where bound is 'tight'")
     keys, key_targets = _keys(features, targets, keys, key_targets)
     self_index = torch.arange(len(features), device=features.device) if self_index is None else self_index
     _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)

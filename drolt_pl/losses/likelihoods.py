@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol, get_args
 import torch
 from torch import Tensor
 
+from drolt_pl.errors import require, require_choice
 from drolt_pl.losses.batch import (
     DENOMINATORS,
     Denominator,
@@ -14,7 +15,6 @@ from drolt_pl.losses.batch import (
     gather_keys,
     training_set_log_weights,
 )
-from drolt_pl.losses.checks import check, check_choice
 from drolt_pl.losses.classwise import classwise_loss, leave_one_out_factor
 from drolt_pl.losses.distances import DISTANCES, Distance
 from drolt_pl.losses.functional import BOUNDS, Bound, exponents, robust_loss, second_branch_share
@@ -75,10 +75,11 @@ class SampleLikelihood:
     def __init__(
         self, *, temperature: float, bound: Bound, denominator: Denominator, distance: Distance, gather: bool
     ) -> None:
-        check_choice("bound", bound, BOUNDS)
-        check_choice("denominator", denominator, DENOMINATORS)
+        require_choice("bound", bound, BOUNDS)
+        require_choice("denominator", denominator, DENOMINATORS)
         if distance != "euclidean":
-            check("bound", bound, bound != "tight", f"paper, negatives or sample where distance is {distance!r}")
+            demand = f"must be paper, negatives or sample where distance is {distance!r}"
+            require("bound", bound, bound != "tight", demand)
         self.temperature, self.bound, self.distance = temperature, bound, distance
         self.denominator, self.gather = denominator, gather
         self._warned = False
@@ -150,11 +151,11 @@ class ClassLikelihood:
     """
 
     def __init__(self, *, temperature: float, distance: Distance, prior: Prior, own_distance: OwnDistance) -> None:
-        check_choice("prior", prior, PRIORS)
-        check_choice("own_distance", own_distance, OWN_DISTANCES)
+        require_choice("prior", prior, PRIORS)
+        require_choice("own_distance", own_distance, OWN_DISTANCES)
         if distance == "cosine":  # a unit centroid is not the mean of unit vectors
             plain = own_distance == "plain"
-            check("own_distance", own_distance, plain, "plain where distance is 'cosine'")
+            require("own_distance", own_distance, plain, "must be plain where distance is 'cosine'")
         self.temperature, self.distance, self.prior, self.own_distance = temperature, distance, prior, own_distance
 
     def rows(self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor) -> Rows:
@@ -189,17 +190,18 @@ def likelihood_of(
     own_distance: OwnDistance,
 ) -> Likelihood:
     """The likelihood of that name; refuses values that it would not look at."""
-    check_choice("likelihood", likelihood, LIKELIHOODS)
-    check_choice("distance", distance, DISTANCES)
-    check("temperature", temperature, 0 < temperature < math.inf, "finite and > 0")
+    require_choice("likelihood", likelihood, LIKELIHOODS)
+    require_choice("distance", distance, DISTANCES)
+    require("temperature", temperature, 0 < temperature < math.inf, "must be finite and > 0")
     where = f"where likelihood is {likelihood!r}"
     if likelihood == "class":
-        check("bound", bound, bound == "paper", f"'paper' {where}, which has one form")
-        check("denominator", denominator, denominator == "batch", f"'batch' {where}, whose sum runs over classes")
-        check("gather", gather, not gather, f"false {where}, whose sum runs over classes")
+        require("bound", bound, bound == "paper", f"must be 'paper' {where}, which has one form")
+        over_classes = f"{where}, whose sum runs over classes"
+        require("denominator", denominator, denominator == "batch", f"must be 'batch' {over_classes}")
+        require("gather", gather, not gather, f"must be false {over_classes}")
         return ClassLikelihood(temperature=temperature, distance=distance, prior=prior, own_distance=own_distance)
-    check("prior", prior, prior == "none", f"'none' {where}")
-    check("own_distance", own_distance, own_distance == "plain", f"'plain' {where}")
+    require("prior", prior, prior == "none", f"must be 'none' {where}")
+    require("own_distance", own_distance, own_distance == "plain", f"must be 'plain' {where}")
     return SampleLikelihood(
         temperature=temperature, bound=bound, denominator=denominator, distance=distance, gather=gather
     )

@@ -5,8 +5,6 @@ Neither is a program: pickles load as plain values and tensors alone, and every 
 
 import hashlib
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from drolt_pl import checkpoint_file
+from drolt_pl.checkpoint_file import DamagedError
 from drolt_pl.errors import SettingError
 from drolt_pl.model.description import Description
 
@@ -90,16 +90,14 @@ def _read_safetensors(path: Path) -> Stored:
 
 def _read_checkpoint(path: Path) -> Stored:
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise SettingError("model", f"is damaged: {damaged} does not match its checksum", str(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = checkpoint_file.read(path)
         ours, state = content[HEADER], content["state_dict"]
         description = Description.read(ours.get("description") or ours["recipe"])
         stage, radii = str(ours["classifier"]), ours.get("radii")
         spec = description.classifiers[stage]
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError) as error:
+    except DamagedError as error:
+        raise SettingError("model", error.demand, str(path)) from error
+    except (OSError, KeyError, TypeError) as error:
         raise SettingError("model", f"{NOT_OURS}, whole ({_reason(error)})", str(path)) from error
     own = {"backbone.": "backbone.", f"classifiers.{stage}.": "classifier."}
     tensors = {

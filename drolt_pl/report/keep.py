@@ -11,7 +11,8 @@ from pydantic import JsonValue, TypeAdapter
 from drolt_pl import escape, folders
 from drolt_pl.comparison import Comparison
 from drolt_pl.errors import SettingError
-from drolt_pl.records import read_record, read_text, write_atomically
+from drolt_pl.records import read_record, write_atomically
+from drolt_pl.regular import read_text
 from drolt_pl.results import Results, Setting
 
 MAX_BYTES = 200_000

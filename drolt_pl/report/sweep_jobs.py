@@ -11,7 +11,6 @@ from drolt_pl.records import Record, read_record
 from drolt_pl.report.aggregate import NOT_IN_KEY
 from drolt_pl.results import Results
 
-FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
 STATES = ("finished", "failed", "unfinished", "missing")
 REMOVED = "removed"
 SEEDS = ("seed", "split_seed", "dataset.split_seed")
@@ -68,10 +67,10 @@ def read_jobs(sweep_dir: str | Path) -> list[SweepJob]:
     """
     sweep_dir = Path(sweep_dir)
     listed = folders.listed_jobs(sweep_dir)
-    begun = [path.name for path in sweep_dir.glob("*") if any((path / file).exists() for file in (FAILURE, ".hydra"))]
-    names = sorted(
-        {*listed, *begun}, key=lambda name: (not _is_number(name), int(name) if _is_number(name) else 0, name)
-    )
+    begun = [
+        path.name for path in sweep_dir.glob("*") if any((path / file).exists() for file in (folders.FAILURE, ".hydra"))
+    ]
+    names = sorted({*listed, *begun}, key=_in_order)
     if not names:
         raise SettingError(str(sweep_dir), f"is not the folder of a sweep: it has no {folders.JOBS} and no jobs")
     return [_read(sweep_dir / name, listed.get(name, [])) for name in names]
@@ -93,8 +92,9 @@ def varying(jobs: Iterable[SweepJob]) -> list[str]:
     return [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
 
 
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit()
+def _in_order(name: str) -> tuple[bool, int, str]:
+    """Numbers first, in their order."""
+    return not folders.is_number(name), int(name) if folders.is_number(name) else 0, name
 
 
 def _read(folder: Path, listed: Sequence[str]) -> SweepJob:
@@ -102,7 +102,7 @@ def _read(folder: Path, listed: Sequence[str]) -> SweepJob:
     overrides = listed if saved is None else saved
     if (folder / "results.json").exists():
         return SweepJob(folder.name, "finished", overrides, results=Results.load(folder / "results.json"))
-    if (folder / FAILURE).exists():
-        failure = read_record(folder / FAILURE, Failure.model_validate_json)
+    if (folder / folders.FAILURE).exists():
+        failure = read_record(folder / folders.FAILURE, Failure.model_validate_json)
         return SweepJob(folder.name, "failed", failure.overrides, failure=failure)
     return SweepJob(folder.name, "missing" if saved is None else "unfinished", overrides)

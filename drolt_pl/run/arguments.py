@@ -1,24 +1,55 @@
 """The words of a command line that concern the run's folder: which one it is, and that it holds no run yet."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from drolt_pl.errors import SettingError
 from drolt_pl.run.leftovers import is_begun
 
 
 def argument(words: Sequence[str], key: str) -> str | None:
-    """The last value that a command line gives a key, without its quotes; None where it gives none."""
-    return next((word[len(key) + 1 :].strip("\"'") for word in reversed(words) if word.startswith(f"{key}=")), None)
+    """The last value that a command line gives a key (`KEY=`, `+KEY=`, `++KEY=`); None where it gives none.
+
+    What Hydra's grammar has no reading for, a path with a comma, is taken as it stands.
+    """
+    found = next((word for word in reversed(words) if is_of(word, key)), None)
+    return None if found is None else _unquoted(found.partition("=")[2])
+
+
+def is_of(word: str, key: str) -> bool:
+    """Whether a word sets a key."""
+    return word.lstrip("+").startswith(f"{key}=")
+
+
+def quoted(text: object) -> str:
+    """A value as Hydra's grammar reads it back, whatever characters it has: quotes, `=`, `,`, `$`."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", str(text))  # backslashes count before quotes and `${` alone
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f"'{escaped}'"
 
 
 def refuse_existing(words: Sequence[str]) -> None:
-    """Refuses a `hydra.run.dir` that holds a run.
+    """Refuses a `hydra.run.dir` that holds a run, by the words alone: `occupied` looks again, at the folder itself.
 
     Raises:
         SettingError: it does.
     """
     run_dir = argument(words, "hydra.run.dir")
-    if run_dir and is_begun(Path(run_dir)):
+    if run_dir and is_begun(Path(run_dir).resolve()):
         remedy = f"go on with it by resume={run_dir}, or name another folder"
         raise SettingError(f"hydra.run.dir={run_dir}", "holds a run already", remedy=remedy)
+
+
+def _unquoted(text: str) -> str:
+    if text[:1] not in ("'", '"'):
+        return text
+    try:
+        value = OverridesParser.create().parse_override(f"key={text}").value()
+    except HydraException:
+        return text
+    return re.sub(r"\\+\$\{", lambda found: "\\" * ((len(found.group()) - 2) // 2) + "${", str(value))

@@ -15,8 +15,10 @@ from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import allow_unused_parameters
 from drolt_pl.run import parts, ranks
 from drolt_pl.run.build import build, plain, under
+from drolt_pl.run.checkpoints import CheckpointFiles, identity
 from drolt_pl.run.outcome import batch_sentence
 from drolt_pl.run.recording import MetricsFile, StageCheckpoint, StageProgressBar
+from drolt_pl.run.stopping import Ending, StopWhenTold
 
 TEST_SELECTED = "protocol=test_selected chooses epochs on the test set: its accuracies are optimistic"
 REFUSED_PRECISIONS = ("16-true", "bf16-true", "64-true", "64", "transformer-engine", "transformer-engine-float16")
@@ -33,7 +35,8 @@ class Run:
         module: Network, objectives and stages.
         trainer: Lightning's trainer with the callbacks.
         callbacks: The callbacks in their order, those of the configuration by their key there.
-        saved: The callback that writes the checkpoints.
+        saved: The callback that says when checkpoints are written.
+        files: Writes and reads them.
     """
 
     config: DictConfig
@@ -43,15 +46,17 @@ class Run:
     trainer: pl.Trainer
     callbacks: Mapping[str, pl.Callback]
     saved: StageCheckpoint
+    files: CheckpointFiles
 
 
-def assemble(config: DictConfig, folder: Path, conf: Path) -> Run:
+def assemble(config: DictConfig, folder: Path, conf: Path, ending: Ending | None = None) -> Run:
     """Builds data module, Lightning module and trainer.
 
     Args:
         config: The composed configuration.
         folder: The run's folder.
         conf: The folder of configurations, which holds the classifiers that stages name.
+        ending: Ends the run before its time; null for a run that nothing stops.
 
     Raises:
         SettingError: a value of the configuration that cannot be used.
@@ -64,10 +69,16 @@ def assemble(config: DictConfig, folder: Path, conf: Path) -> Run:
     saved = StageCheckpoint(folder / "checkpoints", schedule)
     module = parts.build_module(config, schedule, datamodule, saved.dirpath, conf)
     callbacks = _callbacks(config, folder, datamodule, saved)
+    if ending is not None:
+        callbacks["stop"] = StopWhenTold(ending)
     trainer = _trainer(config, folder, schedule, datamodule, callbacks)
+    if ending is not None:
+        ending.watch(trainer, schedule.epochs)
+    files = CheckpointFiles(identity(plain(config), datamodule.split_record()["sha256"]))
+    trainer.strategy.checkpoint_io = files
     if trainer.world_size > 1 and trainer.is_global_zero:
         print(batch_sentence(datamodule, module, trainer))
-    return Run(config, folder, datamodule, module, trainer, callbacks, saved)
+    return Run(config, folder, datamodule, module, trainer, callbacks, saved, files)
 
 
 def _refuse(config: DictConfig) -> None:

@@ -1,10 +1,12 @@
 """The command that trains: from the words of a command line to an exit code."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -13,23 +15,31 @@ from omegaconf import DictConfig
 
 from drolt_pl import escape
 from drolt_pl.run import ranks, schema
-from drolt_pl.run.arguments import argument, refuse_existing
+from drolt_pl.run.arguments import argument, quoted, refuse_existing
 from drolt_pl.run.compose import composed
 from drolt_pl.run.explain import FAULT, USER_ERRORS, explain
-from drolt_pl.run.jobs import end_with_parent, program, run_job
-from drolt_pl.run.leftovers import remove_leftovers
+from drolt_pl.run.jobs import end_with_parent, program, resume_command, run_job
+from drolt_pl.run.leftovers import is_begun
+from drolt_pl.run.mishaps import mishap
+from drolt_pl.run.occupy import NOT_BY_HYDRA, occupied
 from drolt_pl.run.resume import SAVED, Composition, resumed, store_saved
+from drolt_pl.run.signals import Stopped, end_at_once
 
 MULTIRUN = {"-m", "--multirun"}
 SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
 
 
 class Carrier(BaseException):
-    """Carries an error of a run past Hydra, which would add lines of its own."""
+    """Carries an error of a run past Hydra, which would add lines of its own.
 
-    def __init__(self, error: Exception) -> None:
+    Args:
+        error: The error.
+        run_dir: The run's folder, where the run can go on.
+    """
+
+    def __init__(self, error: Exception, run_dir: Path | None) -> None:
         super().__init__(error)
-        self.error = error
+        self.error, self.run_dir = error, run_dir
 
 
 def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
@@ -43,23 +53,30 @@ def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
         conf: The folder of configurations.
 
     Returns:
-        The exit code: 0, 1, or 130 after Ctrl-C.
+        The exit code: 0, 1, or after a signal 128 and its number: 130 after Ctrl-C.
     """
     # Hydra then raises instead of printing its own several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         end_with_parent()
+        ranks.end_with_first()
         schema.register()
         sys.argv[1:] = _prepared(sys.argv[1:], conf)
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Stopped as stopped:
+        code = stopped.code
+        signal.signal(signal.SIGINT, lambda *_: end_at_once(code))  # the second Ctrl-C, while Python cleans up
+        if stopped.sentence:
+            print(stopped.sentence, file=sys.stderr)
+        return code
     except BrokenPipeError:  # whoever read the output has seen enough: `--help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Carrier as carrier:
-        return _ended_by(carrier.error, conf)
+        return _ended_by(carrier.error, conf, carrier.run_dir)
     except Exception as error:
         return _ended_by(error, conf)
     return 0
@@ -71,19 +88,28 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None])
     run_dir = Path(settings.runtime.output_dir).resolve()
     if settings.mode == RunMode.MULTIRUN:
         return run_job(program(), list(settings.overrides.task), run_dir, settings.runtime.cwd)
+    if not SHOWS_TRACEBACKS:
+        os.environ.pop("HYDRA_FULL_ERROR", None)  # what ranks inherit; from here on, no error passes through Hydra
     try:
-        return train(config, run_dir)
+        with occupied(run_dir, config, cast(DictConfig, HydraConfig.instance().cfg)):
+            return train(config, run_dir)
     except Exception as error:
-        if isinstance(error, USER_ERRORS) and ranks.is_first():
-            remove_leftovers(run_dir)
-        raise Carrier(error) from error
+        raise Carrier(error, run_dir if is_begun(run_dir) else None) from error
 
 
-def _ended_by(error: Exception, conf: Path) -> int:
-    ours = not isinstance(error, USER_ERRORS)
+def _ended_by(error: Exception, conf: Path, run_dir: Path | None = None) -> int:
+    """Says what an error was, and what to do; returns the exit code."""
+    befallen = None if isinstance(error, USER_ERRORS) else mishap(error)
+    ours = befallen is None and not isinstance(error, USER_ERRORS)
     if ours or SHOWS_TRACEBACKS:
         traceback.print_exception(error)
-    print(FAULT if ours else f"error: {escape.lines(explain(error, conf))}", file=sys.stderr)
+    if ours:
+        print(FAULT, file=sys.stderr)
+    elif befallen is None:
+        print(f"error: {escape.lines(explain(error, conf))}", file=sys.stderr)
+    elif befallen.speaks:
+        going_on = "" if run_dir is None else f"; go on with: {resume_command(run_dir)}"
+        print(f"error: {befallen.sentence}{going_on}", file=sys.stderr)
     return 1
 
 
@@ -96,7 +122,8 @@ def _prepared(words: list[str], conf: Path) -> list[str]:
         return words  # started by a process that has been here
     if met is None or MULTIRUN & set(words):
         refuse_existing(words)
-        return _flags(resumed(words, conf), words)
+        spelt = _flags(resumed(words, conf), words)
+        return spelt if MULTIRUN & set(words) else [*spelt, NOT_BY_HYDRA]
 
     def run_dir() -> str:
         refuse_existing(words)
@@ -104,9 +131,9 @@ def _prepared(words: list[str], conf: Path) -> list[str]:
 
     spelt = _flags(resumed(words, conf), words)
     shared = met.decided("run_dir", run_dir, decides=met.rank == 0)
-    # As Lightning starts its own processes: only rank 0 writes .hydra and train.log.
-    others = ["hydra.output_subdir=null", f"hydra.job.name=train_rank_{met.rank}"] if met.rank else []
-    return [*spelt, f"hydra.run.dir='{shared}'", *others]
+    # As Lightning starts its own processes: only rank 0 writes train.log.
+    others = [f"hydra.job.name=train_rank_{met.rank}"] if met.rank else []
+    return [*spelt, f"hydra.run.dir={quoted(shared)}", NOT_BY_HYDRA, *others]
 
 
 def _flags(composition: Composition | None, words: list[str]) -> list[str]:

@@ -42,7 +42,7 @@ def compare_run(
         epochs: Of the classifiers that are trained.
         lr: Their rate at the start.
         weight_decay: Their weight decay.
-        trust: As `open_run`.
+        trust: See `open_run`.
 
     Returns:
         The JSON file and its content.
@@ -103,7 +103,7 @@ def candidates(conf: Path) -> dict[str, Candidate]:
 
 def _write_csv(path: Path, found: Comparison) -> None:
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)
     writer.writerow(["classifier", *(f"{part}_{key}" for part in ("val", "test") for key in METRICS)])
     for name, compared in found.classifiers.items():
         measured = [{} if part is None else part.numbers() for part in (compared.val, compared.test)]

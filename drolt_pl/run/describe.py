@@ -38,7 +38,7 @@ def describe_run(
         stage: The stage whose last epoch is taken; null for the first that trains a classifier.
         layers: Names of the backbone's parts; none: its blocks.
         classes: How many classes the figure shows, from the most frequent to the rarest.
-        trust: As `open_run`.
+        trust: See `open_run`.
 
     Returns:
         The JSON file and its content.

@@ -13,20 +13,25 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from drolt_pl import folders
+from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
-from drolt_pl.records import write_atomically
-from drolt_pl.report.sweep_jobs import FAILURE
-from drolt_pl.results import Results
+from drolt_pl.folders import FAILURE
+from drolt_pl.run.arguments import quoted
+from drolt_pl.run.build import sentence
 from drolt_pl.run.leftovers import is_begun
+from drolt_pl.run.signals import GRACE, Signals, Stopped, end_at_once, told_by
+
+if TYPE_CHECKING:
+    from drolt_pl.results import Results
 
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
 SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of what it starts
 PROGRAM = "DROLT_PROGRAM"  # how the sweep was started, in the same environment
 LAST_LINES = 20
-GRACE = 10.0  # seconds between asking a job to end and ending it
+PATIENCE = GRACE + 5.0  # seconds between telling a job to stop and ending it
 # May differ when a job goes on: what `resume` may change, and where a trained stage is taken from.
 MAY_DIFFER = ("trainer.", "logger.", "logger=", "init_from=", "trust=")
 # What a job must not inherit: a launcher's process may be a rank of its own, and `main` has set Hydra's variable.
@@ -46,6 +51,12 @@ def program() -> tuple[str, ...]:
     return sys.executable, *([str(Path(sys.argv[0]).resolve())] if spec is None else ["-m", spec.name])
 
 
+def resume_command(run_dir: Path) -> str:
+    """The command that goes on with a run, for a shell."""
+    command = f"python {shlex.quote(sys.argv[0])}" if Path(sys.argv[0]).name == "train.py" else "drolt train"
+    return f"{command} {shlex.quote(f'resume={run_dir}')}"
+
+
 def run_job(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: str | Path | None = None) -> float:
     """Runs one job of a sweep, unless it has finished before; a job that was cut short goes on.
 
@@ -62,20 +73,40 @@ def run_job(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd
 
     Raises:
         SettingError: the folder holds a job with other overrides.
+        Stopped: a signal told the job, or this process, to stop: the sweep ends with it.
     """
     require_same(overrides, run_dir)
-    results = run_dir / "results.json"
-    if results.exists():
+    results = _results(run_dir)
+    if results is not None:
         print(f"finished before: {run_dir}", flush=True)
     else:
         _run(program, overrides, run_dir, cwd)
-    objective = Results.load(results).objective if results.exists() else None
-    return math.nan if objective is None else float(objective)
+        results = _results(run_dir)
+    return math.nan if results is None or results.objective is None else float(results.objective)
+
+
+def _results(run_dir: Path) -> "Results | None":
+    """The results of a job that has finished; a damaged file is removed: the job, which goes on, measures again."""
+    from drolt_pl.results import Results  # here: `--cfg job` does without
+
+    path = run_dir / "results.json"
+    if not path.exists():
+        return None
+    try:
+        return Results.load(path)
+    except SettingError as error:
+        print(f"warning: {error}; the job measures again", flush=True)
+        path.unlink()
+        return None
 
 
 def saved_overrides(run_dir: Path) -> list[str] | None:
     """The overrides that began the run of a folder; None where there is none."""
-    return folders.overrides(run_dir)
+    try:
+        return folders.overrides(run_dir)
+    except SettingError as error:
+        path = run_dir / folders.OVERRIDES
+        raise SettingError(str(path), f"is damaged ({sentence(error)})", remedy=f"remove {run_dir}") from error
 
 
 def end_with_parent() -> None:
@@ -119,9 +150,9 @@ def require_same(overrides: Sequence[str], run_dir: Path) -> None:
 def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: str | Path | None) -> None:
     if is_begun(run_dir):
         changes = [override for override in overrides if override.startswith(("trainer.", "logger.", "trust="))]
-        arguments = [f"resume='{run_dir}'", *changes]
+        arguments = [f"resume={quoted(run_dir)}", *changes]
     else:
-        arguments = [*overrides, f"hydra.run.dir='{run_dir}'"]
+        arguments = [*overrides, f"hydra.run.dir={quoted(run_dir)}"]
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
     job = subprocess.Popen(
         [*program, *arguments],
@@ -141,24 +172,33 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
     ended = threading.Event()
     threading.Thread(target=_end_with_sweep, args=(job, ended), daemon=True).start()
     try:
-        code = job.wait()
-    except BaseException:
-        _signal_group(job, signal.SIGTERM)
+        with Signals(lambda _: _signal_group(job, signal.SIGKILL)):
+            code = job.wait()
+    except BaseException as error:
+        # The job alone, which tells its ranks and workers.
+        job.send_signal(error.number if isinstance(error, Stopped) else signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            job.wait(GRACE)
+            job.wait(PATIENCE)
         raise
     finally:
         ended.set()
         # Ranks and loader workers that outlived it.
         _signal_group(job, signal.SIGKILL)
         job.wait()
-        reader.join(GRACE)
+        reader.join(PATIENCE)
+        for stream in (job.stdin, job.stdout):
+            if stream is not None:
+                stream.close()
+    told = told_by(code)
+    if told is not None:
+        raise Stopped(told)
     failure = run_dir / FAILURE
     failure.unlink(missing_ok=True)
     if code == 0 and (run_dir / "results.json").exists():
         return
     record = {"overrides": list(overrides), "exit_code": code, "last_lines": list(last)}
-    write_atomically(failure, json.dumps(record, indent=2) + "\n")
+
+    write_whole(failure, (json.dumps(record, indent=2) + "\n").encode())
     print(f"job failed with exit code {code}, see {failure}: {' '.join(overrides)}", file=sys.stderr, flush=True)
 
 
@@ -170,7 +210,7 @@ def _end_with_sweep(job: "subprocess.Popen[str]", ended: threading.Event) -> Non
     while not ended.wait(1.0):
         if _is_gone(int(sweep)):
             _signal_group(job, signal.SIGKILL)
-            os._exit(1)
+            end_at_once(1)
 
 
 def _is_gone(process: int) -> bool:

@@ -4,14 +4,15 @@ import re
 import shutil
 from pathlib import Path
 
-from drolt_pl.report.sweep_jobs import FAILURE
+from drolt_pl.folders import FAILURE
+from drolt_pl.run.lock import LOCK
 
-# What Hydra, on any rank, and a failed job of a sweep put into a run's folder before it trains.
-LEFTOVERS = re.compile(rf"\.hydra|train(_.*)?\.log|{re.escape(FAILURE)}")
+# What a run, on any rank, and a failed job of a sweep put into a run's folder before it trains.
+LEFTOVERS = re.compile(rf"\.hydra|{re.escape(LOCK)}|train(_.*)?\.log|{re.escape(FAILURE)}")
 
 
 def is_begun(run_dir: Path) -> bool:
-    """Whether a folder holds more of a run than what Hydra writes before the run starts."""
+    """Whether a folder holds more of a run than what is written before the run starts."""
     return run_dir.is_dir() and not all(LEFTOVERS.fullmatch(path.name) for path in run_dir.iterdir())
 
 

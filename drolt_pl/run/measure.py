@@ -1,12 +1,8 @@
 """Every stage's model measured after fit, and the model that the run reports."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from drolt_pl import escape
 from drolt_pl.learning.schedule import Stage
@@ -70,7 +66,7 @@ def measure(run: Run) -> Outcome:
         )
     saved.name_result(run.trainer, f"{last.name}_best.ckpt" if selects_epoch else f"{last.name}.ckpt")
     if selects_epoch:
-        chosen = Checkpoint(_load(saved.dirpath / "best.ckpt"))
+        chosen = Checkpoint(run.files.load_checkpoint(saved.dirpath / "best.ckpt"))
         rest = {part: loader for part, loader in loaders.items() if part != "train"}
         final = evaluate_checkpoint(run.trainer, run.module, chosen, last.name, rest | pool)
     test, val = final["test"], final["val"]
@@ -97,13 +93,13 @@ def _stage_checkpoint(run: Run, stage: Stage) -> Checkpoint | None:
     folder = run.saved.dirpath
     own = next((path for end in ("", "_init") if (path := folder / f"{stage.name}{end}.ckpt").exists()), None)
     if own is not None:
-        return Checkpoint(_load(own))
+        return Checkpoint(run.files.load_checkpoint(own))
     before = run.module.schedule.before(stage.name)
     if not stage.fits or before is None:
         return None
     ends = ("_best", "", "_init") if stage.start_from == "best" else ("", "_init")
     source = next(path for end in ends if (path := folder / f"{before.name}{end}.ckpt").exists())
-    return Checkpoint(_load(source), unfitted=True)
+    return Checkpoint(run.files.load_checkpoint(source), unfitted=True)
 
 
 def _save_fitted(run: Run, stage: Stage, checkpoint: Checkpoint) -> None:
@@ -112,9 +108,7 @@ def _save_fitted(run: Run, stage: Stage, checkpoint: Checkpoint) -> None:
     run.module.on_save_checkpoint(content)
     content["drolt_pl"]["images_seen"] = checkpoint.content["drolt_pl"]["images_seen"]
     if run.trainer.is_global_zero:
-        partial = run.saved.dirpath / f"{stage.name}.ckpt.part"
-        torch.save(content, partial)
-        os.replace(partial, run.saved.dirpath / f"{stage.name}.ckpt")
+        run.files.save_checkpoint(content, run.saved.dirpath / f"{stage.name}.ckpt")
     run.trainer.strategy.barrier()
 
 
@@ -125,11 +119,6 @@ def _skipped_files(run: Run) -> list[str]:
         names = map(escape.plain, skipped)
         print(f"dataset.on_corrupt=skip went past {len(skipped)} unreadable files:", *names, sep="\n  ")
     return skipped
-
-
-def _load(path: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return loaded
 
 
 def _without_classes(measured: Accuracies | None) -> Accuracies | None:

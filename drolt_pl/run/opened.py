@@ -5,15 +5,15 @@ from pathlib import Path
 
 from torch import nn
 
-from drolt_pl import folders
 from drolt_pl.classifiers import Classifier
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.errors import SettingError
 from drolt_pl.model import load_model
 from drolt_pl.results import Groups
 from drolt_pl.run.build import build, under
+from drolt_pl.run.checkpoints import saved_split
 from drolt_pl.run.conf import CONF
-from drolt_pl.run.elsewhere import configuration
+from drolt_pl.run.trust import configuration
 
 FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, of methods with several stages and with one
 
@@ -45,10 +45,11 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
     Args:
         run_dir: The run's folder.
         stage: The stage; null for the first one that trains a classifier.
-        trust: Whether the folder may name classes of your own, which are imported and built.
+        trust: Whether the run's files may name classes that conf/ does not; they are executed then.
 
     Raises:
-        SettingError: the folder is not a run's, the run did not train the stage, or its images have changed since.
+        SettingError: the folder is not a run's, the run did not train the stage, its images have changed since, or its
+            files name what conf/ does not.
     """
     config = configuration(run_dir, CONF, trust=trust)
     trained = sorted(path.stem for path in (run_dir / "checkpoints").glob("*.ckpt"))
@@ -58,7 +59,7 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
     datamodule: LongTailDataModule = build(config, "dataset")
     with under("dataset"):
         datamodule.setup()
-    if folders.split_sha256(run_dir) not in (None, datamodule.split_record()["sha256"]):
+    if saved_split(run_dir) not in (None, datamodule.split_record()["sha256"]):
         raise SettingError(
             str(run_dir), "was trained on another split of its data set, which has changed since: restore the images"
         )

@@ -39,10 +39,11 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
     """The stages, with what their objectives and classifiers ask for; refuses names that nothing else looks up."""
     kinds: dict[str, type[Objective]] = {key: get_class(spec["_target_"]) for key, spec in config.objectives.items()}
     stages: dict[str, dict[str, Any]] = plain(config.schedule.stages)
+    own = {stage: str(fields["classifier"]) for stage, fields in stages.items()}
     fitted = {
         name
-        for name in {str(fields.get("classifier", "keep")) for fields in stages.values()} - {"keep", "reset"}
-        if _classifier_class(name, conf).fitted
+        for stage, name in own.items()
+        if name not in ("keep", "reset") and _classifier_class(name, conf, stage).fitted
     }
     uses = {name: kind.uses_centroids for name, kind in kinds.items()}
     with under("schedule"):
@@ -67,7 +68,8 @@ def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
         with under("dataset"):
             datamodule.prepare_data()
 
-    ranks.once_a_node("data", prepare)
+    if config.resume is None or config.trust:  # a run that goes on has had its data
+        ranks.once_a_node("data", prepare)
     with under("dataset"):
         datamodule.setup("fit")
     if datamodule.duplicates is not None and ranks.is_first():
@@ -203,9 +205,15 @@ def build_module(
 
 
 def _refuse_unfitted(schedule: Schedule, classifiers: Mapping[str, Classifier], datamodule: LongTailDataModule) -> None:
-    """Some classifiers choose a number on validation images; where there are none, it must be given."""
+    """Some classifiers choose a number on validation images; where there are none, it must be given.
+
+    What a classifier takes from a file must be there before anything is trained.
+    """
     for stage in [*schedule.trained, *schedule.fitted]:
-        wanting = classifiers[schedule.classifier_of(stage.name)].wanting
+        classifier = classifiers[schedule.classifier_of(stage.name)]
+        with under(f"schedule.stages.{stage.name}.classifier_args"):
+            classifier.check_source()
+        wanting = classifier.wanting
         if wanting is not None and not len(datamodule.split.val):
             raise SettingError(
                 f"schedule.stages.{stage.name}.classifier_args={{{wanting}: ...}}",
@@ -218,17 +226,19 @@ def _classifier_spec(config: DictConfig, stage: Stage, conf: Path) -> dict[str, 
     if stage.classifier in ("keep", "reset"):
         return plain(config.classifier)
     # Below the configuration, so that the file may refer to it.
-    file = _classifier_file(stage.classifier, conf, f"schedule.stages.{stage.name}.classifier")
+    file = _classifier_file(stage.classifier, conf, stage.name)
     whole = OmegaConf.merge(OmegaConf.to_container(config), {"own": OmegaConf.load(file)})
     return plain(whole.own)
 
 
-def _classifier_class(name: str, conf: Path) -> type[Classifier]:
-    found: type[Classifier] = get_class(str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf)), "_target_")))
+def _classifier_class(name: str, conf: Path, stage: str) -> type[Classifier]:
+    found: type[Classifier] = get_class(
+        str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf, stage)), "_target_"))
+    )
     return found
 
 
-def _classifier_file(name: str, conf: Path, key: str = "schedule.stages.*.classifier") -> Path:
+def _classifier_file(name: str, conf: Path, stage: str) -> Path:
     files = {path.stem: path for path in sorted((conf / "classifier").glob("*.yaml"))}
-    require_choice(key, name, ["keep", "reset", *files])
+    require_choice(f"schedule.stages.{stage}.classifier", name, ["keep", "reset", *files])
     return files[name]

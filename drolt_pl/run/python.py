@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -12,15 +13,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from drolt_pl.errors import SettingError
 from drolt_pl.run import ranks
-from drolt_pl.run.arguments import argument, refuse_existing
+from drolt_pl.run.arguments import argument, quoted, refuse_existing
 from drolt_pl.run.compose import composed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.explain import USER_ERRORS, explain
-from drolt_pl.run.leftovers import remove_leftovers
+from drolt_pl.run.occupy import occupied
 from drolt_pl.run.resume import Composition, resumed
+from drolt_pl.run.signals import Stopped
 
 if TYPE_CHECKING:
-    from drolt_pl.results import Results  # type: ignore[attr-defined]
+    from drolt_pl.results import Results
 
 RUN_DIR = "DROLT_RUN_DIR"  # the folder of a run, in the environment of the ranks that Lightning starts for it
 _calls = count()
@@ -40,21 +42,22 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     flags = [word for word in words if word.startswith("-")]
     if flags:
         raise SettingError("train", "takes overrides alone: flags such as -m are for the command line", flags[0])
-    run_dir: Path | None = None
     try:
-        source = resumed(words, CONF) or Composition(CONF, tuple(words))
+        earlier = resumed(words, CONF)
+        source = earlier or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)
-        typed = [*source.overrides, f"hydra.run.dir='{run_dir}'"]
-        config = composed(source.folder, typed, name=source.name, with_hydra=True)
-        if ranks.is_first():
-            _write_configuration(config, run_dir)
-        from drolt_pl.run.train import train
+        composition = [*source.overrides, f"hydra.run.dir={quoted(run_dir)}"]
+        config = composed(source.folder, composition, name=source.name, with_hydra=True)
+        hydra = OmegaConf.masked_copy(config, "hydra")
+        with occupied(run_dir, _without_hydra(config), hydra):
+            from drolt_pl.run.train import train
 
-        results: Results = train(_of_the_run(config), run_dir)
+            results: Results = train(_of_the_run(config), run_dir)
         return results
+    except Stopped as stopped:
+        # As Python says it: Ctrl-C interrupts, another signal ends the program.
+        raise (KeyboardInterrupt() if stopped.number == signal.SIGINT else SystemExit(stopped.code)) from stopped
     except USER_ERRORS as error:
-        if run_dir is not None and ranks.is_first():
-            remove_leftovers(run_dir)
         if isinstance(error, SettingError):
             raise
         raise SettingError("", explain(error, CONF)) from error
@@ -84,18 +87,6 @@ def _folder(words: Sequence[str], source: Composition) -> Path:
     if given is None:
         raise SettingError("hydra.run.dir", "must be given after a run of several processes, which share the folder")
     return Path(given).resolve()
-
-
-def _write_configuration(config: DictConfig, run_dir: Path) -> None:
-    """Writes what Hydra writes before a run."""
-    subdir = config.hydra.output_subdir
-    if subdir is None:
-        return
-    folder = run_dir / subdir
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = {"config": _without_hydra(config), "hydra": OmegaConf.masked_copy(config, "hydra")}
-    for name, part in {**parts, "overrides": config.hydra.overrides.task}.items():
-        OmegaConf.save(part, folder / f"{name}.yaml")
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

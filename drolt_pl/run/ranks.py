@@ -5,11 +5,19 @@ do (fetching data for its node) goes through a store that all of them reach.
 """
 
 import os
+import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING
+
+from drolt_pl.errors import SettingError
+from drolt_pl.run.signals import end_at_once
+
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 WAIT = timedelta(hours=2)  # for the process that decides: it may have data to fetch
 
@@ -56,7 +64,7 @@ class Meeting:
         return found
 
     @cached_property
-    def _store(self) -> Any:
+    def _store(self) -> "TCPStore":
         # Served until this process ends: nobody has to count who has read what.
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -107,13 +115,14 @@ def require_all_used(devices: int, nodes: int) -> None:
     """Every process that a launcher has started must be a rank of the run.
 
     Raises:
-        ValueError: the trainer's devices and nodes are not the launcher's processes.
+        SettingError: the trainer's devices and nodes are not the launcher's processes; its name is below `trainer`.
     """
     met = meeting()
     if met is not None and met.world not in (None, devices * nodes):
-        raise ValueError(
-            f"devices={devices} and trainer.num_nodes={nodes} make {devices * nodes} processes, but {met.world} were "
-            "started: let trainer.devices be those of one node, and set trainer.strategy=ddp"
+        raise SettingError(
+            f"devices={devices}",
+            f"and trainer.num_nodes={nodes} make {devices * nodes} processes, but {met.world} were started: let "
+            "trainer.devices be those of one node, and set trainer.strategy=ddp",
         )
 
 
@@ -134,3 +143,25 @@ def once_a_node(key: str, action: Callable[[], None]) -> None:
         met.decided(f"{key}/{met.node}", act, decides=met.local_rank == 0)
     elif os.environ.get("LOCAL_RANK", "0") == "0":
         action()  # the others are started later
+
+
+def is_started_by_another() -> bool:
+    """Whether rank 0 of this run has started this process, and so speaks for it."""
+    return meeting() is None and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def end_with_first() -> None:
+    """In a rank that rank 0 has started: ends this process as soon as that one is gone, however that ended.
+
+    It may hang in an exchange with ranks that are no more.
+    """
+    if not is_started_by_another():
+        return
+    first = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == first:
+            time.sleep(1.0)
+        end_at_once(1)
+
+    threading.Thread(target=watch, daemon=True, name="first-rank").start()

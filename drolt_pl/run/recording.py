@@ -1,7 +1,7 @@
 """Callbacks that record a run: checkpoints by stage, metrics.csv, and the progress bar that names the stage."""
 
 import csv
-import os
+import io
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -15,9 +15,12 @@ from rich.console import Console
 from torch import Tensor
 
 from drolt_pl import folders
+from drolt_pl.disk import replacing
+from drolt_pl.errors import SettingError
 from drolt_pl.learning.callbacks import ours
 from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import TrackingBar
+from drolt_pl.records import write_atomically
 
 
 @dataclass
@@ -70,9 +73,8 @@ class StageCheckpoint(Checkpoint):
     def name_result(self, trainer: pl.Trainer, source: str) -> None:
         """Copies the checkpoint of the model that the run reports to `best.ckpt`."""
         if trainer.is_global_zero:
-            partial = self.dirpath / "best.ckpt.part"
-            shutil.copyfile(self.dirpath / source, partial)
-            os.replace(partial, self.dirpath / "best.ckpt")
+            with (self.dirpath / source).open("rb") as file, replacing(self.dirpath / "best.ckpt") as copy:
+                shutil.copyfileobj(file, copy)
         trainer.strategy.barrier()
 
     def _validated(self, trainer: pl.Trainer, stage: str, epoch: int, score: float) -> None:
@@ -103,9 +105,6 @@ class MetricsFile(Checkpoint):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        folders.metric_rows(self.path)  # a damaged file is refused now, not when an epoch has been trained
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Lightning keeps the last value of every key: without this a stage would show those of the one before.
         trainer.callback_metrics.clear()
@@ -118,16 +117,23 @@ class MetricsFile(Checkpoint):
         row: dict[str, object] = {"epoch": trainer.current_epoch, "stage_name": module.stage.name, "images_seen": None}
         row |= metrics
         row["images_seen"] = module.images_seen  # whole, where a callback has logged it as a float
-        rows = [old for old in folders.metric_rows(self.path) if int(old["epoch"]) < trainer.current_epoch]
+        rows = [old for old in self._read() if int(old["epoch"]) < trainer.current_epoch]
         rows.append({key: str(value) for key, value in row.items()})
         columns = list(dict.fromkeys([*row, *(key for old in rows for key in old)]))
         columns = columns[:3] + sorted(columns[3:])
-        partial = self.path.with_suffix(".part")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(partial, self.path)
+        file = io.StringIO()
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.path, file.getvalue())
+
+    def _read(self) -> list[dict[str, str]]:
+        """The rows of the epochs before; a damaged file loses its rows, and the run goes on."""
+        try:
+            return folders.metric_rows(self.path)
+        except SettingError as error:
+            print(f"warning: {self.path} is damaged and begins anew ({error})", flush=True)
+            return []
 
 
 class StageProgressBar(TrackingBar):

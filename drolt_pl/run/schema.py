@@ -22,10 +22,10 @@ FILLED_IN = ("name", "uses_centroids", "fits")  # of a Stage, by Schedule
 def register() -> None:
     """Makes `/typed/schedule` and the resolver `${sum:a,b}` known to Hydra; call it before composing."""
     OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
-    ConfigStore.instance().store(group="typed", name="schedule", node=schedule_schema(), package="schedule")
+    ConfigStore.instance().store(group="typed", name="schedule", node=SCHEDULE, package="schedule")
 
 
-def schedule_schema() -> type[Any]:
+def _schedule() -> type[Any]:
     """A structured configuration: order, budget, what differs from schedule to schedule, and any number of stages."""
     curve = _mirror(Curve)
     stage = _mirror(Stage, leave_out=FILLED_IN, curve=curve)
@@ -34,15 +34,15 @@ def schedule_schema() -> type[Any]:
         "rest": "${sum:${.joint},${.rebalance}}",
         "alone": "${sum:${.ce_warmup},${.rest}}",
     }
-    scratch = dataclasses.make_dataclass(
+    scratch = _dataclass(
         "Scratch",
         [("lr", Any, None), ("curve", curve, _made_by(curve))],
     )
-    rebalance = dataclasses.make_dataclass(
+    rebalance = _dataclass(
         "Rebalance", [("lr", Any, None), ("sampling", Any, "class_balanced"), ("classifier", str, "keep")]
     )
-    budget_type = dataclasses.make_dataclass("Budget", [(key, int, value) for key, value in budget.items()])
-    return dataclasses.make_dataclass(
+    budget_type = _dataclass("Budget", [(key, int, value) for key, value in budget.items()])
+    return _dataclass(
         "Schedule",
         [
             ("order", typing.Optional[list[str]], None),  # noqa: UP045 - OmegaConf reads this form alone
@@ -69,7 +69,14 @@ def _mirror(cls: type[Any], leave_out: typing.Collection[str] = (), **nested: ty
         else:
             default = 0 if field.default is dataclasses.MISSING else field.default
             fields.append((field.name, _readable(hints[field.name]), default))
-    return dataclasses.make_dataclass(cls.__name__, fields)
+    return _dataclass(cls.__name__, fields)
+
+
+def _dataclass(name: str, fields: list[Any]) -> type[Any]:
+    """A dataclass that pickles by its name in this module: SLURM launchers hand Hydra's configurations to processes."""
+    made = dataclasses.make_dataclass(f"Typed{name}", fields, namespace={"__module__": __name__})
+    globals()[made.__name__] = made
+    return made
 
 
 def _readable(hint: Any) -> Any:
@@ -81,3 +88,6 @@ def _readable(hint: Any) -> Any:
 
 def _made_by(make: Callable[[], Any]) -> Any:
     return dataclasses.field(default_factory=make)
+
+
+SCHEDULE = _schedule()

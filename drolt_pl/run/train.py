@@ -20,9 +20,11 @@ from drolt_pl.report import show
 from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
 from drolt_pl.run.assemble import TEST_SELECTED, Run, assemble
 from drolt_pl.run.build import plain
+from drolt_pl.run.checkpoints import newest, saved_split
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
 from drolt_pl.run.outcome import batch_shares, circumstances
+from drolt_pl.run.stopping import Ending
 from drolt_pl.run.warmstart import warm_checkpoint
 from drolt_pl.tracking.wandb_run import log_end
 
@@ -30,9 +32,20 @@ HOME = Path(__file__).resolve().parents[2]
 
 
 def train(config: DictConfig, run_dir: Path) -> Results:
-    """Assembles a run, trains its stages, tests it, writes its folder and returns its results."""
+    """Assembles a run, trains its stages, tests it, writes its folder and returns its results.
+
+    Raises:
+        Stopped: a signal told the run to stop; it says how to go on.
+    """
     prepare_process(config)
-    run = assemble(config, run_dir, CONF)
+    ending = Ending(run_dir)
+    with ending.watching():
+        run = assemble(config, run_dir, CONF, ending)
+        return _train(run)
+
+
+def _train(run: Run) -> Results:
+    config, run_dir = run.config, run.folder
     record = run.datamodule.split_record()
     start, images_before = _start(run, record["sha256"])
     if run.trainer.is_global_zero:
@@ -86,6 +99,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
     measures = any(stage.uses_centroids for stage in module.schedule.trained)
     loss = module.loss if measures else None
     learned = loss is not None and config.loss.eps_mode == "learned"
+    words = folders.overrides(run.folder) or []
     return Results(
         schema_=SCHEMA,
         name=config.name,
@@ -116,30 +130,34 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
             centroid_s=passes,
             images_per_s=(module.images_seen - images_before) / max(seconds, 1e-9),
         ),
-        overrides=folders.overrides(run.folder) or [],
-        **circumstances(["python", "train.py", *(folders.overrides(run.folder) or [])], module.device, HOME),
+        overrides=words,
+        **circumstances(
+            ["python", "train.py", *(folders.overrides(run.folder) or [])], run.trainer.strategy.root_device, HOME
+        ),
     )
 
 
 def _start(run: Run, split_sha256: str) -> tuple[Path | None, int]:
     """The checkpoint that training goes on from, null for none, and the images that another run has seen for it."""
     config = run.config
-    last = _last_checkpoint(config, run.folder, split_sha256)
+    last = _last_checkpoint(run, split_sha256)
     if last is not None or config.init_from is None:
         return last, 0
     stage, warm = warm_checkpoint(config.init_from, run.module, split_sha256)
     path = run.saved.dirpath / f"{stage}_init.ckpt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(warm, path)
+    run.files.save_checkpoint(warm, path)
     return path, warm["drolt_pl"]["images_seen"]
 
 
-def _last_checkpoint(config: DictConfig, run_dir: Path, split_sha256: str) -> Path | None:
+def _last_checkpoint(run: Run, split_sha256: str) -> Path | None:
     """The checkpoint that `resume` goes on from; null where there is none yet."""
-    if config.resume is None:
+    if run.config.resume is None:
         return None
-    if folders.split_sha256(run_dir) not in (None, split_sha256):
+    before = saved_split(run.folder)
+    if before is not None and before != split_sha256:
         demand = "the data set has changed since this run began; restore it, or start a new run"
-        raise SettingError(f"resume={config.resume}:", demand)
-    last = run_dir / "checkpoints" / "last.ckpt"
-    return last if last.exists() else None
+        raise SettingError(f"resume={run.config.resume}:", demand)
+    found = newest(run.folder, run.module.schedule, run.files)
+    if run.trainer.is_global_zero:
+        print(found.sentence, flush=True)
+    return found.path

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from drolt_pl import folders
+from drolt_pl import checkpoint_file
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.lightning_internals import set_epoch
+from drolt_pl.run.checkpoints import saved_split
 
 
 def split_source(init_from: str, first_stage: str) -> tuple[Path, str]:
@@ -44,7 +43,9 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
     if not path.exists():
         remedy = f"name the folder of a run that has trained stage {theirs}"
         raise SettingError("init_from", f"names {path}, which does not exist", remedy=remedy)
-    other_split = folders.split_sha256(folder) or "unknown"
+    checkpoint = checkpoint_file.read(path)
+    # The checkpoint says it itself; those of earlier versions leave it to the file beside them.
+    other_split = checkpoint["drolt_pl"].get("run", {}).get("split") or saved_split(folder) or "unknown"
     if other_split != split_sha256:
         raise SettingError(
             f"init_from={init_from}",
@@ -56,7 +57,6 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
     if module.schedule.stages[names.index(after)].start_from == "best":
         remedy = f"set schedule.stages.{after}.start_from=last"
         raise SettingError("init_from", "starts from a stage's last epoch", remedy=remedy)
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     owners = {module.schedule.classifier_of(name) for name in names[: names.index(after)]}
     own, foreign = module.schedule.classifier_of(stage), checkpoint["drolt_pl"]["classifier"]
     renamed = {f"classifiers.{own}.": f"classifiers.{foreign}."}

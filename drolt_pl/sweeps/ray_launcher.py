@@ -1,5 +1,6 @@
 """Jobs of a sweep on a Ray cluster, which decides how many run at once, and on which GPU of which machine."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, open_dict
 
 from drolt_pl.errors import SettingError
 from drolt_pl.run.jobs import program, run_job
+from drolt_pl.run.signals import Stopped
 
 
 class RayLauncher(Launcher):
@@ -43,9 +45,9 @@ class RayLauncher(Launcher):
             devices = self.config.trainer.devices
             has_gpus = ray.cluster_resources().get("GPU", 0) > 0  # type: ignore[no-untyped-call]
             remote["num_gpus"] = (devices if isinstance(devices, int) and devices > 0 else 1) if has_gpus else 0
-        task = ray.remote(**remote)(run_job)
+        task = ray.remote(**remote)(_run)
         runs = [self._start(task, overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        return [_job_return(value) for value in ray.get(runs)]
+        return [_job_return(*ended) for ended in ray.get(runs)]
 
     def _start(self, task: Any, overrides: Sequence[str], number: int) -> Any:
         job = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -55,7 +57,17 @@ class RayLauncher(Launcher):
         return task.remote(program(), list(job.hydra.overrides.task), run_dir, job.hydra.runtime.cwd)
 
 
-def _job_return(value: float) -> JobReturn:
+def _run(*arguments: Any) -> tuple[float, int | None]:
+    """The objective of a job, and the signal that told it to stop: Ray passes on no such exception."""
+    try:
+        return run_job(*arguments), None
+    except Stopped as stopped:
+        return math.nan, stopped.number
+
+
+def _job_return(value: float, told: int | None) -> JobReturn:
+    if told is not None:
+        raise Stopped(told)
     finished = JobReturn()
     finished.return_value, finished.status = value, JobStatus.COMPLETED
     return finished

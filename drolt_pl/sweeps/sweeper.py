@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
-from drolt_pl.folders import JOBS
-from drolt_pl.records import write_atomically
-from drolt_pl.report.sweep_jobs import FAILURE
+from drolt_pl.folders import FAILURE, JOBS
 from drolt_pl.run import ranks
 from drolt_pl.run.jobs import mark_sweep, require_same
+from drolt_pl.run.lock import locked
+from drolt_pl.run.signals import Stopped
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job, Rule, Variant, Warmup
 
@@ -61,6 +63,7 @@ class JobListSweeper(Sweeper):
         self.each, self.tuned = each, tuned
         self.draws, self.seed, self.warmup = draws, seed, warmup
         self.known: dict[int, Job] = {}
+        self._held = ExitStack()
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.config, self.hydra_context = config, hydra_context
@@ -83,12 +86,12 @@ class JobListSweeper(Sweeper):
             )
 
     def begin(self) -> None:
-        """Makes the sweep's folder."""
+        """Makes the sweep's folder, and holds it for as long as this process lives."""
         if "LOCAL_RANK" in os.environ or ranks.meeting() is not None:
             raise SettingError("-m", "starts the processes of its jobs itself: run it without torchrun or srun")
+        self._held.enter_context(locked(self.sweep_dir))
         mark_sweep()
-        self.sweep_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, self.sweep_dir / "multirun.yaml")
+        write_whole(self.sweep_dir / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())
 
     def space(self, arguments: Sequence[str]) -> list[Override]:
         """The keys of the sweep and their values: the configuration's, then the command line's."""
@@ -134,6 +137,8 @@ class JobListSweeper(Sweeper):
 
     def run(self, jobs: Mapping[int, Job]) -> dict[int, float]:
         """Runs jobs by number; returns their objectives, nan for those that failed or validate nothing."""
+        from drolt_pl.records import write_atomically  # here: `--cfg job` does without
+
         for number, job in jobs.items():
             require_same(list(job.values()), self.folder(number))
         self.known |= jobs
@@ -143,7 +148,12 @@ class JobListSweeper(Sweeper):
         while waiting := [number for number in jobs if number not in objectives]:
             batch = self._ready(waiting, jobs)
             self.validate_batch_is_legal(list(batch.values()))
-            returned = self.launcher.launch(list(batch.values()), initial_job_idx=min(batch))
+            try:
+                returned = self.launcher.launch(list(batch.values()), initial_job_idx=min(batch))
+            except Stopped as stopped:
+                same = f"the same command with hydra.sweep.dir={self.sweep_dir}"
+                stopped.sentence = f"the sweep was stopped by {stopped}; {same} goes on"
+                raise
             for number, job_return in zip(batch, returned, strict=True):
                 value = job_return.return_value
                 objectives[number] = math.nan if value is None else float(value)

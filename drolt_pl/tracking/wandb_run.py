@@ -17,7 +17,8 @@ from torch import Tensor
 
 from drolt_pl import escape, folders
 from drolt_pl.errors import require_choice
-from drolt_pl.records import read_text, write_atomically
+from drolt_pl.records import write_atomically
+from drolt_pl.regular import read_text
 from drolt_pl.results import Results
 from drolt_pl.tracking.wandb_tables import METRICS, accuracy_rows, confusion_chart, csv_table
 
@@ -63,20 +64,26 @@ class WandbRun(WandbLogger):
     ) -> None:
         require_choice("mode", mode, MODES)
         super().__init__(project=project, save_dir=str(run_dir), offline=mode != "online")
-        self.run_dir, self.mode, self.entity, self.group = Path(run_dir), mode, entity, group
+        self.run_dir, self.project, self.mode, self.entity, self.group = Path(run_dir), project, mode, entity, group
         self.artifacts, self.init_timeout, self.finish_timeout = artifacts, init_timeout, finish_timeout
+        self._run: wandb.Run | None = None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> "wandb.Run":
         """The W&B run, created at first use."""
-        if self._experiment is None:
-            self._experiment = self._start()
+        if self._run is None:
+            self._run = self._start()
             # Every row holds both axes, so every chart can use either.
             for axis in ("epoch", "images_seen"):
-                self._experiment.define_metric(axis)
-            self._experiment.define_metric("*", step_metric="epoch")
-        return self._experiment
+                self._run.define_metric(axis)
+            self._run.define_metric("*", step_metric="epoch")
+        return self._run
+
+    @property
+    def version(self) -> str | None:
+        """The id of the W&B run; None before its first use."""
+        return None if self._run is None else self._run.id
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -142,14 +149,14 @@ class WandbRun(WandbLogger):
     @rank_zero_only
     def finish(self, exit_code: int) -> None:
         """Ends the run; another use would continue it."""
-        if self._experiment is not None:
-            self._experiment.finish(exit_code=exit_code)
-            self._experiment = None
+        if self._run is not None:
+            self._run.finish(exit_code=exit_code)
+            self._run = None
 
     def _start(self) -> "wandb.Run":
         import wandb
 
-        fields = {**self._identity(), "project": self._project, "entity": self.entity, "dir": str(self.run_dir)}
+        fields = {**self._identity(), "project": self.project, "entity": self.entity, "dir": str(self.run_dir)}
         settings = wandb.Settings(console="off", init_timeout=self.init_timeout, finish_timeout=self.finish_timeout)
         if self.mode == "online":
             reason = _unreachable(_address(), self.init_timeout)

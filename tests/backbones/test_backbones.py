@@ -11,6 +11,7 @@ from torch import nn
 
 from drolt_pl.backbones import CifarResNet, SmallConvNet, TimmBackbone, TorchvisionResNet
 from drolt_pl.classifiers import LinearClassifier
+from drolt_pl.errors import SettingError
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 
@@ -103,7 +104,7 @@ def test_timm_options_reach_the_model() -> None:
     ],
 )
 def test_a_wrong_argument_is_named_in_one_sentence(build: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}") as raised:
+    with pytest.raises(SettingError, match=f"^{re.escape(message)}") as raised:
         build()
     assert "\n" not in str(raised.value)
 
@@ -113,11 +114,11 @@ def test_weights_without_network_are_refused_in_one_sentence(monkeypatch: pytest
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(ValueError, match=r"^weights=IMAGENET1K_V2 of resnet50 are not in .* use weights=null$"):
+    with pytest.raises(SettingError, match=r"^weights=IMAGENET1K_V2 of resnet50 are not in .* use weights=null$"):
         TorchvisionResNet(weights="IMAGENET1K_V2")
 
     monkeypatch.setattr("timm.create_model", offline)
-    with pytest.raises(ValueError, match=r"^pretrained weights of test_resnet cannot be .* use pretrained=false$"):
+    with pytest.raises(SettingError, match=r"^pretrained weights of test_resnet cannot be .* use pretrained=false$"):
         TimmBackbone("test_resnet", pretrained=True)
 
 

@@ -15,6 +15,7 @@ from drolt_pl.classifiers import (
     ScaledLinearClassifier,
     linear,
 )
+from drolt_pl.errors import SettingError
 
 D, C = 12, 5
 Drawn = LinearClassifier | CosineClassifier
@@ -71,7 +72,7 @@ def test_rare_sigmoids_start_at_one_over_the_classes() -> None:
 
 @pytest.mark.parametrize(("classes", "init"), [(C, "zeros"), (1, "rare_sigmoid")])
 def test_linear_refuses_an_unknown_init(classes: int, init: str) -> None:
-    with pytest.raises(ValueError, match=f"^init must be one of .*, got '{init}'$"):
+    with pytest.raises(SettingError, match=f"^init must be one of .*, got '{init}'$"):
         LinearClassifier(D, classes, init=init)
 
 
@@ -109,7 +110,7 @@ def test_cosine_is_the_scaled_cosine_and_ignores_lengths() -> None:
 
 
 def test_cosine_refuses_a_scale_that_is_not_positive() -> None:
-    with pytest.raises(ValueError, match=r"^scale must be > 0, got 0.0$"):
+    with pytest.raises(SettingError, match=r"^scale must be > 0, got 0.0$"):
         CosineClassifier(D, C, scale=0.0)
 
 
@@ -166,7 +167,7 @@ def test_scaled_needs_a_linear_classifier_and_a_rate() -> None:
         ScaledLinearClassifier(D, C).begin(CosineClassifier(D, C), generator=seeded(0))
     with pytest.raises(TypeError, match=r"^previous must be a linear classifier.* got ScaledLinearClassifier$"):
         LWSClassifier(D, C).begin(ScaledLinearClassifier(D, C), generator=seeded(0))
-    with pytest.raises(ValueError, match=r"^factor_rate must be > 0, got 0$"):
+    with pytest.raises(SettingError, match=r"^factor_rate must be > 0, got 0$"):
         ScaledLinearClassifier(D, C, factor_rate=0)
 
 
@@ -193,3 +194,9 @@ def test_lws_needs_the_same_shape() -> None:
 
 def test_docstring_examples_run() -> None:
     assert doctest.testmod(linear) == (0, 3)
+
+
+def test_an_objective_that_uses_class_vectors_names_the_classifier_without_them() -> None:
+    assert CosineClassifier(3, 2).class_vectors().shape == (2, 3)
+    with pytest.raises(SettingError, match=r"^classifier must have a vector for each class.*, got 'LWSClassifier'$"):
+        LWSClassifier(3, 2).class_vectors()

@@ -23,6 +23,7 @@ from drolt_pl.classifiers import (
     SmDragonClassifier,
     TauNormClassifier,
 )
+from drolt_pl.errors import SettingError
 
 D, C = 5, 4
 COUNTS = torch.tensor([40, 10, 3, 1])
@@ -97,9 +98,9 @@ def test_tau_is_the_smallest_of_the_best_on_held_out_images(cls: Any) -> None:
     given = fitted(cls(D, C, tau=0.3), images)
     assert given.chosen == {"tau": 0.3}
     assert given.wanting is None
-    with pytest.raises(ValueError, match=r"^tau must be given"):
+    with pytest.raises(SettingError, match=r"^tau must be given"):
         fitted(cls(D, C))
-    with pytest.raises(ValueError, match=r"^tau must be null or >= 0, got -1"):
+    with pytest.raises(SettingError, match=r"^tau must be null or >= 0, got -1"):
         cls(D, C, tau=-1)
 
 
@@ -142,7 +143,7 @@ def test_the_nearest_mean_has_kangs_three_forms(form: str) -> None:
     for i, z in enumerate(features):
         for c, mean in means.items():
             torch.testing.assert_close(logits[i, c], -(point(z) - mean).norm(), rtol=1e-5, atol=1e-5)  # type: ignore[operator]
-    with pytest.raises(ValueError, match=r"^form must be one of .*'cl2n'.* got 'l2'"):
+    with pytest.raises(SettingError, match=r"^form must be one of .*'cl2n'.* got 'l2'"):
         NearestMeanClassifier(D, C, form="l2")
 
 
@@ -165,7 +166,7 @@ def test_smdragons_softmax_of_sigmoids() -> None:
     weights = (a[:, :1] + a[:, 1:] * shares).sigmoid().softmax(1)
     expected = p * weights / (p * weights).sum(1, keepdim=True)
     torch.testing.assert_close(classifier(images.features).exp(), expected, rtol=1e-5, atol=1e-7)
-    with pytest.raises(ValueError, match=r"^weights must be one of .'sigmoid', 'softmax'., got 'none'"):
+    with pytest.raises(SettingError, match=r"^weights must be one of .'sigmoid', 'softmax'., got 'none'"):
         SmDragonClassifier(D, C, weights="none")
 
 
@@ -202,9 +203,9 @@ def test_smdragon_starts_as_the_expert_and_helps_where_it_is_biased(tmp_path: Pa
     taken = fitted(SmDragonClassifier(D, C, source=str(tmp_path / "x.ckpt")))
     torch.testing.assert_close(taken(images.features), classifier(images.features))
     assert taken.wanting is None
-    with pytest.raises(ValueError, match=r"^source must hold a smDRAGON of this degree"):
+    with pytest.raises(SettingError, match=r"^source must hold a smDRAGON of this degree"):
         fitted(SmDragonClassifier(D, C, degree=2, source=str(tmp_path / "x.ckpt")))
-    with pytest.raises(ValueError, match=r"^source must be given"):
+    with pytest.raises(SettingError, match=r"^source must be given"):
         fitted(SmDragonClassifier(D, C))
 
 

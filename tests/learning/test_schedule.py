@@ -2,6 +2,7 @@
 
 import pytest
 
+from drolt_pl.errors import SettingError
 from drolt_pl.learning.optim import StageOptimizer
 from drolt_pl.learning.schedule import Curve, Schedule
 
@@ -70,7 +71,7 @@ def test_cosine_goes_from_one_to_its_end() -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"^stages\.joint.*{field}"):
+    with pytest.raises(SettingError, match=rf"^stages\.joint.*{field}"):
         Schedule({"joint": {"epochs": 1, field: value}})
 
 
@@ -79,14 +80,14 @@ def test_order_names_the_stages_that_come_first() -> None:
     assert [stage.name for stage in Schedule(stages, ["pretrain"]).stages] == ["pretrain", *STAGES]
     assert Schedule(stages, ["pretrain"]).stage_at(0).name == "pretrain"
     for order in (["pretrian"], ["pretrain", "pretrain"]):
-        with pytest.raises(ValueError, match=r"^order must name stages of \['ce_warmup'.*each once, got \['pretr"):
+        with pytest.raises(SettingError, match=r"^order must name stages of \['ce_warmup'.*each once, got \['pretr"):
             Schedule(stages, order)
 
 
 def test_objectives_say_who_needs_centroids() -> None:
     schedule = Schedule({"a": {"epochs": 1, "objective": "mine"}}, objectives={"mine": True})
     assert schedule.stages[0].trains("eps")
-    with pytest.raises(ValueError, match=r"^stages\.a\.objective must be one of \('mine',\), got 'ce'"):
+    with pytest.raises(SettingError, match=r"^stages\.a\.objective must be one of \('mine',\), got 'ce'"):
         Schedule({"a": {"epochs": 1}}, objectives={"mine": True})
 
 
@@ -106,7 +107,7 @@ def test_a_stage_that_does_not_train_owns_no_classifier() -> None:
 
 
 def test_a_schedule_without_epochs_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one epoch"):
+    with pytest.raises(SettingError, match="at least one epoch"):
         Schedule({"joint": {"epochs": 0}})
 
 

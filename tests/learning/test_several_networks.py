@@ -128,9 +128,7 @@ def test_a_second_stream_reaches_the_objective_as_its_own_batch(tmp_path: Path) 
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     share = sum(float(row["train/rare"]) for row in rows) / len(rows)
-    assert share == pytest.approx(
-        0.5, abs=0.1
-    )  # the second stream is balanced
+    assert share == pytest.approx(0.5, abs=0.1)  # the second stream is balanced
     first, last = (float(rows[i]["train/loss"]) - float(rows[i]["train/loss_ce"]) for i in (0, -1))
     assert first == pytest.approx(0, abs=1e-6)
     assert last != 0

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from drolt_pl.errors import SettingError
 from drolt_pl.losses import DROLTLoss
 from drolt_pl.losses.radius import coverage_radius, log_ball_probability, mean_coverage_factor
 
@@ -102,14 +103,14 @@ def test_a_number_leaves_the_checkpoint_as_it_was() -> None:
 
 @pytest.mark.parametrize("eps_mode", ["zero", "learned", "coverage"])
 def test_auto_is_refused_with_other_modes(eps_mode: Any) -> None:
-    with pytest.raises(ValueError, match=f"^eps must be a number where eps_mode is '{eps_mode}', got 'auto'"):
+    with pytest.raises(SettingError, match=f"^eps must be a number where eps_mode is '{eps_mode}', got 'auto'"):
         make(eps="auto", eps_mode=eps_mode)
 
 
 def test_auto_is_refused_where_distances_are_others() -> None:
-    with pytest.raises(ValueError, match=r"^eps must be a number where distance is 'cosine', got 'auto'"):
+    with pytest.raises(SettingError, match=r"^eps must be a number where distance is 'cosine', got 'auto'"):
         make(eps="auto", distance="cosine")
-    with pytest.raises(ValueError, match=r"^eps must be 'auto', or finite and >= 0, got 'aut'"):
+    with pytest.raises(SettingError, match=r"^eps must be 'auto', or finite and >= 0, got 'aut'"):
         make(eps="aut")
 
 
@@ -125,7 +126,7 @@ def test_radius_of_a_direction() -> None:
     assert along.radii().tolist() == pytest.approx(expected, rel=1e-5)  # 90 % of chi-square with one degree of freedom
     ratio = ball.radii() / along.radii()
     assert bool(((ratio > 3.5) & (ratio < math.sqrt(27))).all())
-    with pytest.raises(ValueError, match=r"^radius_of must be one of .*'ball', 'direction'.*, got 'line'"):
+    with pytest.raises(SettingError, match=r"^radius_of must be one of .*'ball', 'direction'.*, got 'line'"):
         make(radius_of="line")
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from drolt_pl.errors import SettingError
 from drolt_pl.losses import balanced_contrastive, supervised_contrastive
 
 C, E = 4, 6
@@ -133,5 +134,5 @@ def test_half_precision_is_raised(autocast: bool) -> None:
 
 
 def test_a_wrong_temperature_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^temperature must be > 0, got 0"):
+    with pytest.raises(SettingError, match=r"^temperature must be > 0, got 0"):
         supervised_contrastive(*batch()[:2], temperature=0)

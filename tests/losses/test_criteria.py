@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from drolt_pl.errors import SettingError
 from drolt_pl.losses import (
     LDAM,
     Criterion,
@@ -295,12 +296,12 @@ def test_checkpoints_hold_nothing_of_it(kind: str) -> None:
     ],
 )
 def test_a_wrong_value_is_named(cls: type[Criterion], options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}"):
+    with pytest.raises(SettingError, match=f"^{message}"):
         cls(COUNTS, **options)
 
 
 def test_shapes_and_counts_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^class_counts must be one number >= 1 per class, got \[3, 0\]"):
+    with pytest.raises(SettingError, match=r"^class_counts must be one number >= 1 per class, got \[3, 0\]"):
         CrossEntropy([3, 0])
     with pytest.raises(ValueError, match=r"^logits must be \(B, 5\), got \(2, 3\)"):
         CrossEntropy(COUNTS)(torch.zeros(2, 3), torch.tensor([0, 1]))

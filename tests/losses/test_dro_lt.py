@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from drolt_pl.errors import SettingError
 from drolt_pl.losses import DROLTLoss, robust_loss
 from drolt_pl.losses.batch import class_histogram, training_set_log_weights
 from drolt_pl.losses.functional import BOUNDS, DISTANCES
@@ -356,7 +357,7 @@ def test_gather_refuses_unequal_batches() -> None:
 )
 def test_a_wrong_value_is_named_first(name: str, options: dict[str, Any]) -> None:
     arguments = {"num_classes": 5, "num_features": 3, "class_counts": COUNTS} | options
-    with pytest.raises(ValueError, match=rf"^{name} must .*, got ") as caught:
+    with pytest.raises(SettingError, match=rf"^{name} must .*, got ") as caught:
         DROLTLoss(**arguments)
     if isinstance(options.get(name), str):
         assert repr(options[name]) in str(caught.value) or "distance" in options
@@ -384,8 +385,8 @@ def test_nothing_waits_for_the_device(form: Any) -> None:
         statistics = torch.ones(5, device="cuda"), torch.tensor(2.0, device="cuda")
         loss.set_statistics(*statistics)
         loss(z, y, centroids).backward()  # allocates
-        torch.cuda.set_sync_debug_mode("error")
         try:
+            torch.cuda.set_sync_debug_mode("error")
             loss.set_statistics(*statistics)
             value = loss(z, y, centroids)
             value.backward()

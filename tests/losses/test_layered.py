@@ -9,6 +9,7 @@ from helpers.running import train_composed
 
 from drolt_pl.backbones import CifarResNet, SmallConvNet
 from drolt_pl.backbones.layers import LayerTaps, pooled
+from drolt_pl.errors import SettingError
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
 
 COUNTS, WIDTHS = [9, 4, 1], (5, 8)
@@ -74,9 +75,9 @@ def test_pooling() -> None:
 
 @pytest.mark.parametrize("layers", [["layer9"], [], ["layer2", "layer2"]])
 def test_a_wrong_layer_is_named(layers: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"^layers must be null or name parts of the backbone, such as \['layer1'"):
+    with pytest.raises(SettingError, match=r"^layers must be null or name parts of the backbone, such as \['layer1'"):
         LayerTaps(CifarResNet(20), layers, (3, 8, 8))
-    with pytest.raises(ValueError, match=r"such as \['layers.0'"):
+    with pytest.raises(SettingError, match=r"such as \['layers.0'"):
         LayerTaps(SmallConvNet(), layers, (1, 8, 8))
 
 

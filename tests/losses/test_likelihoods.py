@@ -10,6 +10,7 @@ import torch
 from helpers.running import SHORT, train_composed
 from torch import Tensor
 
+from drolt_pl.errors import SettingError
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss, classwise_loss
 from drolt_pl.losses.functional import exponents
 
@@ -151,7 +152,7 @@ def test_added_leaves_cross_entropy_its_step() -> None:
 )
 def test_a_wrong_value_is_named_first(name: str, options: dict[str, Any]) -> None:
     arguments = {"num_classes": 5, "num_features": 3, "class_counts": COUNTS, "likelihood": "class"} | options
-    with pytest.raises(ValueError, match=rf"^{name} must .*, got "):
+    with pytest.raises(SettingError, match=rf"^{name} must .*, got "):
         DROLTLoss(**arguments)
 
 
@@ -165,8 +166,8 @@ def test_nothing_waits_for_the_device(options: dict[str, Any]) -> None:
     loss.set_statistics(*statistics)
     loss(z, y, mu)  # allocates
     loss.balls._is_measured = False
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         value = loss(z.requires_grad_(), y, mu)
         value.backward()
         loss.own_mass(z, y, mu)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.images import write_image_tree
+from helpers.running import SHORT, composed, train_composed
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -22,6 +23,7 @@ from drolt_pl.data.images.sources import FileSource
 from drolt_pl.errors import SettingError
 from drolt_pl.model import Description, Groups
 from drolt_pl.model.parts import BACKBONES, CLASSIFIERS, NECKS, build_backbone, build_classifier
+from drolt_pl.run.build import build
 
 SIZES = {"num_features": 8, "num_classes": 3}
 NECK = {"_target_": "drolt_pl.backbones.ModulatedAttention", "_partial_": True}
@@ -130,7 +132,7 @@ def test_what_cannot_be_predicted_is_said(tmp_path: Path) -> None:
         "a.jpg": "must be a list",
         (): "must be a list",
         (tmp_path / "nowhere.jpg",): "must be files that exist",
-        (tmp_path / "text.jpg",): r"text\.jpg.* cannot be read",
+        (tmp_path / "text.jpg",): r"must be readable, .*text\.jpg",
         (torch.zeros(3, 16, 16),): "must be uint8",
     }.items():
         with pytest.raises(SettingError, match=said):
@@ -276,3 +278,21 @@ def test_loading_needs_neither_hydra_nor_lightning(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["1", "[]"]
+
+
+def test_a_run_predicts_what_its_test_measured(tmp_path: Path) -> None:
+    results = train_composed(tmp_path, *SHORT)
+    data = build(composed(*SHORT), "dataset")
+    data.setup()
+    found, test = data.catalogue(), data.split.test
+    model = Model.load(tmp_path)
+    assert list(model.class_counts or ()) == results["class_counts"]
+    predictions = model.predict(list(found.source.fetch(test)), batch_size=100)
+    targets = torch.from_numpy(found.targets[test])
+    for key, answers in {"acc": predictions.classes[:, 0], "acc_ncm": predictions.nearest}.items():
+        assert answers is not None
+        right = [float((answers[targets == label] == label).float().mean()) for label in range(10)]
+        assert sum(right) / 10 == pytest.approx(results["test"][key], abs=1e-6)
+    assert predictions.distance_over_radius is not None
+    assert model.radii is not None
+    assert model.radii.tolist() == pytest.approx(results["eps"])

@@ -135,8 +135,8 @@ def test_measuring_waits_for_nothing() -> None:
     data = Batch(*(tensor.cuda() for tensor in batch()[:2]))
     objective(model, data)["loss"].backward()  # allocates
     objective.begin_epoch(0.0)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         terms = objective(model, data)
         terms["loss"].backward()
     finally:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from drolt_pl.classifiers import LinearClassifier, OLTRClassifier
+from drolt_pl.errors import SettingError
 from drolt_pl.losses import (
     Criterion,
     CrossEntropy,
@@ -210,7 +211,7 @@ def test_supcons_code_multiplies_by_the_temperature_over_its_base() -> None:
     objective = SupCon(criterion=CrossEntropy(COUNTS), num_features=D, temperature=0.1, base_temperature=0.07).double()
     terms = objective(model, data)
     torch.testing.assert_close(terms["loss"], terms["loss_supcon"] / 0.7)
-    with pytest.raises(ValueError, match=r"^base_temperature must be null or > 0, got 0$"):
+    with pytest.raises(SettingError, match=r"^base_temperature must be null or > 0, got 0$"):
         SupCon(criterion=CrossEntropy(COUNTS), num_features=D, base_temperature=0)
 
 

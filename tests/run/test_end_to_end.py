@@ -157,7 +157,8 @@ def test_selecting_on_the_test_set_says_so(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_frozen_classifier_stays_while_the_backbone_learns(tmp_path: Path) -> None:
-    train_here(tmp_path, "schedule=released_code", "dataset.batch_size=128", "loss.eps_mode=learned")
+    frozen = "schedule.stages.joint.trainable=[backbone]"
+    train_here(tmp_path, frozen, "dataset.batch_size=128", "loss.eps_mode=learned")
     before = torch.load(tmp_path / "checkpoints" / "ce_warmup.ckpt", weights_only=True)["state_dict"]
     after = torch.load(tmp_path / "checkpoints" / "joint.ckpt", weights_only=True)["state_dict"]
     classifier = [key for key in before if key.startswith("classifiers.")]

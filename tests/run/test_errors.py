@@ -48,11 +48,19 @@ CASES = {
         ["criterion", "choose a classifier that has scale"],
     ),
     "wrong argument of a stage's classifier": (
-        ["schedule.stages.rebalance.classifier=tau_norm", "schedule.stages.rebalance.classifier_args={tau:-1}"],
+        [
+            "schedule.stages.rebalance.epochs=0",
+            "schedule.stages.rebalance.classifier=tau_norm",
+            "schedule.stages.rebalance.classifier_args={tau:-1}",
+        ],
         ["stages.rebalance.classifier_args.tau", ">= 0", "-1"],
     ),
     "unknown argument of a stage's classifier": (
-        ["schedule.stages.rebalance.classifier=ncm", "schedule.stages.rebalance.classifier_args={distnce:l2}"],
+        [
+            "schedule.stages.rebalance.epochs=0",
+            "schedule.stages.rebalance.classifier=ncm",
+            "schedule.stages.rebalance.classifier_args={distnce:l2}",
+        ],
         ["stages.rebalance.classifier_args", "distnce"],
     ),
     "nothing to choose tau on": (
@@ -82,7 +90,7 @@ CASES = {
     "no draws": (["schedule.stages.joint.epoch_size=0"], ["schedule.stages.joint.epoch_size", ">= 1", "0"]),
     "a batch that ranks cannot share": (
         ["trainer=cpu", "trainer.devices=3"],
-        ["dataset.batch_size=32", "divisible", "3 processes"],
+        ["dataset.batch_size", "divisible", "3 processes", "32"],
     ),
 }
 

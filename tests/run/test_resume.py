@@ -114,7 +114,7 @@ def test_a_stage_is_written_before_the_checkpoint_that_goes_on_after_it(
 def test_a_run_that_something_stopped_early_is_not_measured(tmp_path: Path) -> None:
     from drolt_pl.errors import SettingError
 
-    with pytest.raises(SettingError, match=r"ended in epoch \d of 6.*resume="):
+    with pytest.raises(SettingError, match=r"ended training in epoch \d of 6.*resume="):
         train_here(tmp_path, "+trainer.max_steps=5")
     assert not (tmp_path / "results.json").exists()
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers.running import command
+from helpers.running import HOME, command
 
 OTHER = """
 import sys, hydra
@@ -37,3 +37,23 @@ def test_a_class_that_is_not_registered_is_refused(tmp_path: Path) -> None:
     done = command("-m", "hydra.sweeper._target_=drolt_pl.sweeps.joblist.product", cwd=tmp_path)
     assert done.returncode == 1
     assert "Invalid plugin" in done.stderr
+
+
+def test_the_typed_schedule_survives_the_way_to_another_process(tmp_path: Path) -> None:
+    """What submitit does with Hydra's singletons."""
+    code = (
+        "import cloudpickle, sys; from hydra.core.singleton import Singleton; from drolt_pl.run import schema; "
+        "schema.register(); sys.stdout.buffer.write(cloudpickle.dumps(Singleton.get_state()))"
+    )
+    pickled = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=HOME).stdout
+    (tmp_path / "state.pkl").write_bytes(pickled)
+    compose = (
+        "import pickle, sys; from pathlib import Path; from hydra.core.singleton import Singleton; "
+        "from hydra import compose, initialize_config_dir; "
+        "Singleton.set_state(pickle.loads(Path(sys.argv[1]).read_bytes())); "
+        "initialize_config_dir(sys.argv[2], version_base='1.3'); print(compose('config').schedule.stages.joint.epochs)"
+    )
+    arguments = [sys.executable, "-c", compose, str(tmp_path / "state.pkl"), str(HOME / "conf")]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=HOME)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0

@@ -194,7 +194,7 @@ def test_table4_is_representation_by_classifier() -> None:
 
 
 METHODS = sorted(path.stem for path in (HOME / "conf" / "method").glob("*.yaml"))
-FIRST_RATE = "schedule.stages.ce_warmup.lr"
+FIRST_RATE = "schedule.scratch.lr"
 # What sweep=fair draws: lowest and highest value, the law, and the labels that have the key.
 FAIR = {
     FIRST_RATE: (5e-3, 5e-1, "log", {*METHODS, "no_eps"}),

@@ -110,4 +110,4 @@ def _rgb(image: ImageLike) -> Image.Image:
     try:
         return Image.fromarray(read_rgb(os.fspath(image)))
     except ImageError as error:
-        raise SettingError("images", f"must be readable: {error}") from error
+        raise SettingError("images", f"must be readable, {os.fspath(image)!r} is not") from error

@@ -15,14 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from drolt_pl import folders
 from drolt_pl.errors import SettingError
-from drolt_pl.records import read_text
+from drolt_pl.regular import read_text
 from drolt_pl.run import schema
 from drolt_pl.run.build import sentence
 from drolt_pl.run.compose import composed
 
 TRUST = "where the folder is your own, or you trust who made it, let it in"
 OWN_PLACE = ("dataset", "logger", "trainer")  # groups whose classes read, write or start something when built
-NOT_USED = ("hydra", "defaults")  # parts of a configuration that compose others
+OF_HYDRA = ("hydra", "defaults")  # keys that Hydra would act on; it writes neither into a run's folder
 REFERENCE = r"\$\{[\w.\[\]-]*\}"
 # References to other values, and their sums: whatever else stands in braces reads the surroundings.
 REFERENCES = re.compile(rf"(?:[^$]|{REFERENCE}|\$\{{sum:(?:[\d, -]|{REFERENCE})*\}})*")
@@ -70,7 +70,7 @@ def configuration(run_dir: Path, conf: Path, *, trust: bool) -> DictConfig:
         assert isinstance(ours, dict)
         config = OmegaConf.create({str(key): value for key, value in ours.items()} | values)
         if "schedule" in base:
-            schedule = OmegaConf.merge(OmegaConf.structured(schema.schedule_schema()), config.schedule)
+            schedule = OmegaConf.merge(OmegaConf.structured(schema.SCHEDULE), config.schedule)
             config.schedule = OmegaConf.to_container(schedule)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         raise SettingError(str(path), f"does not fit the configuration: {sentence(error)[:300]}") from error
@@ -102,13 +102,13 @@ def _values(path: Path) -> dict[str, object]:
         content = OmegaConf.to_container(OmegaConf.create(text))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise SettingError(str(path), f"is no configuration: {sentence(error)[:300]}") from error
-    if not isinstance(content, dict):
-        raise SettingError(str(path), "must hold keys and values")
-    return {str(key): value for key, value in content.items() if key not in NOT_USED}
+    if not isinstance(content, dict) or any(key in content for key in OF_HYDRA):
+        raise SettingError(str(path), f"must be a mapping without the keys {OF_HYDRA}")
+    return {str(key): value for key, value in content.items()}
 
 
 def _require_known(values: dict[str, object], base: DictConfig, named: Named, path: Path) -> None:
-    """Refuses keys, classes and references that conf/ does not name, and takes downloads out.
+    """Refuses keys, classes and references that conf/ does not name.
 
     Raises:
         SettingError: there is one.
@@ -123,24 +123,19 @@ def _require_known(values: dict[str, object], base: DictConfig, named: Named, pa
         elif place[-1:] == ("cache_dir",):
             raise _refused(path, key, "is a place for downloads elsewhere")
         elif isinstance(value, str) and "$" in value and value not in named.texts and not REFERENCES.fullmatch(value):
-            raise _refused(path, key, f"may refer to other values alone, got {value[:100]!r}")
+            raise _refused(path, key, f"names {value[:100]!r}, and conf/ does not")
     loggers = values.get("logger")
     for name, logger in loggers.items() if isinstance(loggers, dict) else ():
         _require_logger(f"logger.{name}", logger, named, path)
     dataset = values.get("dataset")
-    if isinstance(dataset, dict):
-        if "download" in dataset:
-            dataset["download"] = False  # the run has had its data
-        if "allow_duplicates" in named.nodes.get(str(dataset.get("_target_")), ()):
-            dataset.setdefault("allow_duplicates", True)  # as they were in an older run
+    if isinstance(dataset, dict) and "allow_duplicates" in named.nodes.get(str(dataset.get("_target_")), ()):
+        dataset.setdefault("allow_duplicates", True)  # as they were in an older run
 
 
 def _require_class(name: object, place: Place, named: Named, path: Path) -> None:
     groups = named.places.get(name, set()) if isinstance(name, str) else set()
     if not groups - {"hydra"}:
-        raise _refused(
-            path, ".".join((*place, "_target_")), f"must be a class that conf/ names, got {str(name)[:100]!r}"
-        )
+        raise _refused(path, ".".join((*place, "_target_")), f"names {str(name)[:100]!r}, and conf/ does not")
     if groups <= set(OWN_PLACE) and not (place[:1] == tuple(groups) and len(place) == 1 + ("logger" in groups)):
         raise _refused(path, ".".join(place), f"is no place for {name}")
 

@@ -1,0 +1,200 @@
+"""The checkpoints of one run: written by it alone, read if they are whole and its own, and the newest of them."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from drolt_pl import checkpoint_file
+from drolt_pl.checkpoint_file import HEADER, RUN, DamagedError
+from drolt_pl.learning.schedule import Schedule, Stage
+from drolt_pl.regular import read_text
+
+LAST, PREVIOUS = "last", "previous"  # names of the last epoch's checkpoint, and of the one before it
+MAY_DIFFER = (
+    "resume",
+    "trust",
+    "trainer",
+    "logger",
+    "callbacks",
+    "guard",
+)  # keys in which commands for one run may differ
+
+
+class ForeignError(DamagedError):
+    """A checkpoint of another run."""
+
+
+def identity(config: Mapping[str, Any], split_sha256: str) -> dict[str, str]:
+    """What tells a run from others: hashes of its split and of its configuration, plain values.
+
+    Two runs that agree in both learn the same.
+    """
+    kept = {key: value for key, value in config.items() if key not in MAY_DIFFER}
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return {"split": split_sha256, "configuration": hashlib.sha256(text.encode()).hexdigest()}
+
+
+class CheckpointFiles(CheckpointIO):
+    """Writes and reads the checkpoints of a run, in place of Lightning's, which go through $TMPDIR.
+
+    Args:
+        identity: See `identity`.
+    """
+
+    def __init__(self, identity: Mapping[str, str]) -> None:
+        self.identity = dict(identity)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+        """Writes a checkpoint; the one of the epoch before stays as `previous.ckpt`."""
+        path = Path(path)
+        checkpoint[HEADER] = {**checkpoint[HEADER], RUN: self.identity}
+        keep = path.with_stem(PREVIOUS) if path.stem == LAST else None
+        checkpoint_file.write(path, checkpoint, keep=keep)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: object = None, weights_only: object = None
+    ) -> dict[str, Any]:
+        """Reads a checkpoint of this run, to the CPU.
+
+        Raises:
+            DamagedError: it is damaged, or another run's.
+        """
+        content = checkpoint_file.read(Path(path))
+        theirs = content[HEADER].get(RUN) if isinstance(content.get(HEADER), Mapping) else {}
+        if theirs is None:
+            return content  # of an earlier version, which did not say
+        differing = [part for part, value in self.identity.items() if theirs.get(part) != value]
+        if differing:
+            raise ForeignError(str(path), f"is of another run: its {' and '.join(differing)} differ from this run's")
+        return content
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def saved_split(run_dir: Path) -> str | None:
+    """The hash of a run's split by its split.json; None where that is missing or damaged, and so written anew."""
+    try:
+        return str(json.loads(read_text(run_dir / "split.json", "JSON"))["sha256"])
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # what cannot be read is a SettingError, and so a ValueError
+        return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a run goes on.
+
+    Attributes:
+        path: The checkpoint; None for the start.
+        sentence: Which one it is, and what is lost.
+    """
+
+    path: Path | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class _Intact:
+    path: Path
+    epochs: int  # that were trained when it was written
+    best: Mapping[str, int]  # epoch of the best by stage, as far as it knew
+
+
+def newest(run_dir: Path, schedule: Schedule, files: CheckpointFiles) -> Found:
+    """The newest checkpoint that a run can go on from: itself whole, and so are those that the run still needs.
+
+    Raises:
+        ForeignError: there are whole ones, and all of them are another run's: to start again would overwrite them.
+    """
+    intact: dict[str, _Intact] = {}
+    wrong: list[str] = []
+    foreign = False
+    for path in _candidates(run_dir / "checkpoints", schedule):
+        if not path.exists():
+            continue
+        try:
+            content = files.load_checkpoint(path)
+            intact[path.stem] = _Intact(path, int(content["epoch"]) + 1, _best_epochs(content))
+        except DamagedError as error:
+            wrong.append(f"{path.name} {error.demand}")
+            foreign |= isinstance(error, ForeignError)
+        except (KeyError, TypeError, ValueError):
+            wrong.append(f"{path.name} is no checkpoint of a run")
+    usable = [one for one in intact.values() if _is_complete(one, schedule, intact)]
+    chosen = max(usable, key=lambda one: one.epochs, default=None)
+    if foreign and not intact:
+        remedy = "restore the folder, or start a new run in another one"
+        raise ForeignError(f"resume={run_dir}", f"finds no checkpoint of this run: {'; '.join(wrong)}", remedy=remedy)
+    trained, done = _epochs_in(run_dir / "metrics.csv"), 0 if chosen is None else chosen.epochs
+    if (
+        chosen is not None
+        and chosen.path.stem != LAST
+        and LAST not in intact
+        and not any(LAST in text for text in wrong)
+    ):
+        wrong.insert(0, f"{LAST}.ckpt is missing")
+    return Found(None if chosen is None else chosen.path, _sentence(chosen, done, max(trained, done), wrong, schedule))
+
+
+def _sentence(chosen: _Intact | None, done: int, trained: int, wrong: list[str], schedule: Schedule) -> str:
+    if chosen is None:
+        begun = trained > 0 or bool(wrong)
+        start = "no checkpoint is left to go on from: it starts again" if begun else "no epoch had ended: it starts"
+        where = f"{start} at epoch 1 of {schedule.epochs}"
+    else:
+        stage = schedule.stage_at(max(done - 1, 0)).name
+        where = f"it goes on from {chosen.path.name}, after epoch {done} of {schedule.epochs} (stage {stage})"
+    lost = f"epochs {done + 1} to {trained} are" if trained > done + 1 else f"epoch {trained} is"
+    again = f"; {lost} trained again" if trained > done else ""
+    return f"resume: {'; '.join([*wrong, where])}{again}"
+
+
+def _candidates(folder: Path, schedule: Schedule) -> Iterator[Path]:
+    """The files that a run can go on from; of equally old ones the first is taken."""
+    ends = ("", "_best", "_init")
+    for name in (LAST, PREVIOUS, *(f"{stage.name}{end}" for stage in reversed(schedule.stages) for end in ends)):
+        yield folder / f"{name}.ckpt"
+
+
+def _best_epochs(content: Mapping[str, Any]) -> dict[str, int]:
+    states = [state for key, state in content.get("callbacks", {}).items() if "StageCheckpoint" in key]
+    return {stage: int(best["epoch"]) for state in states for stage, best in state["best"].items()}
+
+
+def _is_complete(one: _Intact, schedule: Schedule, intact: Mapping[str, _Intact]) -> bool:
+    """Whether all is there that a run which goes on from a checkpoint reads, and will not write again itself."""
+    taken_over = [place for place, stage in enumerate(schedule.trained) if f"{stage.name}_init" in intact]
+    for stage in schedule.trained[max(taken_over, default=0) :]:
+        end = schedule.first_epoch(stage.name) + stage.epochs
+        if end <= one.epochs and not {stage.name, f"{stage.name}_init"} & intact.keys():
+            return False
+        if stage.name in one.best and f"{stage.name}_best" not in intact and _needs_best(stage, one.epochs, schedule):
+            return False
+    return True
+
+
+def _needs_best(stage: Stage, epochs: int, schedule: Schedule) -> bool:
+    """Whether the best epoch of a stage is still to be read, after so many epochs."""
+    followers = [other for other in schedule.stages if schedule.before(other.name) is stage]
+    ahead = [other for other in followers if not other.epochs or schedule.first_epoch(other.name) >= epochs]
+    return stage is schedule.trained[-1] or any(other.start_from == "best" for other in ahead)
+
+
+def _epochs_in(path: Path) -> int:
+    """How many epochs metrics.csv has rows of; 0 where it cannot be read."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return max((int(row["epoch"]) + 1 for row in csv.DictReader(file)), default=0)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return 0
