@@ -34,7 +34,7 @@ def read_regular(path: str | Path, max_bytes: int) -> bytes:
         _require_regular(found.st_mode)
         if found.st_size > max_bytes:
             raise OSError(f"it has {found.st_size:,} bytes, and {max_bytes:,} are allowed")
-        return file.read(max_bytes)  # not what a file grows by meanwhile
+        return file.read(found.st_size)  # not what a file grows by meanwhile
 
 
 def read_text(path: Path, kind: str, max_bytes: int = MAX_BYTES) -> str:

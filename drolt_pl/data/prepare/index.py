@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.prepare.lists import Entries
-from drolt_pl.data.prepare.reading import OUTSIDE, path_problem
+from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, path_problem
 from drolt_pl.errors import SettingError
 
 FORMAT = 1
@@ -116,7 +116,7 @@ def make_index(
         for path in entries.paths:
             problem = path_problem(path, root)
             if problem is not None and not (allow_outside and problem == OUTSIDE):
-                demand = f"must name images below {str(root)!r}: {path!r} of the {part} list {problem}"
+                demand = f"must name images below {str(root)!r}: {path[:SHOWN]!r} of the {part} list {problem}"
                 remedy = "correct it" + (", or allow it by --allow-outside" if problem == OUTSIDE else "")
                 raise SettingError("lists", demand, remedy=remedy)
     trained = np.bincount(parts["train"].labels, minlength=len(class_names))
@@ -236,5 +236,5 @@ def _require_inside(index: ImageIndex, path: Path) -> None:
     for name in index.names[suspects]:
         problem = path_problem(os.fsdecode(name), Path(index.root))
         if problem is not None:
-            demand = f"must name images below its root: {os.fsdecode(name)!r} of {str(path)!r} {problem}"
+            demand = f"must name images below its root: {os.fsdecode(name)[:SHOWN]!r} of {str(path)!r} {problem}"
             raise SettingError("index", demand, remedy="write it anew, or set dataset.allow_outside=true")

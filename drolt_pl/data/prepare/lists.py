@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from drolt_pl.data.prepare.reading import read_text
+from drolt_pl.data.prepare.reading import SHOWN, read_text
 from drolt_pl.errors import SettingError
 
 MAX_DIGITS = 9  # of a label
@@ -52,7 +52,7 @@ def _read_list(path: Path) -> Entries:
             continue
         name, _, label = line.strip().rpartition(" ")
         if not name or not (label.isascii() and label.isdigit() and len(label) <= MAX_DIGITS):
-            demand = f"must have lines '<path> <label>': line {number} of {str(path)!r} is {line.rstrip()[:200]!r}"
+            demand = f"must have lines '<path> <label>': line {number} of {str(path)!r} is {line.rstrip()[:SHOWN]!r}"
             raise SettingError("lists", demand)
         paths.append(name.strip())
         labels.append(int(label))
@@ -63,7 +63,7 @@ def _read_text(path: Path) -> str:
     try:
         return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
-        demand = f"must be text in UTF-8: {str(path)!r} cannot be read as such ({error})"
+        demand = f"must be text in UTF-8: {str(path)!r} cannot be read as such ({str(error)[:SHOWN]})"
         raise SettingError("lists", demand, remedy="fetch it again") from None
 
 
@@ -81,7 +81,7 @@ def _read_annotations(path: Path) -> Annotations:
         demand = f"must be iNaturalist annotation files: {str(path)!r} lacks {error}"
         raise SettingError("lists", demand, remedy="fetch it again") from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # not JSON, or JSON of another kind
-        demand = f"must be iNaturalist annotation files in JSON: {str(path)!r} is not ({error})"
+        demand = f"must be iNaturalist annotation files in JSON: {str(path)!r} is not ({str(error)[:SHOWN]})"
         raise SettingError("lists", demand, remedy="fetch it again") from None
 
 
@@ -91,7 +91,7 @@ def _annotated(path: Path, content: Annotations, class_ids: dict[int, int]) -> E
     for image, name in content.images:
         category = content.category_of.get(image)
         if category not in class_ids:
-            demand = f"must give every image a known category: image {name!r} of {str(path)!r} has none"
+            demand = f"must give every image a known category: image {name[:SHOWN]!r} of {str(path)!r} has none"
             raise SettingError("lists", demand, remedy="fetch the file again")
         entries.append((name, class_ids[category]))
     entries.sort()

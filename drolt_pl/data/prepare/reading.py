@@ -10,6 +10,7 @@ from drolt_pl.regular import read_regular
 MAX_BYTES = 1024**3  # of a list or manifest, unpacked
 MAX_LINE = 65_536  # characters
 MAX_PATH = 4_096  # bytes
+SHOWN = 200  # characters of what is wrong, in a sentence
 OUTSIDE = "leads out of the images' folder"
 
 

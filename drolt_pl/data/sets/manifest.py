@@ -11,7 +11,7 @@ from typing import Unpack
 import numpy as np
 
 from drolt_pl.data.prepare.index import PART_NAMES
-from drolt_pl.data.prepare.reading import OUTSIDE, bounded_lines, path_problem
+from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, bounded_lines, path_problem
 from drolt_pl.data.sets.folder import FileSettings, ImageFileDataModule
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError
@@ -59,7 +59,7 @@ class ManifestLT(ImageFileDataModule):
             same = os.path.normpath(os.path.join(self.root, path))
             if same in lines:
                 raise self._wrong(
-                    f"must name each image once: lines {lines[same]} and {line} name {path!r}", "keep one"
+                    f"must name each image once: lines {lines[same]} and {line} name {path[:SHOWN]!r}", "keep one"
                 )
             lines[same] = line
             names.append(os.fsencode(path))
@@ -70,7 +70,7 @@ class ManifestLT(ImageFileDataModule):
         trained = {label for label, part in zip(labels, parts, strict=True) if part == "train"}
         for label, part in zip(labels, parts, strict=True):
             if label not in trained:
-                demand = f"must give every label a training line: {label!r} is in {part} alone"
+                demand = f"must give every label a training line: {label[:SHOWN]!r} is in {part} alone"
                 raise self._wrong(demand, "add some, or drop it")
         numeric = all(label.isascii() and label.isdigit() and len(label) < MAX_DIGITS for label in trained)
         class_names = sorted(trained, key=lambda label: (int(label), label) if numeric else label)
@@ -104,7 +104,7 @@ class ManifestLT(ImageFileDataModule):
                         )
                     if part not in PART_NAMES:
                         demand = f"must have one of {PART_NAMES} as split: line {line} of {str(self.manifest)!r} has"
-                        raise self._wrong(f"{demand} {part!r}", "correct it")
+                        raise self._wrong(f"{demand} {part[:SHOWN]!r}", "correct it")
                     yield line, path, label, part
         except (csv.Error, EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
             demand = f"must be CSV text in UTF-8: {str(self.manifest)!r} cannot be read as such ({error})"
@@ -113,7 +113,7 @@ class ManifestLT(ImageFileDataModule):
     def _require_inside(self, path: str, line: int) -> None:
         problem = path_problem(path, self.root)
         if problem is not None and not (self.allow_outside and problem == OUTSIDE):
-            demand = f"must name images below {str(self.root)!r}: {path!r} in line {line} {problem}"
+            demand = f"must name images below {str(self.root)!r}: {path[:SHOWN]!r} in line {line} {problem}"
             remedy = "correct it" + (", or set dataset.allow_outside=true" if problem == OUTSIDE else "")
             raise self._wrong(demand, remedy)
 
