@@ -5,7 +5,7 @@ Both libraries are imported when a backbone is built: timm alone takes seconds, 
 
 import difflib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -81,7 +81,8 @@ class TimmBackbone(Backbone):
         pretrained: Whether to load timm's weights for it.
         in_channels: Channels of the input images; timm adapts pretrained first layers to other numbers than 3.
         neck: Channels -> a module through which the last map (B, D, H, W) goes before the head; None for none.
-        options: Passed to ``timm.create_model``, for instance ``img_size=64`` for a vision transformer.
+        options: Passed to ``timm.create_model``, for instance ``img_size=64`` for a vision transformer. Files of
+            weights that they name must be safetensors, which hold no code.
 
     Shapes:
         Input (B, in_channels, H, W), of the size that the model takes; output (B, num_features).
@@ -105,6 +106,7 @@ class TimmBackbone(Backbone):
             near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
             remedy = f"near are {', '.join(near)}" if near else ""
             raise SettingError("name", "must be one of timm.list_models()", name, remedy=remedy)
+        _refuse_pickles(options)
         try:
             model = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options)
         except Exception as error:  # of whatever model is named
@@ -127,6 +129,17 @@ class TimmBackbone(Backbone):
         maps = self.neck(self.model.forward_features(images))
         features: Tensor = self.model.forward_head(maps, pre_logits=True)
         return features
+
+
+def _refuse_pickles(options: Mapping[str, object]) -> None:
+    """Refuses files of weights that may be pickles: not every release of timm reads these as weights alone."""
+    files: dict[str, object] = {"checkpoint_path": options.get("checkpoint_path")}
+    for key in ("pretrained_cfg", "pretrained_cfg_overlay"):
+        values = options.get(key)
+        if isinstance(values, Mapping):
+            files |= {f"{key}.{name}": values.get(name) for name in ("file", "url")}
+    for key, file in files.items():
+        require(key, file, not file or str(file).endswith(".safetensors"), "must be a .safetensors file")
 
 
 def _image_size(model: Any) -> tuple[int, int]:

@@ -28,8 +28,9 @@ def _classes(package: ModuleType) -> dict[str, type[nn.Module]]:
 BACKBONES = {name: kind for name, kind in _classes(backbones).items() if issubclass(kind, Backbone)}
 NECKS = {name: kind for name, kind in _classes(backbones).items() if not issubclass(kind, Backbone)}
 CLASSIFIERS = _classes(classifiers)
-# Arguments by which our backbones fetch weights, with values that fetch none: a model's file holds the weights.
+# Arguments by which our networks fetch weights, with values that fetch none: a model's file holds the weights.
 WITHOUT_WEIGHTS: Spec = {"pretrained": False, "weights": None, "checkpoint_path": ""}
+WITHOUT_SOURCE: Spec = {"source": None}
 
 
 def build_backbone(spec: Spec, *, trust: bool = False) -> Backbone:
@@ -60,6 +61,8 @@ def build_backbone(spec: Spec, *, trust: bool = False) -> Backbone:
 def build_classifier(spec: Spec, *, trust: bool = False) -> nn.Module:
     """Builds the classifier that plain values describe, as `build_backbone` does; its name is one of `CLASSIFIERS`."""
     kind, arguments = _read(spec, "classifier", CLASSIFIERS, trust=trust)
+    if kind in CLASSIFIERS.values():
+        arguments |= {key: value for key, value in WITHOUT_SOURCE.items() if key in arguments}
     return _constructed(kind, "classifier", arguments)
 
 
