@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from drolt_pl import escape
+
 
 class SettingError(ValueError):
     """A user's value cannot be used.
 
     The text is one sentence: it says what the value must be, what it is, and if needed what to do. The command line
-    prints the sentence alone; every other exception keeps its traceback.
+    prints the sentence alone; every other exception keeps its traceback. Control characters, which names out of files
+    may hold, are spelt out.
 
     Args:
         name: The key as a user would type it, starting at the object that refuses it; `under` completes it.
@@ -25,7 +28,8 @@ class SettingError(ValueError):
     def __init__(self, name: str, demand: str, *value: object, remedy: str = "") -> None:
         self.name, self.demand, self.value, self.remedy = name, " ".join(demand.split()), value, remedy
         got = f", got {value[0]!r}" if value else ""
-        super().__init__(f"{name} {self.demand}{got}{f'; {remedy}' if remedy else ''}".strip())
+        text = f"{name} {self.demand}{got}{f'; {remedy}' if remedy else ''}"
+        super().__init__(escape.plain(text.strip()))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles the parts, so that worker processes and other ranks can pass the error on."""

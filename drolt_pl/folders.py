@@ -1,18 +1,26 @@
-"""Reads from the folders of runs and sweeps how they were begun, as plain values."""
+"""Reads from the folders of runs and sweeps how they began and went, as plain values."""
 
+import csv
+import io
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from drolt_pl.errors import SettingError
+from drolt_pl.regular import read_text
 
 OVERRIDES = Path(".hydra") / "overrides.yaml"
 CONFIG = Path(".hydra") / "config.yaml"
 CHOICES = Path(".hydra") / "hydra.yaml"
+SPLIT = "split.json"
 SWEEP = "multirun.yaml"  # in the folder of a sweep, as JOBS is
 JOBS = "jobs.json"  # overrides of every job, by the name of its folder
 FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
+MAX_YAML = 512 * 1024  # bytes of a configuration
+JOB_NAME = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)  # a folder beside the list, not above it
 
 
 def overrides(run_dir: Path) -> list[str] | None:
@@ -31,6 +39,26 @@ def dataset(run_dir: Path) -> Mapping[str, object]:
     return _part(run_dir / CONFIG, "dataset")
 
 
+def metric_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv, each with a whole number as its epoch; none where there is no file.
+
+    Raises:
+        SettingError: it cannot be read.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, "CSV"), newline=""), strict=True))
+        if not all(None not in row and None not in row.values() and is_number(row["epoch"]) for row in rows):
+            raise ValueError("a row does not fit the first line")
+    except (csv.Error, KeyError, ValueError) as error:
+        if isinstance(error, SettingError):
+            raise
+        reason = "no column is called epoch" if isinstance(error, KeyError) else error
+        raise SettingError(str(path), f"is no table of epochs: {reason}") from error
+    return rows
+
+
 def sweep_overrides(sweep_dir: Path) -> list[str] | None:
     """The overrides that began a sweep, Hydra's own among them; None if its folder does not record them."""
     typed = _part(sweep_dir / SWEEP, "hydra", "overrides")
@@ -41,7 +69,7 @@ def listed_jobs(sweep_dir: Path) -> dict[str, list[str]]:
     """The overrides of every job of a sweep, by the name of the job's folder; empty if the sweep has no list.
 
     Raises:
-        SettingError: the list cannot be read.
+        SettingError: the list cannot be read, or names a folder elsewhere.
     """
     # Imported here: a command that starts needs the names above alone.
     from pydantic import TypeAdapter
@@ -49,7 +77,51 @@ def listed_jobs(sweep_dir: Path) -> dict[str, list[str]]:
     from drolt_pl.records import read_record
 
     path = sweep_dir / JOBS
-    return read_record(path, TypeAdapter(dict[str, list[str]]).validate_json) if path.exists() else {}
+    jobs = read_record(path, TypeAdapter(dict[str, list[str]]).validate_json) if path.exists() else {}
+    for name in jobs:
+        if not JOB_NAME.fullmatch(name):
+            raise SettingError(str(path), "must name folders beside it", name[:100])
+    return jobs
+
+
+def require_own(folder: Path, *names: str) -> None:
+    """Refuses links that lead out of a folder: what is written there, or copied from it, would be elsewhere.
+
+    Args:
+        folder: The folder.
+        names: Paths in it; none: everything in it.
+
+    Raises:
+        SettingError: there is one.
+    """
+    home = os.path.realpath(folder)
+    below = (os.path.join(at, name) for at, folders, files in os.walk(home) for name in (*folders, *files))
+    for path in [os.path.join(home, name) for name in names] if names else below:
+        if names or os.path.islink(path):
+            found = os.path.realpath(path)
+            if not Path(found).is_relative_to(home):
+                raise SettingError(path, f"must not lead out of {home}: it is a link to {found}")
+
+
+def parse_yaml(text: str, path: Path) -> object:
+    """The plain values of a YAML text without aliases, by which a short text can hold endless values.
+
+    Raises:
+        SettingError: it is no such text.
+    """
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it refers to itself")
+        content: object = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SettingError(str(path), f"is no YAML of plain values: {reason}") from error
+    return content
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number in digits, of a length that numbers have."""
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def _part(path: Path, *keys: str) -> dict[str, object]:
@@ -57,17 +129,11 @@ def _part(path: Path, *keys: str) -> dict[str, object]:
     node = _read(path)
     for key in keys:
         node = node.get(key) if isinstance(node, dict) else None
-    return node if isinstance(node, dict) else {}
+    return {str(key): value for key, value in node.items()} if isinstance(node, dict) else {}
 
 
 def _read(path: Path) -> object:
-    if not path.exists():
-        return None
-    try:
-        content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingError(str(path), f"is damaged, or no YAML ({' '.join(str(error).split())[:100]})") from error
-    return content
+    return parse_yaml(read_text(path, "YAML", MAX_YAML), path) if path.exists() else None
 
 
 def _texts(values: object) -> list[str]:

@@ -78,6 +78,7 @@ Images = Annotated[int, Ge(1), Le(100_000_000)]  # of an epoch
 Few = Annotated[int, Ge(1), Le(64)]  # what is repeated within a step
 Workers = Annotated[int, Ge(0), Le(1024)]  # processes
 Pixels = Annotated[int, Ge(1), Le(8192)]  # of a side of an image
+Area = Annotated[int, Ge(1), Le(1_000_000_000)]  # pixels of a whole image
 Padding = Annotated[int, Ge(0), Le(8192)]
 Level = Annotated[int, Ge(0), Le(255)]  # of a pixel
 Seed = Annotated[int, Ge(0), Lt(2**32)]  # what NumPy takes

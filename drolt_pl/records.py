@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
+from drolt_pl.regular import read_text
 
 T = TypeVar("T")
+SHOWN = 200  # characters of a wrong value
 SCALARS = (str, int, float, bool, type(None))
 
 
@@ -37,12 +39,9 @@ def read_record(path: Path, parse: Callable[[str], T]) -> T:
     Raises:
         SettingError: the file cannot be read, is not JSON, lacks a field, or has one of a wrong type.
     """
+    text = read_text(path, "JSON")
     try:
-        return parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingError(str(path), f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingError(str(path), f"is not JSON: {error}") from error
+        return parse(text)
     except ValidationError as error:
         raise _refusal(path, error) from error
 
@@ -57,7 +56,8 @@ def _refusal(path: Path, error: ValidationError) -> SettingError:
     if first["type"] == "missing":
         return SettingError(str(path), f"lacks {', '.join(missing)}")
     field = ".".join(map(str, first["loc"]))
-    given = [first["input"]] if isinstance(first["input"], SCALARS) else []
+    value = first["input"]
+    given = [value[:SHOWN] if isinstance(value, str) else value] if isinstance(value, SCALARS) else []
     demand = first["msg"].replace("Input should", "must")
     return SettingError(f"{field} in {path}" if field else str(path), demand, *given)
 

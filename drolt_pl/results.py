@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
+from drolt_pl import escape
 from drolt_pl.groups import FEW, MANY, group_of
 from drolt_pl.records import Record, finite, read_record, write_atomically
 
@@ -220,5 +221,5 @@ def write_per_class(path: str | Path, results: Results, class_names: Sequence[st
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["class", "name", "train_images", "group", "acc", "acc_ncm", "eps"])
-    writer.writerows([finite(cell) for cell in row] for row in zip(*columns, strict=True))
+    writer.writerows([escape.cell(finite(cell)) for cell in row] for row in zip(*columns, strict=True))
     write_atomically(Path(path), file.getvalue())

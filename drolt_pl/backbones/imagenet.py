@@ -5,7 +5,7 @@ Both libraries are imported when a backbone is built: timm alone takes seconds, 
 
 import difflib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,7 +96,8 @@ class TimmBackbone(ImageBackbone):
         rename: See `renamed`; for a file alone.
         in_channels: Channels of the input images; timm adapts pretrained first layers to other numbers than 3.
         neck: Channels -> a module through which the last map (B, D, H, W) goes before the head; None for none.
-        options: Passed to ``timm.create_model``, for instance ``img_size=64`` for a vision transformer.
+        options: Passed to ``timm.create_model``, for instance ``img_size=64`` for a vision transformer. Files of
+            weights that they name must be safetensors, which hold no code.
 
     Shapes:
         Input (B, in_channels, H, W), of the size that the model takes; output (B, num_features).
@@ -122,6 +123,7 @@ class TimmBackbone(ImageBackbone):
         file = _file(weights, rename)
         _require_model(name)
         fetched = weights is True
+        _refuse_pickles(options)
         try:
             model = timm.create_model(name, pretrained=fetched, num_classes=0, in_chans=in_channels, **options)
         except (OSError, RuntimeError) as error:
@@ -187,6 +189,17 @@ def _file(weights: str | bool | None, rename: str | None, published: tuple[str, 
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+
+
+def _refuse_pickles(options: Mapping[str, object]) -> None:
+    """Refuses files of weights that may be pickles: not every release of timm reads these as weights alone."""
+    files: dict[str, object] = {"checkpoint_path": options.get("checkpoint_path")}
+    for key in ("pretrained_cfg", "pretrained_cfg_overlay"):
+        values = options.get(key)
+        if isinstance(values, Mapping):
+            files |= {f"{key}.{name}": values.get(name) for name in ("file", "url")}
+    for key, file in files.items():
+        require(key, file, not file or str(file).endswith(".safetensors"), "must be a .safetensors file")
 
 
 def _image_size(model: Any) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from drolt_pl import escape
 from drolt_pl.cli.classifiers import classifiers
 from drolt_pl.cli.data import app as data_app
 from drolt_pl.cli.embed import embed
@@ -89,7 +90,7 @@ def keep(
     with one_sentence():
         if name is None:
             run = Results.load(run_dir / "results.json")
-            name = f"{run.dataset}/{run.label}/seed{run.seed}"
+            name = "/".join(escape.file_name(part) for part in (run.dataset, run.label, f"seed{run.seed}"))
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or parts[0] == "/":
             raise SettingError("--as", f"must name a folder under {root}", name)

@@ -1,11 +1,13 @@
 """`drolt data`: look into a data set, and prepare the published large ones."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from drolt_pl import escape
 from drolt_pl.cli.errors import fail, one_sentence
 from drolt_pl.cli.progress import progress
 from drolt_pl.errors import SettingError
@@ -14,6 +16,7 @@ app = typer.Typer(
     help="Look into a data set; prepare ImageNet-LT, Places-LT and iNaturalist 2018.",
     no_args_is_help=True,
 )
+AllowOutside = Annotated[bool, typer.Option("--allow-outside", help="Paths may lead out of the images' folder.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.", show_default="one a core")]
 CORES = os.cpu_count() or 1
 
@@ -34,6 +37,7 @@ def prepare(
             "--any-counts", help="Accept lists with other counts than the published ones, such as a part of a set."
         ),
     ] = False,
+    allow_outside: AllowOutside = False,
     threads: Threads = CORES,
 ) -> None:
     """Check the lists and every image of a large set, and write its compact index.
@@ -58,7 +62,7 @@ def prepare(
         if up_to_date(path, name, lists, images):
             typer.echo(f"{path} is up to date: nothing to do")
             return
-        index = build_index(name, lists, images)
+        index = build_index(name, lists, images, allow_outside=allow_outside)
         recipe = RECIPES[name]
         with progress(f"checking {len(index.names):,} images") as advance:
             defects = find_defects(
@@ -70,9 +74,9 @@ def prepare(
         for line in mismatches(facts_of(index), recipe.reported | (recipe.certain if any_counts else {})):
             typer.echo(f"warning: {line}", err=True)
         if defects:
-            typer.echo(defects.report())
+            typer.echo(escape.lines(defects.report()))
             fail(f"{name} has {defects.total:,} defects, see above; nothing was written")
-        index.save(path)
+        replace(index, digests=defects.digests).save(path)
         counts = ", ".join(f"{what} {count:,}" for what, count in facts_of(index).items() if count)
         typer.echo(f"wrote {path}: {counts}; SHA-256 {index.sha256}")
 
@@ -86,17 +90,18 @@ def check(
         Path | None, typer.Option(help="Folder that a manifest's or index's paths are relative to.")
     ] = None,
     png: Annotated[Path, typer.Option(help="Where the class histogram is drawn.")] = Path("class_histogram.png"),
+    allow_outside: AllowOutside = False,
     threads: Threads = CORES,
 ) -> None:
-    """Show classes, shot groups, sizes, modes, unreadable files, and test images that are training images.
+    """Show classes, shot groups, sizes, modes, unreadable files, and images that two parts share.
 
-    Every file is decoded. Exit code 1 if a file cannot be read, or an image is both in training and in test.
+    Every file is decoded. Exit code 1 if a file cannot be read, or an image is in two parts, such as training and test.
     """
     from drolt_pl.data.prepare.check import check_data
 
     with one_sentence():
         with progress("decoding") as advance:
-            found = check_data(path, root=root, threads=threads, progress=advance)
+            found = check_data(path, root=root, allow_outside=allow_outside, threads=threads, progress=advance)
         typer.echo(found.report())
         found.draw(png)
         typer.echo(f"wrote {png}")
@@ -105,3 +110,5 @@ def check(
                 f"{path}: {len(found.unreadable):,} files cannot be read, and {len(found.shared):,} images of "
                 "validation or test are training images"
             )
+        if found.shared_held_out:
+            fail(f"{path}: {len(found.shared_held_out):,} test images are validation images")

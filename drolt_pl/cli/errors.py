@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import typer
 
+from drolt_pl import escape
 from drolt_pl.errors import SettingError
 
 TRUST = "Execute classes that the run names and conf/ does not."  # help of --trust
@@ -24,5 +25,5 @@ def one_sentence() -> Iterator[None]:
 
 def fail(sentence: str) -> NoReturn:
     """Ends the command with a sentence."""
-    typer.echo(f"error: {sentence}", err=True)
+    typer.echo(f"error: {escape.lines(sentence)}", err=True)
     raise typer.Exit(1)

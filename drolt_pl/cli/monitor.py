@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from drolt_pl import folders
 from drolt_pl.cli.errors import fail, one_sentence
 
 
@@ -31,6 +32,8 @@ def sweep(
     with one_sentence():
         found = load_sweep(sweep_dir)
         folder = out or sweep_dir / "report"
+        if out is None and folder.exists():
+            folders.require_own(sweep_dir, folder.name)
         tables = write_tables(found, folder)
         figures = write_figures(found, folder, (x, y, panel))
         page = write_page(found, folder, figures, title)

@@ -32,10 +32,9 @@ class LongTailDataModule(pl.LightningDataModule):
     """Long-tailed classification data under one protocol.
 
     A subclass says which samples there are (`catalogue`); this class decides which of them train, validate and test.
-    Loaders yield samples as the network sees them, for images normalised float32 (B, C, H, W), and int64 targets
-    (B,). All of it is a pure function of the constructor's arguments, the epoch and the rank, and no global random
-    state is read or moved. The trainer has to reload the training loader every epoch
-    (`reload_dataloaders_every_n_epochs=1`).
+    Loaders yield samples as the network sees them, images as normalised float32 (B, C, H, W), and int64 targets (B,),
+    a pure function of the constructor's arguments, the epoch and the rank; no global random state is read or moved.
+    The trainer has to reload the training loader every epoch (`reload_dataloaders_every_n_epochs=1`).
 
     Args:
         mean, std: Per channel, of pixel values in [0, 1]. Images need them; samples that are no images take None.
@@ -45,6 +44,7 @@ class LongTailDataModule(pl.LightningDataModule):
             `memory` up to 2 GB of samples.
         num_workers: Processes of the `workers` loader.
         on_corrupt: `error` stops at a file that cannot be read and names it; `skip` goes on, see `SampleStore`.
+        allow_duplicates: Whether an image of one part of the split may equal one of another; see `data.overlap`.
         augment: Takes uint8 images (B, C, H, W) and a generator, gives the same shape; None for no augmentation. A
             list has one for each view of a stage, and a stage of one view takes the first.
         crop_padding, flip: Augmentations refer to them, as `${dataset.crop_padding}`.
@@ -54,10 +54,10 @@ class LongTailDataModule(pl.LightningDataModule):
         rules: See `SplitRules`.
 
     Attributes:
-        split: The split; like the attributes below it is there after `setup`.
-        num_classes, class_counts, class_names: C, and the training samples and the name of each class id. Class ids
-            are in label order whatever `class_order` is.
+        split: The split; it is there after `setup`, as is what follows.
+        num_classes, class_counts, class_names: C, and training samples and name of each class id, in label order.
         sample_shape: Of one sample as the network sees it: (C, H, W) of images.
+        duplicates: How many images of one part equal one of another, as a sentence; None for none.
     """
 
     split: Split
@@ -65,6 +65,7 @@ class LongTailDataModule(pl.LightningDataModule):
     class_counts: list[int]
     class_names: list[str]
     sample_shape: tuple[int, ...]
+    duplicates: str | None = None
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class LongTailDataModule(pl.LightningDataModule):
         loader: Loader = "auto",
         num_workers: Workers = 0,
         on_corrupt: OnUnreadable = "error",
+        allow_duplicates: bool = False,
         augment: Augments = None,
         crop_padding: Padding = 4,
         flip: bool = True,
@@ -92,7 +94,7 @@ class LongTailDataModule(pl.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.loader, self.num_workers, self.on_corrupt = loader, num_workers, on_corrupt
         self.augment, self.crop_padding, self.flip = augment, crop_padding, flip
-        self.seed, self.test_pool = seed, test_pool
+        self.seed, self.test_pool, self.allow_duplicates = seed, test_pool, allow_duplicates
         self.plan, self.mixings = plan, dict(mixings or {})
         self._store: SampleStore | None = None
 
@@ -125,9 +127,11 @@ class LongTailDataModule(pl.LightningDataModule):
         self.sample_shape = found.source.shape
         self.num_classes, self.class_names = len(found.class_names), list(found.class_names)
         self.class_counts = self.split.class_counts.tolist()
-        self._store = SampleStore(
+        store = SampleStore(
             found, self.split, loader=self.loader, num_workers=self.num_workers, on_corrupt=self.on_corrupt
         )
+        self.duplicates = store.require_disjoint(pool=self.test_pool, allow_duplicates=self.allow_duplicates)
+        self._store = store
 
     def require_views(self, views: int) -> None:
         """Refuses more views of a sample than there are."""

@@ -23,6 +23,7 @@ class DataSettings(RuleSettings, total=False):
     loader: Loader
     num_workers: Workers
     on_corrupt: OnUnreadable
+    allow_duplicates: bool
     augment: Augments
     crop_padding: Padding
     flip: bool

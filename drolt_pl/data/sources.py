@@ -59,6 +59,14 @@ class Source(ABC):
                 raise SettingError(name, "must be null for samples that are not images", value)
         return unchanged
 
+    def paths(self, indices: IntArray) -> list[str] | None:
+        """Where samples lie, if each has a file of its own; None for samples that have none."""
+        return None
+
+    def contents(self, indices: IntArray) -> NDArray[np.uint8] | None:
+        """The bytes of samples, (n, k), if the source holds all samples in memory; else None."""
+        return None
+
     def preprocessing(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> Preprocessing | None:
         """What one more image goes through before the network sees it; null for samples that are not images."""
         return None
@@ -80,6 +88,7 @@ class Catalogue:
         official: Part that each sample comes in, (N,): "train", "val" or "test".
         class_names: C names in label order.
         source: Gives the samples.
+        digests: A number for the content of each sample, (N,), where it is known; None where it is not.
     """
 
     names: NDArray[np.bytes_]
@@ -87,3 +96,4 @@ class Catalogue:
     official: NDArray[np.str_]
     class_names: list[str]
     source: Source
+    digests: NDArray[np.uint64] | None = None

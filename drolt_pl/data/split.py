@@ -68,6 +68,13 @@ class Split:
         """Indices by part, in the order of `PARTS`."""
         return {"train": self.train, "val": self.val, "test": self.test, "pool": self.pool}
 
+    def disjoint(self, *, pool: bool) -> dict[str, IntArray]:
+        """The parts that must share nothing: val where it is not test, and the pool where it is used."""
+        found = {name: indices for name, indices in self.parts.items() if name != "pool" or pool}
+        if np.array_equal(self.val, self.test):
+            del found["val"]
+        return found
+
     def record(self) -> SplitRecord:
         """The split as plain JSON values."""
         return {

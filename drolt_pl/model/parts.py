@@ -28,6 +28,7 @@ def _classes(package: ModuleType) -> dict[str, type[nn.Module]]:
 BACKBONES = {name: kind for name, kind in _classes(backbones).items() if issubclass(kind, Backbone)}
 NECKS = {name: kind for name, kind in _classes(backbones).items() if not issubclass(kind, Backbone)}
 CLASSIFIERS = _classes(classifiers)
+WITHOUT_SOURCE: Spec = {"source": None}  # a classifier's file: its weights are in the model's own
 
 
 def build_backbone(spec: Spec, *, trust: bool = False) -> Backbone:
@@ -58,6 +59,8 @@ def build_backbone(spec: Spec, *, trust: bool = False) -> Backbone:
 def build_classifier(spec: Spec, *, trust: bool = False) -> nn.Module:
     """Builds the classifier that plain values describe, as `build_backbone` does; its name is one of `CLASSIFIERS`."""
     kind, arguments = _read(spec, "classifier", CLASSIFIERS, trust=trust)
+    if kind in CLASSIFIERS.values():
+        arguments |= {key: value for key, value in WITHOUT_SOURCE.items() if key in arguments}
     return _constructed(kind, "classifier", arguments)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from drolt_pl.data.images.decoding import UnreadableError
+from drolt_pl.data.images.files import UnreadableError
 from drolt_pl.data.images.preprocessing import ImageLike, Preprocessing
 from drolt_pl.errors import SettingError
 

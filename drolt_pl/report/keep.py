@@ -6,9 +6,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from drolt_pl import folders
+from pydantic import JsonValue, TypeAdapter
+
+from drolt_pl import escape, folders
+from drolt_pl.comparison import Comparison
 from drolt_pl.errors import SettingError
-from drolt_pl.records import write_atomically
+from drolt_pl.records import read_record, write_atomically
+from drolt_pl.regular import read_text
 from drolt_pl.results import Results, Setting
 
 MAX_BYTES = 200_000
@@ -46,14 +50,17 @@ def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
     files = {"results.json": results.dump()}
     for name in EXPENDABLE:
         if (run_dir / name).exists():
-            files[name] = _shortened((run_dir / name).read_text(encoding="utf-8"))
-    if (run_dir / "split.json").exists():
-        record = json.loads((run_dir / "split.json").read_text(encoding="utf-8"))
-        files["split.json"] = json.dumps(_without_lists(record), indent=2) + "\n"
-    compared = sorted(path.name for path in run_dir.glob("classifiers_*.json"))
-    for name in (*compared, folders.OVERRIDES.as_posix(), folders.CONFIG.as_posix()):
+            files[name] = _shortened(_text(run_dir, name, "CSV"))
+    if (run_dir / folders.SPLIT).exists():
+        folders.require_own(run_dir, folders.SPLIT)
+        record = read_record(run_dir / folders.SPLIT, TypeAdapter(dict[str, JsonValue]).validate_json)
+        files[folders.SPLIT] = json.dumps(_without_lists(record), indent=2) + "\n"
+    for name in sorted(path.name for path in run_dir.glob("classifiers_*.json")):
+        Comparison.load(run_dir / name)
+        files[name] = _text(run_dir, name, "JSON")
+    for name in (folders.OVERRIDES.as_posix(), folders.CONFIG.as_posix()):
         if (run_dir / name).exists():
-            files[name] = (run_dir / name).read_text(encoding="utf-8")
+            files[name] = _text(run_dir, name, "YAML")
 
     left_out = []
     if _size(files) > MAX_BYTES:
@@ -66,6 +73,11 @@ def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
     for name in reversed(files):  # results.json comes last: a folder that has it is complete
         write_atomically(dest / name, files[name])
     return left_out
+
+
+def _text(run_dir: Path, name: str, kind: str) -> str:
+    folders.require_own(run_dir, name)
+    return read_text(run_dir / name, kind)
 
 
 def _setting(run_dir: Path) -> Setting:
@@ -89,7 +101,10 @@ def _setting(run_dir: Path) -> Setting:
 
 def _shortened(text: str) -> str:
     """The CSV text with six significant digits in every number that is not whole."""
-    rows = list(csv.reader(io.StringIO(text)))
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise SettingError("run_dir", f"must hold whole tables: one cannot be read ({error})") from error
     # Names stay as they are: a class may be called 1.50, or infinity.
     names = {index for index, column in enumerate(rows[0]) if "name" in column} if rows else set()
 
@@ -100,7 +115,9 @@ def _shortened(text: str) -> str:
             return cell
 
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([short(*cell) for cell in enumerate(row)] for row in rows)
+    csv.writer(file, lineterminator="\n").writerows(
+        [escape.cell(short(*cell)) for cell in enumerate(row)] for row in rows
+    )
     return file.getvalue()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jinja2
 
+from drolt_pl import escape
 from drolt_pl.comparison import Comparison
 from drolt_pl.errors import SettingError
 from drolt_pl.report.aggregate import METRICS, KeptRun, Number, Row, Table, load_runs, tables
@@ -27,7 +28,7 @@ def render_results(root: str | Path) -> str:
         SettingError: no results, results that cannot be read, or one experiment kept twice with the same seeds.
     """
     pages = [_view(table) for table in tables(load_runs(root))]
-    return template("results.md.j2").render(tables=pages, root=Path(root).name)
+    return template("results.md.j2").render(tables=pages, root=escape.markdown(Path(root).name))
 
 
 def render_readme(text: str, root: str | Path) -> str:
@@ -61,11 +62,11 @@ def template(name: str) -> jinja2.Template:
 def _view(table: Table) -> dict[str, object]:
     folder = table.setting.folder
     return {
-        "dataset": f"{table.dataset} ({folder})" if folder else table.dataset,
+        "dataset": escape.markdown(f"{table.dataset} ({folder})" if folder else table.dataset),
         "classes": _classes(table.class_counts),
         "groups": table.groups,
-        "setting": _setting(table),
-        "protocol": PROTOCOLS.get(table.protocol, f"Protocol {table.protocol}."),
+        "setting": escape.markdown(_setting(table)),
+        "protocol": PROTOCOLS.get(table.protocol, f"Protocol {escape.markdown(table.protocol)}."),
         "rows": [_row(row, table.references) for row in table.rows],
         "classifiers": _classifiers(table.rows),
         "notes": _notes(table),
@@ -86,12 +87,12 @@ def _classifiers(rows: Sequence[Row]) -> dict[str, object] | None:
         return None
     names = list(dict.fromkeys(name for _, found in compared for name in found.classifiers))
     return {
-        "names": names,
+        "names": [escape.markdown(name) for name in names],
         "recipe": " / ".join(sorted({_recipe(found) for _, found in compared})),
         "rows": [
             {
                 "name": _name(row),
-                "stage": found.stage,
+                "stage": escape.markdown(found.stage),
                 "n": len(row.runs),
                 "cells": [_spread(row, _compared(found.stage, name)) for name in names],
             }
@@ -116,12 +117,12 @@ def _compared(stage: str, name: str) -> Number:
 
 
 def _name(row: Row) -> str:
-    config = _config(row)
-    return f"{row.label}: {config}" if config else row.label
+    config, label = _config(row), escape.markdown(row.label)
+    return f"{label}: {config}" if config else label
 
 
 def _config(row: Row) -> str:
-    return ", ".join(f"`{override}`" for override in row.config).replace("|", "\\|")
+    return ", ".join(escape.code(override) for override in row.config)
 
 
 def _classes(counts: Sequence[int]) -> str:
@@ -144,7 +145,7 @@ def _setting(table: Table) -> str:
 
 def _row(row: Row, references: Mapping[str, Row]) -> dict[str, object]:
     return {
-        "label": row.label,
+        "label": escape.markdown(row.label),
         "config": _config(row) or "-",
         "name": _name(row),
         "n": len(row.runs),
@@ -156,12 +157,12 @@ def _row(row: Row, references: Mapping[str, Row]) -> dict[str, object]:
         "parameters": _whole(row.mean(lambda run: run.results.num_parameters)),
         "images": _whole(row.mean(lambda run: run.results.images_seen)),
         "time": _duration(row.mean(lambda run: run.results.timing.train_s)),
-        "command": _one(row.runs[0].results.command),
+        "command": escape.code(_one(row.runs[0].results.command)),
         "seeds": _seeds(row),
-        "stages": _stages(row),
-        "hardware": _joined(row.values(lambda results: results.hardware)),
-        "versions": _versions(row),
-        "git": _joined(row.values(lambda results: results.git)),
+        "stages": escape.markdown(_stages(row)),
+        "hardware": escape.markdown(_joined(row.values(lambda results: results.hardware))),
+        "versions": escape.markdown(_versions(row)),
+        "git": escape.markdown(_joined(row.values(lambda results: results.git))),
     }
 
 

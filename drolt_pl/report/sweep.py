@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from drolt_pl import escape
 from drolt_pl.records import write_atomically
 from drolt_pl.report.aggregate import Spread
 from drolt_pl.report.sweep_jobs import STATES, SweepJob, read_command, read_jobs, varying
@@ -170,7 +171,8 @@ def _job_row(job: SweepJob, sweep: Sweep) -> dict[str, object]:
 
 def _csv(table: Sequence[Mapping[str, object]]) -> str:
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(table[0]) if table else ["name"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
+    columns = list(table[0]) if table else ["name"]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([escape.cell(column) for column in columns])
+    writer.writerows([escape.cell(row[column]) for column in columns] for row in table)
     return file.getvalue()

@@ -70,7 +70,7 @@ def read_jobs(sweep_dir: str | Path) -> list[SweepJob]:
     begun = [
         path.name for path in sweep_dir.glob("*") if any((path / file).exists() for file in (folders.FAILURE, ".hydra"))
     ]
-    names = sorted({*listed, *begun}, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+    names = sorted({*listed, *begun}, key=_in_order)
     if not names:
         raise SettingError(str(sweep_dir), f"is not the folder of a sweep: it has no {folders.JOBS} and no jobs")
     return [_read(sweep_dir / name, listed.get(name, [])) for name in names]
@@ -90,6 +90,11 @@ def varying(jobs: Iterable[SweepJob]) -> list[str]:
     settings = [job.settings for job in jobs]
     keys = dict.fromkeys(key for setting in settings for key in setting if key not in SEEDS)
     return [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
+
+
+def _in_order(name: str) -> tuple[bool, int, str]:
+    """Numbers first, in their order."""
+    return not folders.is_number(name), int(name) if folders.is_number(name) else 0, name
 
 
 def _read(folder: Path, listed: Sequence[str]) -> SweepJob:

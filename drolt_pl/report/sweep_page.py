@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from drolt_pl import escape
 from drolt_pl.records import write_atomically
 from drolt_pl.report.page import template
 from drolt_pl.report.sweep import Sweep, expected_best, rows
@@ -24,18 +25,21 @@ def write_page(sweep: Sweep, out: str | Path, figures: Sequence[Path], title: st
     curves = expected_best(sweep)
     ks = [k for k in TRIES if k <= max((len(curve) for curve in curves.values()), default=0)]
     text = template("sweep.md.j2").render(
-        title=title,
-        about=_about(sweep),
-        command=sweep.command,
+        title=escape.markdown(title),
+        about=escape.markdown(_about(sweep)),
+        command=None if sweep.command is None else escape.block(sweep.command),
         is_number=[column not in sweep.keys for column in table[0]],
         progress=sweep.progress,
         seeds=max(len(setting.jobs) for setting in sweep.settings),
-        columns=list(table[0]),
-        rows=[list(row.values()) for row in table],
+        columns=[escape.markdown(column) for column in table[0]],
+        rows=[[escape.markdown(value) for value in row.values()] for row in table],
         failures=[_failure(job, job.failure) for job in sweep.jobs if job.failure is not None],
         ks=ks,
         expected=[
-            [f"{name} {part}".strip(), *(percent(curve[k - 1][i]) if k <= len(curve) else "-" for k in ks)]
+            [
+                escape.markdown(f"{name} {part}".strip()),
+                *(percent(curve[k - 1][i]) if k <= len(curve) else "-" for k in ks),
+            ]
             for name, curve in curves.items()
             for i, part in enumerate((f"val {sweep.metric}", "test acc"))
         ],
@@ -52,9 +56,10 @@ def sweep_table(sweep: Sweep, top: int) -> Table:
     table = Table(title=f"{sweep.progress}; accuracies in %", title_justify="left")
     for column in found[0]:
         is_key = column in sweep.keys
-        table.add_column(column.rpartition(".")[2] if is_key else column, justify="left" if is_key else "right")
+        name = escape.markup(column.rpartition(".")[2] if is_key else column)
+        table.add_column(name, justify="left" if is_key else "right")
     for row in found[:top]:
-        table.add_row(*row.values())
+        table.add_row(*map(escape.markup, row.values()))
     return table
 
 
@@ -73,8 +78,8 @@ def _about(sweep: Sweep) -> str:
 def _failure(job: SweepJob, failure: Failure) -> dict[str, object]:
     last = next((line for line in reversed(failure.last_lines) if line.strip()), "")
     return {
-        "name": job.name,
-        "overrides": " ".join(job.overrides),
+        "name": escape.markdown(job.name),
+        "overrides": escape.code(" ".join(job.overrides)),
         "exit_code": failure.exit_code,
-        "last_line": last.strip().replace("`", "'"),
+        "last_line": escape.code(last.strip()),
     }

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from drolt_pl import escape
 from drolt_pl.report.aggregate import Spread
+from drolt_pl.report.figures import save_figure
 from drolt_pl.report.sweep import Setting, Sweep, expected_best
 from drolt_pl.report.sweep_jobs import STATES
 
@@ -33,9 +34,7 @@ def write_figures(sweep: Sweep, out: str | Path, axes: Sequence[str] = AXES) -> 
     written = []
     for name, figure in figures.items():
         if figure is not None:
-            FigureCanvasAgg(figure)
-            # Without the version of matplotlib: the same values give the same file.
-            figure.savefig(Path(out) / name, dpi=110, metadata={"Software": None})
+            save_figure(figure, Path(out) / name)
             written.append(Path(out) / name)
     return written
 
@@ -56,7 +55,7 @@ def heat_maps(sweep: Sweep, x: str, y: str, panel: str) -> dict[str, Figure]:
         name = "-".join(["heatmap", *(f"{key}={value}" for key, value in fixed.items())])
         title = ", ".join(f"{key}={value}" for key, value in fixed.items())
         if any(x in setting.values for setting in found):
-            figures[f"{name}.png".replace("/", "_")] = _heat_map(sweep, found, (x, y, panel), title)
+            figures[f"{escape.file_name(name)}.png"] = _heat_map(sweep, found, (x, y, panel), title)
     return figures
 
 
@@ -64,14 +63,14 @@ def _heat_map(sweep: Sweep, settings: Sequence[Setting], axes: tuple[str, str, s
     x, y, panel = axes
     columns, lines, panels = _values(sweep, x), _values(sweep, y), _values(sweep, panel) or [""]
     figure = Figure(figsize=(1.0 + 0.52 * len(columns) * len(panels), 1.6 + 0.75 * len(lines)), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(escape.label(title))
     grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey=True)
     for row, (part, metric) in enumerate((("val", sweep.metric), ("test", "acc"))):
         measured = [value for setting in settings if (value := setting.mean(part, metric)) is not None]
         low, high = (min(measured), max(measured)) if measured else (0.0, 1.0)
         for column, shown in enumerate(panels):
             axis = grid[row][column]
-            axis.set_title(f"{part} {metric} (%)" + (f", {panel}={shown}" if shown else ""), fontsize=8)
+            axis.set_title(escape.label(f"{part} {metric} (%)" + (f", {panel}={shown}" if shown else "")), fontsize=8)
             cells = [
                 [_cell(settings, {x: a, y: b, **({panel: shown} if shown else {})}, part, metric) for a in columns]
                 for b in lines
@@ -85,11 +84,11 @@ def _heat_map(sweep: Sweep, settings: Sequence[Setting], axes: tuple[str, str, s
                 axis.text(
                     j, i, cells[i][j][1], ha="center", va="center", fontsize=7, color="white" if dark else "black"
                 )
-            axis.set_xticks(range(len(columns)), columns, fontsize=7)
-            axis.set_yticks(range(len(lines)), lines, fontsize=7)
-        grid[row][0].set_ylabel(y, fontsize=8)
+            axis.set_xticks(range(len(columns)), [escape.label(value) for value in columns], fontsize=7)
+            axis.set_yticks(range(len(lines)), [escape.label(value) for value in lines], fontsize=7)
+        grid[row][0].set_ylabel(escape.label(y), fontsize=8)
     for axis in grid[1]:
-        axis.set_xlabel(x, fontsize=8)
+        axis.set_xlabel(escape.label(x), fontsize=8)
     return figure
 
 
@@ -128,11 +127,11 @@ def sensitivity(sweep: Sweep) -> Figure | None:
         if xs and min(xs) > 0 and max(xs) / min(xs) >= 10:
             axis.set_xscale("log")
         if is_grid:
-            axis.set_xticks(xs, [setting.values[key] for setting in chosen])
+            axis.set_xticks(xs, [escape.label(setting.values[key]) for setting in chosen])
             axis.set_xticks([], minor=True)
-        axis.set_xlabel(key)
+        axis.set_xlabel(escape.label(key))
         axis.set_ylabel("accuracy (%)")
-        axis.set_title(_caption(others) if is_grid else "all settings", fontsize=7)
+        axis.set_title(escape.label(_caption(others)) if is_grid else "all settings", fontsize=7)
         axis.legend()
     return figure
 
@@ -159,7 +158,7 @@ def best_of_k(sweep: Sweep) -> Figure | None:
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axis = figure.subplots()
     for index, (name, curve) in enumerate(curves.items()):
-        ks, label = range(1, len(curve) + 1), f"{name} " if name else ""
+        ks, label = range(1, len(curve) + 1), escape.label(f"{name} ") if name else ""
         axis.plot(ks, [100 * val for val, _ in curve], color=f"C{index}", label=f"{label}val {sweep.metric}")
         axis.plot(ks, [100 * test for _, test in curve], color=f"C{index}", linestyle="--", label=f"{label}test acc")
     axis.set_xlabel("settings tried, k")

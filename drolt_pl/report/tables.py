@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from drolt_pl import escape
 from drolt_pl.comparison import Comparison
 from drolt_pl.results import Accuracies, Results, Selection
 
@@ -20,7 +21,7 @@ def stage_table(results: Results) -> Table:
         f"{results.dataset}, {results.method}: test accuracy in %, mean over classes", "Model", rows, COLUMNS
     )
     table.add_section()
-    table.add_row(_selected(results.selection), *_cells(results.test, COLUMNS), style="bold")
+    table.add_row(escape.markup(_selected(results.selection)), *_cells(results.test, COLUMNS), style="bold")
     return table
 
 
@@ -54,12 +55,12 @@ def percent(value: float | None) -> str:
 
 
 def _table(title: str, first: str, rows: Mapping[str, Accuracies | None], columns: Mapping[str, str]) -> Table:
-    table = Table(title=title)
+    table = Table(title=escape.markup(title))
     table.add_column(first, overflow="fold")
     for label in columns:
         table.add_column(label, justify="right")
     for name, measured in rows.items():
-        table.add_row(name, *_cells(measured, columns))
+        table.add_row(escape.markup(name), *_cells(measured, columns))
     return table
 
 

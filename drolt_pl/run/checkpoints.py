@@ -13,9 +13,17 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from drolt_pl import checkpoint_file
 from drolt_pl.checkpoint_file import HEADER, RUN, DamagedError
 from drolt_pl.learning.schedule import Schedule, Stage
+from drolt_pl.regular import read_text
 
 LAST, PREVIOUS = "last", "previous"  # names of the last epoch's checkpoint, and of the one before it
-MAY_DIFFER = ("resume", "trainer", "logger", "callbacks", "guard")  # keys in which commands for one run may differ
+MAY_DIFFER = (
+    "resume",
+    "trust",
+    "trainer",
+    "logger",
+    "callbacks",
+    "guard",
+)  # keys in which commands for one run may differ
 
 
 class ForeignError(DamagedError):
@@ -73,8 +81,13 @@ class CheckpointFiles(CheckpointIO):
 def saved_split(run_dir: Path) -> str | None:
     """The hash of a run's split by its split.json; None where that is missing or damaged, and so written anew."""
     try:
-        return str(json.loads((run_dir / "split.json").read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(read_text(run_dir / "split.json", "JSON"))["sha256"])
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # what cannot be read is a SettingError, and so a ValueError
         return None
 
 

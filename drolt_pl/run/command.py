@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from drolt_pl import escape
 from drolt_pl.errors import SettingError
 from drolt_pl.run import ranks, schema
 from drolt_pl.run.arguments import argument, quoted, refuse_existing
@@ -23,7 +24,7 @@ from drolt_pl.run.jobs import end_with_parent, program, resume_command, run_job
 from drolt_pl.run.leftovers import is_begun
 from drolt_pl.run.mishaps import mishap
 from drolt_pl.run.occupy import NOT_BY_HYDRA, occupied
-from drolt_pl.run.resume import Composition, resumed
+from drolt_pl.run.resume import SAVED, Composition, resumed, store_saved
 from drolt_pl.run.signals import Stopped, end_at_once
 
 MULTIRUN = {"-m", "--multirun"}
@@ -119,7 +120,7 @@ def _ended_by(error: Exception, conf: Path, run_dir: Path | None = None) -> int:
     if ours:
         print(FAULT, file=sys.stderr)
     elif befallen is None:
-        print(f"error: {explain(error, conf)}", file=sys.stderr)
+        print(f"error: {escape.lines(explain(error, conf))}", file=sys.stderr)
     elif befallen.speaks:
         going_on = "" if run_dir is None else f"; go on with: {resume_command(run_dir)}"
         print(f"error: {befallen.sentence}{going_on}", file=sys.stderr)
@@ -131,6 +132,8 @@ def _prepared(words: list[str], conf: Path) -> list[str]:
     refuse_choices(words, conf)
     met = ranks.meeting()
     if met is None and "LOCAL_RANK" in os.environ:
+        if SAVED in words:
+            store_saved(words, conf)
         return words  # the process that started this one has prepared them
     if met is None or MULTIRUN & set(words):
         refuse_existing(words)
@@ -151,7 +154,7 @@ def _prepared(words: list[str], conf: Path) -> list[str]:
 def _flags(composition: Composition | None, words: list[str]) -> list[str]:
     if composition is None:
         return words
-    return ["--config-path", str(composition.folder), "--config-name", "config", *composition.overrides]
+    return ["--config-path", str(composition.folder), "--config-name", composition.name, *composition.overrides]
 
 
 def _default_run_dir(words: Sequence[str], conf: Path) -> str:

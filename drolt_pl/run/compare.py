@@ -9,6 +9,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from drolt_pl import escape
 from drolt_pl.analysis.classifiers import Candidate, Recipe, cache_features, compare
 from drolt_pl.comparison import Comparison
 from drolt_pl.data.base import LongTailDataModule
@@ -106,5 +107,5 @@ def _write_csv(path: Path, found: Comparison) -> None:
     writer.writerow(["classifier", *(f"{part}_{key}" for part in ("val", "test") for key in METRICS)])
     for name, compared in found.classifiers.items():
         measured = [{} if part is None else part.numbers() for part in (compared.val, compared.test)]
-        writer.writerow([name, *(numbers.get(key) for numbers in measured for key in METRICS)])
+        writer.writerow([escape.cell(name), *(numbers.get(key) for numbers in measured for key in METRICS)])
     write_atomically(path, file.getvalue())

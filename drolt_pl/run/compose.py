@@ -14,29 +14,32 @@ from drolt_pl.errors import SettingError
 from drolt_pl.run import schema
 
 
-def composed(folder: Path, overrides: Sequence[str] = (), *, with_hydra: bool = False) -> DictConfig:
-    """Composes `config.yaml` of a folder.
+def composed(
+    folder: Path, overrides: Sequence[str] = (), *, name: str = "config", with_hydra: bool = False
+) -> DictConfig:
+    """Composes a configuration of a folder.
 
     Args:
         folder: The folder, absolute.
         overrides: The overrides, as typed on the command line, without its flags.
+        name: The name of the configuration to start from.
         with_hydra: Whether the configuration keeps Hydra's own node.
     """
     with _hydra_of(folder):
         try:
-            return compose("config", list(overrides), return_hydra_config=with_hydra)
+            return compose(name, list(overrides), return_hydra_config=with_hydra)
         except (HydraException, OmegaConfBaseException):
             raise
         except Exception as error:  # Hydra's and OmegaConf's code meets what it does not expect
             demand = f"cannot be applied to the configuration ({' '.join(str(error).split())})"
-            raise SettingError(_culprit(overrides), demand) from error
+            raise SettingError(_culprit(name, overrides), demand) from error
 
 
-def _culprit(overrides: Sequence[str]) -> str:
+def _culprit(name: str, overrides: Sequence[str]) -> str:
     """The first override with which composing fails."""
     for number, override in enumerate(overrides, 1):
         try:
-            compose("config", list(overrides[:number]))
+            compose(name, list(overrides[:number]))
         except Exception:
             return override
     return " ".join(overrides)

@@ -15,8 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import yaml
-
+from drolt_pl import folders
 from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
 from drolt_pl.folders import FAILURE
@@ -34,7 +33,7 @@ PROGRAM = "DROLT_PROGRAM"  # how the sweep was started, in the same environment
 LAST_LINES = 20
 PATIENCE = GRACE + 5.0  # seconds between telling a job to stop and ending it
 # May differ when a job goes on: what `resume` may change, and where a trained stage is taken from.
-MAY_DIFFER = ("trainer.", "logger.", "logger=", "init_from=")
+MAY_DIFFER = ("trainer.", "logger.", "logger=", "init_from=", "trust=")
 # A job must not inherit these: a launcher's process may itself be a rank, and `main` sets Hydra's variable.
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_NTASKS")
 NOT_INHERITED = (*RANK_VARIABLES, "HYDRA_FULL_ERROR")
@@ -103,12 +102,10 @@ def _results(run_dir: Path) -> "Results | None":
 
 def saved_overrides(run_dir: Path) -> list[str] | None:
     """The overrides that began the run of a folder; None if the folder holds no run."""
-    path = run_dir / ".hydra" / "overrides.yaml"
-    if not path.exists():
-        return None
     try:
-        return [str(override) for override in yaml.safe_load(path.read_text(encoding="utf-8"))]
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        return folders.overrides(run_dir)
+    except SettingError as error:
+        path = run_dir / folders.OVERRIDES
         raise SettingError(str(path), f"is damaged ({sentence(error)})", remedy=f"remove {run_dir}") from error
 
 
@@ -152,8 +149,8 @@ def require_same(overrides: Sequence[str], run_dir: Path) -> None:
 
 def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: str | Path | None) -> None:
     if is_begun(run_dir):
-        changes = [override for override in overrides if override.startswith(("trainer.", "logger."))]
-        arguments = [f"resume={quoted(run_dir)}", "trust=true", *changes]  # this sweep has begun it
+        changes = [override for override in overrides if override.startswith(("trainer.", "logger.", "trust="))]
+        arguments = [f"resume={quoted(run_dir)}", *changes]
     else:
         arguments = [*overrides, f"hydra.run.dir={quoted(run_dir)}"]
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from drolt_pl import escape
 from drolt_pl.learning.schedule import Stage
 from drolt_pl.results import Accuracies, Selection, StageResults
 from drolt_pl.run.assemble import Run
@@ -115,7 +116,8 @@ def _skipped_files(run: Run) -> list[str]:
     """The unreadable files that dataset.on_corrupt=skip left out on any rank; prints them as well."""
     skipped: list[str] = run.datamodule.skipped_files()
     if skipped and run.trainer.is_global_zero:
-        print(f"dataset.on_corrupt=skip went past {len(skipped)} unreadable files:", *skipped, sep="\n  ")
+        names = map(escape.plain, skipped)
+        print(f"dataset.on_corrupt=skip went past {len(skipped)} unreadable files:", *names, sep="\n  ")
     return skipped
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl import escape
 from drolt_pl.backbones import Backbone
 from drolt_pl.backbones.layers import LayerTaps
 from drolt_pl.classifiers import Classifier
@@ -64,11 +65,14 @@ def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
         with under("dataset"):
             datamodule.prepare_data()
 
-    ranks.once_a_node("data", prepare)
+    if config.resume is None or config.trust:  # a run that goes on has had its data
+        ranks.once_a_node("data", prepare)
     with under("dataset"):
         datamodule.setup("fit")
         if not len(datamodule.split.test):
             raise SettingError(*NO_TEST)  # now, not once all is trained
+    if datamodule.duplicates is not None and ranks.is_first():
+        print(f"warning: {escape.plain(datamodule.duplicates)}", flush=True)
     for stage in schedule.trained:
         with under(f"schedule.stages.{stage.name}"):
             datamodule.require_views(stage.views)
@@ -115,9 +119,8 @@ def classifier_specs(config: DictConfig, schedule: Schedule, facts: Facts, conf:
     """Constructor arguments of each stage's own classifier, from `classifier` or from the file that the stage names."""
     sizes = {"num_features": facts.num_features, "num_classes": facts.num_classes}
     owners = {schedule.classifier_of(stage.name) for stage in schedule.stages}
-    own = [stage for stage in schedule.stages if stage.name in owners]
     specs: dict[str, dict[str, Any]] = {}
-    for stage in own:
+    for stage in (stage for stage in schedule.stages if stage.name in owners):
         spec = classifier_spec(config, stage.classifier, conf, f"schedule.stages.{stage.name}.classifier")
         specs[stage.name] = {**spec, **(stage.classifier_args or {}), **sizes}
     return specs
@@ -228,15 +231,13 @@ def classifier_spec(config: DictConfig, name: str, conf: Path, key: str) -> dict
     if name in ("keep", "reset"):
         return plain(config.classifier)
     # Below the configuration, so that the file may refer to it.
-    file = _classifier_file(name, conf, key)
-    whole = OmegaConf.merge(OmegaConf.to_container(config), {"own": OmegaConf.load(file)})
-    return plain(whole.own)
+    own = OmegaConf.load(_classifier_file(name, conf, key))
+    return plain(OmegaConf.merge(OmegaConf.to_container(config), {"own": own}).own)
 
 
 def _classifier_class(name: str, conf: Path, key: str) -> type[Classifier]:
-    found: type[Classifier] = get_class(
-        str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf, key)), "_target_"))
-    )
+    spec = OmegaConf.load(_classifier_file(name, conf, key))
+    found: type[Classifier] = get_class(str(OmegaConf.select(spec, "_target_")))
     return found
 
 

@@ -49,7 +49,7 @@ def train(overrides: Sequence[str] = ()) -> "Results":
         source = earlier or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)
         composition = [*source.overrides, f"hydra.run.dir={quoted(run_dir)}"]
-        config = composed(source.folder, composition, with_hydra=True)
+        config = composed(source.folder, composition, name=source.name, with_hydra=True)
         hydra = OmegaConf.masked_copy(config, "hydra")
         with occupied(run_dir, _without_hydra(config), hydra):
             from drolt_pl.run.train import train
@@ -72,7 +72,9 @@ def _folder(words: Sequence[str], source: Composition) -> Path:
     def decide() -> str:
         refuse_existing(words)
         given = argument(source.overrides, "hydra.run.dir")
-        return str(Path(given or composed(source.folder, source.overrides, with_hydra=True).hydra.run.dir).resolve())
+        if not given:
+            given = str(composed(source.folder, source.overrides, name=source.name, with_hydra=True).hydra.run.dir)
+        return str(Path(given).resolve())
 
     met = ranks.meeting()
     if met is not None:

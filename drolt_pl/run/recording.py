@@ -14,7 +14,9 @@ from pytorch_lightning.callbacks import Checkpoint
 from rich.console import Console
 from torch import Tensor
 
+from drolt_pl import folders
 from drolt_pl.disk import replacing
+from drolt_pl.errors import SettingError
 from drolt_pl.learning.callbacks import ours
 from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import TrackingBar
@@ -128,12 +130,9 @@ class MetricsFile(Checkpoint):
 
     def _read(self) -> list[dict[str, str]]:
         """The rows of the epochs before; a damaged file loses its rows, and the run goes on."""
-        if not self.path.exists():
-            return []
         try:
-            with self.path.open(newline="", encoding="utf-8") as file:
-                return [row for row in csv.DictReader(file) if row["epoch"].isdecimal() and None not in row]
-        except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+            return folders.metric_rows(self.path)
+        except SettingError as error:
             print(f"warning: {self.path} is damaged and begins anew ({error})", flush=True)
             return []
 

@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from drolt_pl.errors import SettingError, require_choice
 from drolt_pl.run.arguments import argument, is_of, quoted
-from drolt_pl.run.build import sentence
-from drolt_pl.run.trust import refuse_foreign
+from drolt_pl.run.trust import configuration
 
 RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.")
+SAVED = "saved_configuration"  # name under which Hydra knows the configuration of the run that goes on
 
 
 @dataclass(frozen=True)
@@ -22,22 +21,24 @@ class Composition:
     """The parts from which Hydra composes a run's configuration.
 
     Attributes:
-        folder: The folder that holds config.yaml.
+        folder: The folder of configurations.
         overrides: The overrides.
+        name: The name of the configuration to start from.
     """
 
     folder: Path
     overrides: tuple[str, ...]
+    name: str = "config"
 
 
 def resumed(words: Sequence[str], conf: Path) -> Composition | None:
     """Composes the run of a folder from its own configuration; None if the command line resumes nothing.
 
+    `trust=true` lets the folder's configuration name any class.
+
     Args:
         words: The command line.
-        conf: The folder of configurations, from which loggers may be added.
-
-    `trust=true` lets the folder's configuration name any class.
+        conf: The folder of configurations: its schema, its loggers and its settings of Hydra hold.
 
     Raises:
         SettingError: the folder holds no run, a change is refused, or a class is named that conf/ does not name.
@@ -46,14 +47,9 @@ def resumed(words: Sequence[str], conf: Path) -> Composition | None:
     if run in (None, "", "null"):
         return None
     folder = Path(str(run)).resolve()
-    saved = folder / ".hydra"
-    if not (saved / "config.yaml").exists():
+    if not (folder / ".hydra" / "config.yaml").exists():
         raise SettingError(f"resume={run}", "is not a run's folder: it has no .hydra/config.yaml")
-    trusted = argument(words, "trust")
-    require_choice("trust", trusted, (None, "true", "false"))
-    if trusted != "true":
-        refuse_foreign(folder, conf)
-    before = OmegaConf.select(_saved_configuration(saved / "config.yaml", run), "logger") or {}
+    config = store_saved(words, conf)
     changes = [word for word in words if not is_of(word, "resume") and not is_of(word, "trust")]
     refused = [change for change in changes if not change.lstrip("+~").startswith(RESUMABLE)]
     if refused:
@@ -61,26 +57,28 @@ def resumed(words: Sequence[str], conf: Path) -> Composition | None:
         raise SettingError("resume", demand)
     loggers = argument(changes, "logger")
     if loggers is not None:
+        before = OmegaConf.select(config, "logger") or {}
         changes = [change for change in changes if not change.startswith("logger=")]
         changes = [*_changed_loggers(loggers, list(before)), *changes]
-    return Composition(
-        saved,
-        (
-            f"hydra.searchpath=[{quoted(f'file://{conf}')}]",
-            *changes,
-            f"resume={quoted(folder)}",
-            f"hydra.run.dir={quoted(folder)}",
-        ),
-    )
+    trust = f"trust={str(config.trust).lower()}"
+    return Composition(conf, (*changes, f"resume={quoted(folder)}", trust, f"hydra.run.dir={quoted(folder)}"), SAVED)
 
 
-def _saved_configuration(path: Path, run: str | None) -> DictConfig:
-    try:
-        config = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise SettingError(f"resume={run}", f"cannot go on: {path} is damaged ({sentence(error)})") from error
-    if not isinstance(config, DictConfig):
-        raise SettingError(f"resume={run}", f"cannot go on: {path} is damaged (it holds no configuration)")
+def store_saved(words: Sequence[str], conf: Path) -> DictConfig:
+    """Makes the configuration of the run that goes on known to Hydra, in this process.
+
+    Args:
+        words: The command line, which names the run's folder.
+        conf: The folder of configurations.
+
+    Raises:
+        SettingError: as `trust.configuration`.
+    """
+    typed = argument(words, "trust")
+    require_choice("trust", typed, (None, "true", "false"))
+    config = configuration(Path(str(argument(words, "resume"))).resolve(), conf, trust=typed == "true")
+    config.trust = typed == "true"
+    ConfigStore.instance().store(name=SAVED, node=config)
     return config
 
 

@@ -99,6 +99,7 @@ class Settings(TypedDict):
     groups: Limits
     guard: NotRequired[Literal["stop", "skip", "off"]]
     resume: AnyPath | None
+    trust: bool
     init_from: AnyPath | None
     compile: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None
     num_threads: Threads | None

@@ -1,6 +1,7 @@
 """Logs a run to Weights & Biases, without ever making training wait for its server."""
 
 import os
+import re
 import secrets
 import urllib.error
 import urllib.request
@@ -14,9 +15,11 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from drolt_pl import folders
+from drolt_pl import escape, folders
 from drolt_pl.checked import checked
 from drolt_pl.ranges import Positive, Text
+from drolt_pl.records import write_atomically
+from drolt_pl.regular import read_text
 from drolt_pl.results import Results
 from drolt_pl.tracking.wandb_tables import METRICS, accuracy_rows, confusion_chart, csv_table
 
@@ -171,8 +174,10 @@ class WandbRun(WandbLogger):
     def _identity(self) -> dict[str, str | None]:
         """Id, name, group and job type; a resumed run has the same."""
         path = self.run_dir / ID_FILE
-        if not path.exists():
-            path.write_text(secrets.token_hex(4))
+        kept = read_text(path, "text", MAX_NAME).strip() if path.exists() else ""
+        if not re.fullmatch(r"[\w-]+", kept, re.ASCII):
+            kept = secrets.token_hex(4)
+            write_atomically(path, kept)
         overrides = folders.overrides(self.run_dir) or []
         sweep = self.run_dir.resolve().parent
         is_job = (sweep / folders.SWEEP).exists()
@@ -180,8 +185,8 @@ class WandbRun(WandbLogger):
         shared = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
         named = [text for text in overrides if text not in shared and not text.lstrip("+~").startswith(UNNAMED)]
         return {
-            "id": path.read_text().strip(),
-            "name": ",".join(named)[:MAX_NAME] or self.run_dir.resolve().name,
+            "id": kept,
+            "name": escape.plain(",".join(named))[:MAX_NAME] or self.run_dir.resolve().name,
             "group": self.group or (f"{sweep.parent.name}/{sweep.name}" if is_job else None),
             "job_type": folders.choices(self.run_dir).get("experiment", "train"),
         }

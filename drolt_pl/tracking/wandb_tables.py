@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from drolt_pl import escape
 from drolt_pl.results import Accuracies, Results
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def accuracy_rows(results: Results) -> list[list[str | float | None]]:
     """A row for each model and each set of images on which it was measured."""
     measured: list[tuple[str, str, Accuracies | None]] = []
     for name, stage in results.stages.items():
-        measured += [(f"{name}, final", part, found) for part, found in stage.sets().items()]
+        measured += [(f"{escape.plain(name)}, final", part, found) for part, found in stage.sets().items()]
     measured += [("reported", part, found) for part, found in results.sets().items()]
     return [
         [name, part, *(found.numbers().get(metric) for metric in METRICS)]
@@ -46,7 +47,7 @@ def confusion_chart(counts: Tensor, names: Sequence[str]) -> "wandb.plot.CustomC
     """A chart of test images by class and predicted class, (C, C)."""
     import wandb
 
-    labels = list(names) or [str(index) for index in range(len(counts))]
+    labels = [escape.plain(name) for name in names] or [str(index) for index in range(len(counts))]
     data = [[labels[i], labels[j], int(count)] for i, row in enumerate(counts) for j, count in enumerate(row)]
     return wandb.plot_table(
         "wandb/confusion_matrix/v1",

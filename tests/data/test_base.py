@@ -205,9 +205,9 @@ def test_test_images_are_not_read_before_they_are_asked_for(
     read: list[str] = []
     decoded = sources.read_rgb
 
-    def remember(path: str) -> Any:
+    def remember(path: str, max_pixels: int) -> Any:
         read.append(path)
-        return decoded(path)
+        return decoded(path, max_pixels)
 
     monkeypatch.setattr(sources, "read_rgb", remember)
     module = at_epoch(folder(tree, loader=loader), 0)

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from drolt_pl import train
 from drolt_pl.errors import SettingError
 from drolt_pl.run.opened import open_run
-from drolt_pl.run.trust import refuse_foreign
+from drolt_pl.run.trust import configuration
 
 CONF = HOME / "conf"
 FOREIGN = {
@@ -56,7 +56,7 @@ def test_what_conf_names_is_no_stranger(tmp_path: Path) -> None:
         run_dir = tmp_path / str(number)
         (run_dir / ".hydra").mkdir(parents=True)
         OmegaConf.save(config, run_dir / ".hydra" / "config.yaml")
-        refuse_foreign(run_dir, CONF)
+        configuration(run_dir, CONF, trust=False)
 
 
 def test_trust_lets_own_classes_in(tmp_path: Path) -> None:

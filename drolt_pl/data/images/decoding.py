@@ -1,70 +1,46 @@
 """Decoding image files to RGB, and the boxes that random crops cut."""
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from drolt_pl.errors import SettingError
+from drolt_pl.data.images.files import MAX_PIXELS, jpeg_size, naming, opened_image, read_image, require_size
 
 JPEG_START = b"\xff\xd8"
 
 
-class ImageError(SettingError):
-    """An image that cannot be read or does not fit the others."""
-
-
-class UnreadableError(ImageError):
-    """An image file that is missing or damaged."""
-
-
-def read_rgb(path: str) -> NDArray[np.uint8]:
+def read_rgb(path: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The pixels of an image file as RGB, (H, W, 3).
 
-    torchvision decodes JPEG files. It gives PIL's pixels, but reads no header in Python: for a small image that would
-    take longer than the decoding.
+    torchvision decodes JPEG files. It gives PIL's pixels without PIL's look at the header, which for a small image
+    takes longer than the decoding.
+
+    Args:
+        path: The file.
+        max_pixels: That it may declare; a larger one is not decoded.
 
     Raises:
-        UnreadableError: the file is missing or damaged.
+        UnreadableError: the file is missing, damaged, too large, or no regular file.
     """
     with naming(path):
-        return decode_rgb(path)
+        return decode_rgb(path, max_pixels)
 
 
-def decode_rgb(path: str) -> NDArray[np.uint8]:
+def decode_rgb(path: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """As `read_rgb`, but with the exceptions of the decoders; `reason_of` puts them into words."""
-    data = Path(path).read_bytes()
+    data = read_image(path, max_pixels)
     if data.startswith(JPEG_START):
+        require_size(*jpeg_size(data), max_pixels)
         with suppress(RuntimeError):  # PIL finds the reason
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
             pixels: NDArray[np.uint8] = decode_jpeg(encoded, ImageReadMode.RGB).permute(1, 2, 0).numpy()
             return pixels
-    with Image.open(io.BytesIO(data)) as image:
+    with opened_image(data, max_pixels) as image:
         return np.asarray(to_rgb(image))
-
-
-def reason_of(error: Exception) -> str:
-    """Why a file cannot be read, as a clause on one line."""
-    return "it is no image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-
-
-@contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Turn any failure to read a file into an `UnreadableError` that names the file."""
-    try:
-        yield
-    except FileNotFoundError:
-        demand = f"must hold every image: {path!r} does not exist"
-        raise UnreadableError("root", demand, remedy="correct the root or the list") from None
-    except Exception as error:  # decoders raise far more than OSError on damaged bytes
-        demand = f"must hold readable images: {path!r} cannot be read ({reason_of(error)})"
-        raise UnreadableError("root", demand, remedy="repair or remove it") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

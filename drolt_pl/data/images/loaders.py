@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from drolt_pl.data.images.decoding import ImageError
+from drolt_pl.data.images.files import ImageError
 from drolt_pl.data.images.readable import OnCorrupt, fetch_readable, none_readable, stand_ins
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.sources import Source, Transform

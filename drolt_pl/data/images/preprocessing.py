@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from drolt_pl.data.augment.transforms import BatchTransform
-from drolt_pl.data.images.decoding import UnreadableError, decode_rgb, reason_of, to_rgb
+from drolt_pl.data.images.decoding import decode_rgb, to_rgb
+from drolt_pl.data.images.files import UnreadableError, reason_of
 from drolt_pl.data.images.view import TRAIN_CROPS, evaluation_view
 from drolt_pl.errors import SettingError, require, require_choice, require_int
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drolt_pl.data.images.decoding import ImageError, UnreadableError
+from drolt_pl.data.images.files import ImageError, UnreadableError
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.sources import Source
 

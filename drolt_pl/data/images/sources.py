@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from drolt_pl.data.augment.transforms import Augment, BatchTransform
-from drolt_pl.data.images.decoding import ImageError, naming, random_resized_box, read_rgb
+from drolt_pl.data.images.decoding import random_resized_box, read_rgb
+from drolt_pl.data.images.files import MAX_PIXELS, ImageError, naming, opened_image, read_image
 from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.data.images.view import TRAIN_CROPS as TRAIN_CROPS
 from drolt_pl.data.images.view import evaluation_view
@@ -63,6 +64,9 @@ class ArraySource(ImageSource):
     def fetch(self, indices: IntArray, keys: Sequence[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
         return torch.from_numpy(self.images[indices]).permute(0, 3, 1, 2).contiguous()
 
+    def contents(self, indices: IntArray) -> NDArray[np.uint8]:
+        return self.images[indices].reshape(len(indices), int(np.prod(self.shape)))
+
 
 class FileSource(ImageSource):
     """Image files below a root, decoded to RGB.
@@ -77,18 +81,27 @@ class FileSource(ImageSource):
         names: Paths, (N,).
         image_size: Pixels per side, or None.
         train_crop: One of `TRAIN_CROPS`.
+        max_pixels: That an image may declare; a larger one cannot be read.
     """
 
     def __init__(
-        self, root: Path, names: NDArray[np.bytes_], *, image_size: int | None = None, train_crop: str = "center"
+        self,
+        root: Path,
+        names: NDArray[np.bytes_],
+        *,
+        image_size: int | None = None,
+        train_crop: str = "center",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.root = root
+        self.max_pixels = max_pixels
         self.names = names
         self.keyed = train_crop == "random_resized"
         self.image_size = image_size
         if image_size is None:
-            with naming(self._path(0)), Image.open(self._path(0)) as image:  # reads the header and decodes nothing
-                width, height = image.size
+            first = self._path(0)
+            with naming(first), opened_image(read_image(first, max_pixels), max_pixels) as image:
+                width, height = image.size  # of the header: nothing is decoded
             self.shape = (3, height, width)
         else:
             self.shape = (3, image_size, image_size)
@@ -111,11 +124,14 @@ class FileSource(ImageSource):
                 list(pool.map(decode, chunks))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
+    def paths(self, indices: IntArray) -> list[str]:
+        return [self._path(int(index)) for index in indices]
+
     def _path(self, index: int) -> str:
         return os.path.join(self.root, os.fsdecode(self.names[index]))
 
     def _decode(self, index: int, key: tuple[int, ...] | None) -> NDArray[np.uint8]:
-        pixels = read_rgb(self._path(index))
+        pixels = read_rgb(self._path(index), self.max_pixels)
         _, height, width = self.shape
         if self.image_size is not None:
             return np.asarray(self._view(Image.fromarray(pixels), key))

@@ -12,6 +12,7 @@ from torch import Tensor
 from drolt_pl.data.images.loaders import BatchSource, MemoryBatches, Part, SampleKeys, WorkerBatches
 from drolt_pl.data.images.readable import OnCorrupt, fetch_readable, none_readable, stand_ins
 from drolt_pl.data.longtail import IntArray
+from drolt_pl.data.overlap import require_disjoint
 from drolt_pl.data.plan import in_views
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.data.split import Split
@@ -43,7 +44,7 @@ class SampleStore:
         if source.keyed:
             demand = "must be 'workers' where every epoch reads other views, as for train_crop='random_resized'"
             require("loader", loader, loader != "memory", demand)
-        self.catalogue, self.source = catalogue, source
+        self.catalogue, self.split, self.source = catalogue, split, source
         self.num_workers, self.on_corrupt = num_workers, on_corrupt
         self.parts = {name: Part(source, indices, catalogue.targets[indices]) for name, indices in split.parts.items()}
         self.training = "train"
@@ -76,6 +77,16 @@ class SampleStore:
             return tiled
         number = in_views(np.zeros_like(rows), batch_size, views, offset=1)
         return tiled + (epoch * views + number) % self.stored_views * len(self.parts["train"].indices)
+
+    def require_disjoint(self, *, pool: bool, allow_duplicates: bool) -> str | None:
+        """Refuses parts of the split that share images; see `overlap.require_disjoint` and `Split.disjoint`."""
+        return require_disjoint(
+            self.catalogue,
+            self.split.disjoint(pool=pool),
+            reads=self.in_memory,
+            on_corrupt=self.on_corrupt,
+            allow_duplicates=allow_duplicates,
+        )
 
     def training_batches(
         self, rows: IntArray, batch_size: int, device: torch.device, keys: SampleKeys | None

@@ -2,12 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from drolt_pl import escape
 from drolt_pl.data.images.sources import FileSource
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.prepare.index import PART_NAMES, load_index
@@ -23,14 +24,14 @@ from drolt_pl.groups import FEW, MANY, group_masks
 BARS, BAR_WIDTH = 30, 40  # classes that the text histogram shows, and its longest bar
 
 
-def open_catalogue(path: Path, root: Path | None) -> tuple[Path, Catalogue]:
+def open_catalogue(path: Path, root: Path | None, *, allow_outside: bool = False) -> tuple[Path, Catalogue]:
     """Open a folder, a manifest (.csv, .csv.gz) or an index (.npz): its images' folder, and its catalogue."""
     if path.is_dir():
         return path, ImageFolderLT(root=path, image_size=1).catalogue()
     if path.suffix != ".npz":
-        manifest = ManifestLT(manifest=path, root=root, image_size=1)
+        manifest = ManifestLT(manifest=path, root=root, image_size=1, allow_outside=allow_outside)
         return manifest.root, manifest.catalogue()
-    index = load_index(path)
+    index = load_index(path, allow_outside=allow_outside)
     images = Path(index.root) if root is None else root
     return images, Catalogue(
         names=index.names,
@@ -68,15 +69,31 @@ class DataCheck:
     @property
     def shared(self) -> list[str]:
         """Images of validation and test that are byte for byte a training image, as `training image = image`."""
-        training: dict[bytes, int] = {}
-        others = []
-        for place, digest in enumerate(self.found.digests):
-            if self.catalogue.official[place] == "train":
-                training.setdefault(digest.tobytes(), place)
-            elif digest.tobytes().strip(b"\0"):  # a file that could not be opened has a digest of zeros
-                others.append(place)
-        pairs = [(training.get(self.found.digests[place].tobytes()), place) for place in others]
-        return [f"{self._name(one)} = {self._name(other)}" for one, other in pairs if one is not None]
+        return self._equal("train", ("val", "test"))
+
+    @property
+    def shared_held_out(self) -> list[str]:
+        """Test images that are byte for byte a validation image."""
+        return self._equal("val", ("test",))
+
+    @property
+    def repeated(self) -> list[str]:
+        """Images that are byte for byte another image of their part."""
+        return [entry for part in PART_NAMES for entry in self._equal(part, (part,))]
+
+    def _equal(self, one: str, others: Sequence[str]) -> list[str]:
+        """Images of other parts that equal an image of one part; within a part, those that come again."""
+        first: dict[bytes, int] = {}
+        digests = [digest.tobytes() for digest in self.found.digests]
+        known = [place for place, digest in enumerate(digests) if digest.strip(b"\0")]  # zeros: not opened
+        parts = {place: str(self.catalogue.official[place]) for place in known}
+        for place in known:
+            if parts[place] == one:
+                first.setdefault(digests[place], place)
+        pairs = [
+            (first[digests[place]], place) for place in known if parts[place] in others and digests[place] in first
+        ]
+        return [f"{self._name(early)} = {self._name(late)}" for early, late in pairs if early != late]
 
     def report(self) -> str:
         """Everything as text."""
@@ -93,7 +110,11 @@ class DataCheck:
         lines += _frequencies("modes", [mode for mode in self.found.modes.tolist() if mode])
         lines += listed("files that cannot be read", self.unreadable)
         lines += listed("images of validation or test that are training images", self.shared)
-        return "\n".join(lines)
+        if self.shared_held_out:
+            lines += listed("test images that are validation images", self.shared_held_out)
+        if self.repeated:
+            lines += listed("warning: images that come again in their part", self.repeated)
+        return "\n".join(escape.plain(line) for line in lines)
 
     def draw(self, path: Path) -> None:
         """Write the class histogram as a PNG image."""
@@ -115,7 +136,7 @@ class DataCheck:
         """A line for each class, most frequent first; of many classes, evenly spaced ones."""
         order = np.argsort(-counts, kind="stable")
         shown = order[np.unique(np.linspace(0, len(order) - 1, min(BARS, len(order))).round().astype(int))]
-        names = [self.catalogue.class_names[class_id] for class_id in shown]
+        names = [escape.plain(self.catalogue.class_names[class_id]) for class_id in shown]
         width = min(max(map(len, names)), 40)
         lines = [
             f"{name[:width]:{width}} {counts[class_id]:>8,} "
@@ -129,13 +150,19 @@ class DataCheck:
 
 
 def check_data(
-    path: Path, *, root: Path | None = None, threads: int = 1, progress: Callable[[int, int], None] = lambda *_: None
+    path: Path,
+    *,
+    root: Path | None = None,
+    allow_outside: bool = False,
+    threads: int = 1,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> DataCheck:
     """Look into every file of a folder, manifest or index, or into every row of a file of features.
 
     Args:
         path: See `open_catalogue`, or a file of features.
         root: Folder that the paths of a manifest or index are relative to, if not the default.
+        allow_outside: Whether these paths may lead out of it.
         threads: Threads that decode.
         progress: Called with how many more files are done, and how many there are.
     """
@@ -143,7 +170,7 @@ def check_data(
         stored = read_features(path)
         progress(len(stored.targets), len(stored.targets))
         return DataCheck(FeaturesLT(file=path).catalogue(), inspect_features(stored.features))
-    images, catalogue = open_catalogue(path, root)
+    images, catalogue = open_catalogue(path, root, allow_outside=allow_outside)
     total = len(catalogue.names)
     found = inspect_files(images, catalogue.names, threads=threads, progress=lambda done: progress(done, total))
     return DataCheck(catalogue, found)

@@ -1,7 +1,6 @@
 """Looking into image files: whether they can be decoded, their sizes and modes, and which are the same."""
 
 import hashlib
-import io
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from torch import Tensor
 
+from drolt_pl.data.images.files import MAX_PIXELS, opened_image, read_image
 from drolt_pl.data.longtail import IntArray
 
 CHUNK = 64  # files a thread takes at a time
@@ -36,9 +36,18 @@ class Inspection:
     missing: list[int] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
 
+    def numbers(self) -> NDArray[np.uint64]:
+        """The first 64 bits of the digests, (N,), which tell the files of one data set apart."""
+        return np.frombuffer(self.digests.tobytes(), np.uint64)[::4].copy()
+
 
 def inspect_files(
-    root: Path, names: NDArray[np.bytes_], *, threads: int, progress: Callable[[int], None] = lambda done: None
+    root: Path,
+    names: NDArray[np.bytes_],
+    *,
+    threads: int,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Inspection:
     """Read and decode every file.
 
@@ -46,6 +55,7 @@ def inspect_files(
         root: Folder that the names are relative to.
         names: Paths, (N,).
         threads: Threads that decode; PIL releases the interpreter lock while it does.
+        max_pixels: That an image may declare.
         progress: Called with how many more files are done.
     """
     found = Inspection(
@@ -59,16 +69,16 @@ def inspect_files(
     def inspect(places: range) -> int:
         for place in places:
             try:
-                data = Path(os.path.join(root, os.fsdecode(names[place]))).read_bytes()
+                data = read_image(os.path.join(root, os.fsdecode(names[place])), max_pixels)
             except FileNotFoundError:
                 missing.add(place)
                 continue
-            except OSError as error:
-                unreadable[place] = error.strerror or str(error)
+            except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+                unreadable[place] = getattr(error, "strerror", None) or str(error)
                 continue
             found.digests[place] = np.void(hashlib.sha256(data).digest())
             try:
-                with Image.open(io.BytesIO(data)) as image:
+                with opened_image(data, max_pixels) as image:
                     found.sizes[place], found.modes[place] = image.size, image.mode
                     # Decoding to an eighth of the size is faster, and still reads every byte of the file.
                     image.draft(None, (-(-image.width // 8), -(-image.height // 8)))

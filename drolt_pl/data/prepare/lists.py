@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from drolt_pl.data.prepare.reading import SHOWN, read_text
 from drolt_pl.errors import SettingError
+
+MAX_DIGITS = 9  # of a label
 
 
 class Entries(NamedTuple):
@@ -26,6 +29,9 @@ def read_lists(files: dict[str, Path]) -> tuple[dict[str, Entries], list[str]]:
     """Parts, and class names, from text files by part; labels are 0 ... C-1, and their numbers name the classes."""
     parts = {part: _read_list(path) for part, path in files.items()}
     num_classes = max(parts["train"].labels, default=-1) + 1
+    if num_classes > len(parts["train"].labels):
+        demand = f"must name training images of every class from 0 to {num_classes - 1}: there are fewer images"
+        raise SettingError("lists", demand, remedy="give the whole training list")
     return parts, [str(class_id) for class_id in range(num_classes)]
 
 
@@ -45,8 +51,8 @@ def _read_list(path: Path) -> Entries:
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(" ")
-        if not name or not (label.isascii() and label.isdigit()):
-            demand = f"must have lines '<path> <label>': line {number} of {str(path)!r} is {line.rstrip()!r}"
+        if not name or not (label.isascii() and label.isdigit() and len(label) <= MAX_DIGITS):
+            demand = f"must have lines '<path> <label>': line {number} of {str(path)!r} is {line.rstrip()[:SHOWN]!r}"
             raise SettingError("lists", demand)
         paths.append(name.strip())
         labels.append(int(label))
@@ -55,27 +61,27 @@ def _read_list(path: Path) -> Entries:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
-        demand = f"must be text in UTF-8: {str(path)!r} cannot be read as such ({error})"
+        demand = f"must be text in UTF-8: {str(path)!r} cannot be read as such ({str(error)[:SHOWN]})"
         raise SettingError("lists", demand, remedy="fetch it again") from None
 
 
 def _read_annotations(path: Path) -> Annotations:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_text(path))
         return Annotations(
             images=[(image["id"], str(image["file_name"])) for image in content["images"]],
             categories={int(category["id"]): str(category["name"]) for category in content["categories"]},
             category_of={entry["image_id"]: int(entry["category_id"]) for entry in content["annotations"]},
         )
     except OSError as error:
-        raise SettingError("lists", f"must be readable: {str(path)!r} is not ({error.strerror})") from None
+        raise SettingError("lists", f"must be readable: {str(path)!r} is not ({error.strerror or error})") from None
     except KeyError as error:
         demand = f"must be iNaturalist annotation files: {str(path)!r} lacks {error}"
         raise SettingError("lists", demand, remedy="fetch it again") from None
-    except (TypeError, ValueError) as error:  # not JSON, or JSON of another kind
-        demand = f"must be iNaturalist annotation files in JSON: {str(path)!r} is not ({error})"
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # not JSON, or JSON of another kind
+        demand = f"must be iNaturalist annotation files in JSON: {str(path)!r} is not ({str(error)[:SHOWN]})"
         raise SettingError("lists", demand, remedy="fetch it again") from None
 
 
@@ -85,7 +91,7 @@ def _annotated(path: Path, content: Annotations, class_ids: dict[int, int]) -> E
     for image, name in content.images:
         category = content.category_of.get(image)
         if category not in class_ids:
-            demand = f"must give every image a known category: image {name!r} of {str(path)!r} has none"
+            demand = f"must give every image a known category: image {name[:SHOWN]!r} of {str(path)!r} has none"
             raise SettingError("lists", demand, remedy="fetch the file again")
         entries.append((name, class_ids[category]))
     entries.sort()

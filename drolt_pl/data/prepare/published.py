@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drolt_pl.data.prepare.index import PART_NAMES, ImageIndex, make_index, read_meta
 from drolt_pl.data.prepare.inspection import inspect_files
@@ -86,9 +87,15 @@ def listed(what: str, entries: list[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Defects:
-    """Defects that keep a data set from being used, as entries by kind."""
+    """Defects that keep a data set from being used.
+
+    Attributes:
+        kinds: Entries by kind.
+        digests: A number for the content of each file, (N,), uint64.
+    """
 
     kinds: dict[str, list[str]]
+    digests: NDArray[np.uint64]
 
     def __bool__(self) -> bool:
         return any(self.kinds.values())
@@ -114,20 +121,28 @@ def up_to_date(path: Path, name: str, lists: Path, images: Path) -> bool:
     return (meta["name"], meta["root"], meta["sources"]) == (name, str(images.resolve()), _hashes(_files(name, lists)))
 
 
-def build_index(name: str, lists: Path, images: Path) -> ImageIndex:
+def build_index(name: str, lists: Path, images: Path, *, allow_outside: bool = False) -> ImageIndex:
     """Read the list files of a data set, without opening an image.
 
     Args:
         name: Key of `RECIPES`.
         lists: Folder of the list files.
         images: Folder that their paths are relative to.
+        allow_outside: Whether paths may lead out of that folder.
 
     Raises:
         SettingError: a list file is missing or wrong.
     """
     files = _files(name, lists)
     parts, class_names = RECIPES[name].read(files)
-    return make_index(parts, class_names, name=name, root=images.resolve(), sources=_hashes(files))
+    return make_index(
+        parts,
+        class_names,
+        name=name,
+        root=images.resolve(),
+        sources=_hashes(files),
+        allow_outside=allow_outside,
+    )
 
 
 def facts_of(index: ImageIndex) -> dict[str, int]:
@@ -182,7 +197,8 @@ def find_defects(
                 for line, why in zip(_named(index, inspection.unreadable), inspection.unreadable.values(), strict=True)
             ],
             **_repeated(index),
-        }
+        },
+        inspection.numbers(),
     )
 
 

@@ -1,5 +1,6 @@
 """Images in one folder per class."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 
 from drolt_pl.checked import checked
 from drolt_pl.data.base import LongTailDataModule
+from drolt_pl.data.images.files import MAX_PIXELS
 from drolt_pl.data.images.sources import FileSource
 from drolt_pl.data.images.suffixes import IMAGE_SUFFIXES
 from drolt_pl.data.images.view import TrainCrop
 from drolt_pl.data.settings import DataSettings
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError, require
-from drolt_pl.ranges import AnyPath, PathText, Pixels
+from drolt_pl.ranges import AnyPath, Area, PathText, Pixels
 
 IMAGENET: DataSettings = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -29,6 +31,7 @@ class FileSettings(DataSettings, total=False):
 
     image_size: ImageSize
     train_crop: TrainCrop
+    max_pixels: Area
 
 
 @checked
@@ -50,6 +53,7 @@ class ImageFileDataModule(LongTailDataModule):
         root: AnyPath | None,
         image_size: ImageSize = None,
         train_crop: TrainCrop = "center",
+        max_pixels: Area = MAX_PIXELS,
         **settings: Unpack[DataSettings],
     ) -> None:
         super().__init__(**(IMAGENET | settings))
@@ -64,9 +68,12 @@ class ImageFileDataModule(LongTailDataModule):
         self.size, self.train_crop = None if image_size == "native" else image_size, train_crop
         if train_crop == "random_resized" and self.size is None:
             raise SettingError("image_size", "must be given with train_crop='random_resized'")
+        self.max_pixels = max_pixels
 
     def _source(self, names: NDArray[np.bytes_]) -> FileSource:
-        return FileSource(self.root, names, image_size=self.size, train_crop=self.train_crop)
+        return FileSource(
+            self.root, names, image_size=self.size, train_crop=self.train_crop, max_pixels=self.max_pixels
+        )
 
 
 @checked
@@ -108,6 +115,15 @@ class ImageFolderLT(ImageFileDataModule):
             demand = f"must be a folder that exists beside {val_dir or test_dir!r}"
             remedy = "give the name of the training folder"
             raise SettingError("train_dir", demand, str(self.root / train_dir), remedy=remedy)
+        self._require_apart()
+
+    def _require_apart(self) -> None:
+        """Refuses a part whose folder is another part's, or lies in it."""
+        found = {part: (self.root / name).resolve() for part, name in self.dirs.items() if name is not None}
+        for one, other in itertools.permutations(found, 2):
+            if found[other].is_relative_to(found[one]):
+                demand = f"must be another folder than {one}_dir, and not in it: their images would be the same"
+                raise SettingError(f"{other}_dir", demand, self.dirs[other])
 
     def _is_part(self, name: str) -> bool:
         return (self.root / name).is_dir()
@@ -171,7 +187,8 @@ def _image_files(folder: Path, prefix: str) -> Iterator[str]:
     for entry in scan(folder):
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            yield from _image_files(Path(entry.path), f"{prefix}/{entry.name}")
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+        # A folder that is called like an image is taken for one, which cannot be read.
+        if entry.name.lower().endswith(IMAGE_SUFFIXES):
             yield f"{prefix}/{entry.name}"
+        elif entry.is_dir():
+            yield from _image_files(Path(entry.path), f"{prefix}/{entry.name}")

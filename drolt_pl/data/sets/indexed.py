@@ -12,6 +12,8 @@ from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError
 from drolt_pl.ranges import AnyPath
 
+DUPLICATES: FileSettings = {"allow_duplicates": True}  # the published lists are taken as they are
+
 
 @checked
 class IndexedImages(ImageFileDataModule):
@@ -20,6 +22,7 @@ class IndexedImages(ImageFileDataModule):
     Args:
         index: The file.
         root: Folder that its paths are relative to; None is the folder that was checked when it was written.
+        allow_outside: Whether its paths may lead out of the root.
         settings: Those of `ImageFileDataModule`.
     """
 
@@ -30,25 +33,27 @@ class IndexedImages(ImageFileDataModule):
         *,
         index: AnyPath,
         root: AnyPath | None = None,
+        allow_outside: bool = False,
         **settings: Unpack[FileSettings],
     ) -> None:
-        self.index = Path(index).expanduser()
+        self.index, self.allow_outside = Path(index).expanduser(), allow_outside
         if not self.index.is_file():
             remedy = f"write it with `drolt data prepare {self.index_name} --lists DIR --images DIR --out {index}`"
             raise SettingError("index", "must be a file that exists", str(index), remedy=remedy)
         meta = read_meta(self.index)
         if meta["name"] != self.index_name:
             raise SettingError("index", f"must be the index of {self.index_name}: {str(index)!r} is of {meta['name']}")
-        super().__init__(root=meta["root"] if root is None else root, **settings)
+        super().__init__(root=meta["root"] if root is None else root, **(DUPLICATES | settings))
 
     def catalogue(self) -> Catalogue:
-        index = load_index(self.index)
+        index = load_index(self.index, allow_outside=self.allow_outside)
         return Catalogue(
             names=index.names,
             targets=index.targets,
             official=np.array(PART_NAMES)[index.official],
             class_names=index.class_names.tolist(),
             source=self._source(index.names),
+            digests=index.digests,
         )
 
 

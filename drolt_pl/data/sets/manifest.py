@@ -12,10 +12,13 @@ import numpy as np
 
 from drolt_pl.checked import checked
 from drolt_pl.data.prepare.index import PART_NAMES
+from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, bounded_lines, path_problem
 from drolt_pl.data.sets.folder import FileSettings, ImageFileDataModule
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError
 from drolt_pl.ranges import AnyPath
+
+MAX_DIGITS = 19  # of labels that are taken for numbers
 
 
 @checked
@@ -29,6 +32,7 @@ class ManifestLT(ImageFileDataModule):
     Args:
         root: Folder that the paths are relative to; None is the manifest's own folder.
         manifest: The file; `.gz` is unpacked.
+        allow_outside: Whether paths may lead out of the root.
         settings: Those of `ImageFileDataModule`.
     """
 
@@ -37,6 +41,7 @@ class ManifestLT(ImageFileDataModule):
         *,
         manifest: AnyPath | None,
         root: AnyPath | None = None,
+        allow_outside: bool = False,
         **settings: Unpack[FileSettings],
     ) -> None:
         if manifest is None:
@@ -44,21 +49,23 @@ class ManifestLT(ImageFileDataModule):
         self.manifest = Path(manifest).expanduser()
         if not self.manifest.is_file():
             raise SettingError("manifest", "must be a CSV file that exists", str(manifest), remedy="give its path")
+        self.allow_outside = allow_outside
         super().__init__(root=self.manifest.parent if root is None else root, **settings)
 
     def catalogue(self) -> Catalogue:
         names: list[bytes] = []
         labels: list[str] = []
         parts: list[str] = []
-        lines: dict[bytes, int] = {}
+        lines: dict[str, int] = {}
         for line, path, label, part in self._entries():
-            name = os.fsencode(path)
-            if name in lines:
+            self._require_inside(path, line)
+            same = os.path.normpath(os.path.join(self.root, path))
+            if same in lines:
                 raise self._wrong(
-                    f"must name each image once: lines {lines[name]} and {line} name {path!r}", "keep one"
+                    f"must name each image once: lines {lines[same]} and {line} name {path[:SHOWN]!r}", "keep one"
                 )
-            lines[name] = line
-            names.append(name)
+            lines[same] = line
+            names.append(os.fsencode(path))
             labels.append(label)
             parts.append(part)
         if not names:
@@ -66,9 +73,9 @@ class ManifestLT(ImageFileDataModule):
         trained = {label for label, part in zip(labels, parts, strict=True) if part == "train"}
         for label, part in zip(labels, parts, strict=True):
             if label not in trained:
-                demand = f"must give every label a training line: {label!r} is in {part} alone"
+                demand = f"must give every label a training line: {label[:SHOWN]!r} is in {part} alone"
                 raise self._wrong(demand, "add some, or drop it")
-        numeric = all(label.isascii() and label.isdigit() for label in trained)
+        numeric = all(label.isascii() and label.isdigit() and len(label) < MAX_DIGITS for label in trained)
         class_names = sorted(trained, key=lambda label: (int(label), label) if numeric else label)
         class_ids = {label: class_id for class_id, label in enumerate(class_names)}
         paths = np.array(names, dtype=np.bytes_)
@@ -85,26 +92,33 @@ class ManifestLT(ImageFileDataModule):
         opened = gzip.open if self.manifest.suffix == ".gz" else open
         try:
             with opened(self.manifest, "rt", encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file, restkey="", strict=True)
+                reader = csv.DictReader(bounded_lines(file), restkey="", strict=True)
                 columns = list(reader.fieldnames or ())
                 if not {"path", "label"} <= set(columns):
                     demand = "must name the columns path, label and, if wanted, split in its first line"
-                    raise SettingError("manifest", demand, columns)
+                    raise SettingError("manifest", demand, [column[:80] for column in columns[:20]])
                 for row in reader:
                     path, label = (str(row["path"] or "").strip(), str(row["label"] or "").strip())
                     part, line = str(row.get("split", "train") or "").strip(), reader.line_num
                     if "" in row or None in row.values() or not path or not label:
-                        demand = f"must have a value for each of the columns {','.join(columns)} in every line"
+                        demand = f"must have a value for each of the columns {','.join(columns)[:200]} in every line"
                         raise self._wrong(
                             f"{demand}: line {line} of {str(self.manifest)!r} is short of it", "correct it"
                         )
                     if part not in PART_NAMES:
                         demand = f"must have one of {PART_NAMES} as split: line {line} of {str(self.manifest)!r} has"
-                        raise self._wrong(f"{demand} {part!r}", "correct it")
+                        raise self._wrong(f"{demand} {part[:SHOWN]!r}", "correct it")
                     yield line, path, label, part
         except (csv.Error, EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
             demand = f"must be CSV text in UTF-8: {str(self.manifest)!r} cannot be read as such ({error})"
             raise self._wrong(demand, "correct or fetch it again") from None
+
+    def _require_inside(self, path: str, line: int) -> None:
+        problem = path_problem(path, self.root)
+        if problem is not None and not (self.allow_outside and problem == OUTSIDE):
+            demand = f"must name images below {str(self.root)!r}: {path[:SHOWN]!r} in line {line} {problem}"
+            remedy = "correct it" + (", or set dataset.allow_outside=true" if problem == OUTSIDE else "")
+            raise self._wrong(demand, remedy)
 
     def _wrong(self, demand: str, remedy: str) -> SettingError:
         return SettingError("manifest", demand, remedy=remedy)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drolt_pl.data.images.decoding import ImageError, random_resized_box, read_rgb
+from drolt_pl.data.images.decoding import random_resized_box, read_rgb
+from drolt_pl.data.images.files import ImageError
 from drolt_pl.data.images.sources import FileSource
 from drolt_pl.data.seeding import numpy_generator
 

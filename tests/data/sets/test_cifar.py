@@ -93,7 +93,7 @@ def test_only_download_uses_the_network_and_its_failure_is_one_sentence(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise OSError("no route")
 
-    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", refuse)
+    monkeypatch.setattr("drolt_pl.data.sets.cifar_archive.retrieve", refuse)
     (tmp_path / "cifar-10-batches-py").mkdir()
     CIFAR10LT(root=tmp_path).prepare_data()
     with pytest.raises(

@@ -1,0 +1,94 @@
+"""Reading files of images that anybody may have made: regular files, of known formats, of bounded size."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from drolt_pl.errors import SettingError
+from drolt_pl.regular import read_regular
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of PIL; others start programs, as EPS does
+MAX_PIXELS = 64_000_000  # that an image may declare
+BYTES_PER_PIXEL = 8  # of the widest mode: a file above this many for each pixel allowed is not read
+# Sizes above our own bound are refused below; PIL would add lines of its own.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class ImageError(SettingError):
+    """An image that cannot be read or does not fit the others."""
+
+
+class UnreadableError(ImageError):
+    """An image file that is missing, damaged, too large, or no regular file."""
+
+
+def read_image(path: str | Path, max_pixels: int) -> bytes:
+    """The content of an image's file, as `read_regular`."""
+    return read_regular(path, max_pixels * BYTES_PER_PIXEL)
+
+
+@contextmanager
+def opened_image(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+    """A file's content as an image that has not been decoded yet.
+
+    Raises:
+        UnidentifiedImageError: it is none, or of another format than `FORMATS`.
+        OSError: it declares more pixels.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # PIL has a bound of its own
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        require_size(image.width, image.height, max_pixels)
+        yield image
+
+
+def require_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuses a declared size.
+
+    Raises:
+        OSError: it has more pixels.
+    """
+    if width * height > max_pixels:
+        raise OSError(f"it declares {width}x{height} pixels, and max_pixels={max_pixels:,} are allowed")
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, as a clause on one line."""
+    return "it is no image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Turn any failure to read a file into an `UnreadableError` that names the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        demand = f"must hold every image: {path!r} does not exist"
+        raise UnreadableError("root", demand, remedy="correct the root or the list") from None
+    except Exception as error:  # decoders raise far more than OSError on damaged bytes
+        demand = f"must hold readable images: {path!r} cannot be read ({reason_of(error)})"
+        raise UnreadableError("root", demand, remedy="repair or remove it") from None
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a JPEG file declares, found as libjpeg finds them; (0, 0) where it would find none."""
+    place = 2
+    while True:
+        place = data.find(b"\xff", place)
+        if place < 0:
+            return 0, 0
+        while data[place : place + 1] == b"\xff":
+            place += 1
+        marker = data[place] if place < len(data) else 0xD9
+        place += 1
+        if marker == 0 or marker == 1 or 0xD0 <= marker <= 0xD7:
+            continue  # a byte of data, or a marker without a length
+        if marker in (0xD8, 0xD9, 0xDA):
+            return 0, 0  # a second start, the end, or the scan before any frame
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[place + 5 : place + 7]), int.from_bytes(data[place + 3 : place + 5])
+        place += max(2, int.from_bytes(data[place : place + 2]))
