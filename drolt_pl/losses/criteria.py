@@ -70,7 +70,7 @@ class Criterion(nn.Module, ABC):
         self.in_force = progress >= self.start
 
     def prior(self, sampled: str) -> str:
-        """Class frequencies that its softmax assumes, `train` or `uniform`, where `sampled` are those of the batches."""
+        """Class frequencies that its softmax assumes, `train` or `uniform`, where the batches have `sampled`."""
         return sampled
 
     @abstractmethod
