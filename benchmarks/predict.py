@@ -20,7 +20,7 @@ from drolt_pl.model.parts import build_backbone, build_classifier
 from drolt_pl.predict.files import Pace, predict_files
 
 NETWORKS = {  # by name: its description, and pixels per side of what it sees
-    "small network, 32 px": ({"_target_": "drolt_pl.backbones.SmallConvNet", "num_features": 64}, 32),
+    "small network, 32 px": ({"_target_": "drolt_pl.backbones.SmallConvNet", "num_features": 64, "in_channels": 3}, 32),
     "ResNet-20, 32 px": ({"_target_": "drolt_pl.backbones.CifarResNet", "depth": 20}, 32),
 }
 

@@ -28,7 +28,7 @@ class ClassStatistics(NamedTuple):
 
 
 class StatisticsSums:
-    """Float64 sums from which the statistics follow: O(C D + D^2) memory, whatever the number of samples."""
+    """Float64 sums from which the statistics follow; O(C D + D^2) memory for any number of samples."""
 
     def __init__(self, num_classes: int, num_features: int, device: torch.device | str | None = None) -> None:
         double = {"dtype": torch.float64, "device": device}
@@ -46,7 +46,7 @@ class StatisticsSums:
         self.counts.index_add_(0, targets, torch.ones_like(targets))
 
     def all_reduce(self) -> None:
-        """Adds up the sums of all ranks, in place; every rank must call it, also one that saw no sample."""
+        """Adds up the sums of all ranks in place; every rank must call it, even one without samples."""
         if dist.is_available() and dist.is_initialized():
             for total in (self.sums, self.squares, self.outer, self.counts):
                 dist.all_reduce(total)
@@ -61,10 +61,10 @@ class StatisticsSums:
         total_variance = (scatter + POOLED_SAMPLES * pooled) / ((counts - 1).clamp(min=0) + POOLED_SAMPLES)
         within = self.outer - (means * counts[:, None]).T @ means  # (D, D), proportional to S
         trace_of_square = within.square().sum()
-        # Where no class has two different samples, only the rounding of the sums is left.
+        # If no class has two different samples, only the rounding of the sums is left.
         has_spread = within.trace() > 1e-12 * self.outer.trace()
         effective_dim = torch.where(has_spread, within.trace() ** 2 / trace_of_square, 1.0)
-        # Rounding may leave the range that nu has by definition: 1 (a line) to D (a sphere).
+        # By definition nu lies between 1 (a line) and D (a sphere); rounding may leave this range.
         effective_dim = effective_dim.clamp(1, means.shape[1])
         return ClassStatistics(means.float(), self.counts.clone(), total_variance.float(), effective_dim.float())
 
@@ -101,14 +101,14 @@ def dataset_statistics(
     num_features: int,
     device: torch.device,
 ) -> ClassStatistics:
-    """Statistics of a whole data set, each rank adding the shard in `batches`; call it on every rank.
+    """Computes the statistics of a whole data set; every rank must call it with its own shard.
 
     Args:
         embed: images -> features (B, D).
         batches: (images, targets) of this rank's shard.
         num_classes: C.
         num_features: D.
-        device: Where the sums live.
+        device: Device of the sums.
     """
     (statistics,) = blockwise_statistics(embed, batches, num_classes=num_classes, widths=[num_features], device=device)
     return statistics
@@ -122,7 +122,7 @@ def blockwise_statistics(
     widths: Sequence[int],
     device: torch.device,
 ) -> list[ClassStatistics]:
-    """As `dataset_statistics`, for several kinds of features that `embed` gives side by side, (B, sum of widths)."""
+    """As `dataset_statistics`, for several kinds of features that `embed` concatenates, (B, sum of widths)."""
     blocks = [StatisticsSums(num_classes, width, device) for width in widths]
     for images, targets in batches:
         features = embed(images.to(device, non_blocking=True))
@@ -137,12 +137,12 @@ def blockwise_statistics(
 def dataset_features(
     embed: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Features (N, D), in at least float32, and targets (N,) of a whole data set, each rank bringing its shard.
+    """Collects the features (N, D), in at least float32, and targets (N,) of a whole data set from all ranks' shards.
 
     Args:
         embed: images -> features (B, D).
         batches: (images, targets) of this rank's shard; call it on every rank.
-        device: Where the features live.
+        device: Device of the result.
     """
     pairs = [(embed(images.to(device)).cpu(), targets.cpu()) for images, targets in batches]
     shards: list[list[tuple[Tensor, Tensor]]] = [pairs]
@@ -162,7 +162,7 @@ def broadcast_buffers(module: nn.Module) -> None:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Every submodule in eval mode and no gradient inside, its own mode again after."""
+    """Runs the block in eval mode and without gradient, and restores each submodule's mode after it."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -176,15 +176,16 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def step_centroids(
     source: str, centroids: Tensor, features: Tensor, targets: Tensor, *, decay: float
 ) -> tuple[Tensor, Tensor]:
-    """The centroids that one step measures against, and those to remember, (C, D) each.
+    """The centroids that one step measures against, and the centroids to remember, (C, D) each.
 
     Args:
-        source: `epoch` leaves them as they are; `batch` takes the means of the batch of all ranks, and the remembered
-            ones for the classes missing in it; `ema` moves the remembered ones towards those.
-        centroids: The remembered ones, (C, D).
-        features: Of this rank's batch, (B, D).
-        targets: (B,).
-        decay: Weight of the remembered ones in `ema`.
+        source: `epoch` takes the remembered centroids. `batch` takes the means of the batch of all ranks, and the
+            remembered centroids for classes that are not in it. `ema` moves the remembered centroids towards these
+            means.
+        centroids: The remembered centroids, (C, D).
+        features: Features of this rank's batch, (B, D).
+        targets: Their classes, (B,).
+        decay: Weight of the remembered centroids in `ema`.
     """
     if source == "epoch":
         return centroids, centroids

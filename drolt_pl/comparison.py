@@ -1,4 +1,4 @@
-"""What `drolt classifiers` leaves beside a run: classifiers_<stage>.json, typed."""
+"""The typed record of classifiers_<stage>.json, which `drolt classifiers` writes into a run's folder."""
 
 import json
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ class Compared(Record):
     """One classifier on the features of a run.
 
     Attributes:
-        val: Its accuracies on validation images, and on test images (`test`); null where there are none.
-        chosen: What it chose on validation images, by argument.
-        why: Why the classifier could not be had.
+        val: Its accuracies on validation images; null if there are none. So are those on test images (`test`).
+        chosen: The values that it chose on validation images, by argument.
+        why: The reason why the classifier could not be compared.
     """
 
     val: Accuracies | None = None
@@ -31,9 +31,10 @@ class Comparison(Record):
 
     Attributes:
         representation: The method that trained the features.
-        views: Augmented views of the training set whose features were held in memory.
-        epochs: Of the classifiers that are trained; so are `lr`, `weight_decay`, `batch_size` and `seed`.
-        classifiers: By name, in the order of the table.
+        views: Number of augmented views of the training set whose features were held in memory.
+        epochs: Epochs of the classifiers that are trained; `lr`, `weight_decay`, `batch_size` and `seed` are theirs
+            too.
+        classifiers: The comparisons by name, in the order of the table.
     """
 
     run: str | None = None
@@ -53,7 +54,7 @@ class Comparison(Record):
         """Reads a file.
 
         Raises:
-            SettingError: the file cannot be read, or is not what `drolt classifiers` writes.
+            SettingError: the file cannot be read, or `drolt classifiers` did not write it.
         """
         return read_record(path, cls.model_validate_json)
 

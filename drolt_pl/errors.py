@@ -1,20 +1,20 @@
-"""The one exception for values that a user has set; whatever else is raised is a fault of ours."""
+"""The one exception for values that a user has set; every other exception is a fault of this package."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 
 class SettingError(ValueError):
-    """A user's value that cannot be used.
+    """A user's value cannot be used.
 
-    Its text is one sentence: what the value must be, what it is, and where needed what to do. The command line
+    The text is one sentence: it says what the value must be, what it is, and if needed what to do. The command line
     prints the sentence alone; every other exception keeps its traceback.
 
     Args:
-        name: The key, as a user would type it; below the object that refuses it (`under` completes it).
-        demand: What is asked of it, starting with a verb: "must be >= 0".
-        value: What was given, shown by its `repr`; leave it out where the demand says it.
-        remedy: What to do about it, where the demand does not say.
+        name: The key as a user would type it, starting at the object that refuses it; `under` completes it.
+        demand: The demand on the value, starting with a verb: "must be >= 0".
+        value: The given value, shown by its `repr`; leave it out if the demand contains it.
+        remedy: Advice to the user, if the demand does not contain it.
 
     Examples:
         >>> raise SettingError("loader", "must be memory or workers", "disk").under("dataset")
@@ -28,12 +28,43 @@ class SettingError(ValueError):
         super().__init__(f"{name} {self.demand}{got}{f'; {remedy}' if remedy else ''}".strip())
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickles the parts: worker processes and other ranks hand the error on."""
+        """Pickles the parts, so that worker processes and other ranks can pass the error on."""
         return partial(type(self), remedy=self.remedy), (self.name, self.demand, *self.value)
 
     def under(self, key: str) -> "SettingError":
         """The same error with its name completed: `loader` under `dataset` is `dataset.loader`."""
-        return SettingError(f"{key}.{self.name}" if key else self.name, self.demand, *self.value, remedy=self.remedy)
+        return self.renamed(lambda name: f"{key}.{name}" if key else name)
+
+    def renamed(self, rename: Callable[[str], str]) -> "SettingError":
+        """The same error with what a function makes of its name."""
+        return SettingError(rename(self.name), self.demand, *self.value, remedy=self.remedy)
+
+
+class SeveralSettingsError(SettingError):
+    """Several values that cannot be used; its text has a line for each.
+
+    Args:
+        problems: One of each value.
+    """
+
+    def __init__(self, problems: Iterable[SettingError]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("", "")
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        self.args = (f"{len(self.problems)} settings cannot be used:{lines}",)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.problems,)
+
+    def renamed(self, rename: Callable[[str], str]) -> "SeveralSettingsError":
+        return SeveralSettingsError(problem.renamed(rename) for problem in self.problems)
+
+
+def refuse(problems: Iterable[SettingError]) -> None:
+    """Raises what is wrong, all of it; nothing where nothing is."""
+    found = list({str(problem): problem for problem in problems}.values())
+    if found:
+        raise found[0] if len(found) == 1 else SeveralSettingsError(found)
 
 
 def require(name: str, value: object, holds: bool, demand: str) -> None:
@@ -43,12 +74,12 @@ def require(name: str, value: object, holds: bool, demand: str) -> None:
 
 
 def require_choice(name: str, value: object, allowed: Iterable[object]) -> None:
-    """Refuses a value that is not one of those allowed."""
+    """Refuses a value that is not among the allowed ones."""
     options = tuple(allowed)
     require(name, value, value in options, f"must be one of {options}")
 
 
 def require_int(name: str, value: object, *, at_least: int) -> None:
-    """Refuses what is no whole number of at least a value; `True` is no number."""
+    """Refuses a value that is not a whole number >= `at_least`; `True` is no number."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= at_least
     require(name, value, whole, f"must be a whole number >= {at_least}")

@@ -1,9 +1,11 @@
-"""What the folders of runs and sweeps say about how they began, read back as plain values."""
+"""Reads from the folders of runs and sweeps how they were begun, as plain values."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
+
+from drolt_pl.errors import SettingError
 
 OVERRIDES = Path(".hydra") / "overrides.yaml"
 CONFIG = Path(".hydra") / "config.yaml"
@@ -14,29 +16,29 @@ FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
 
 
 def overrides(run_dir: Path) -> list[str] | None:
-    """The overrides that began a run; None where its folder does not say."""
+    """The overrides that began a run; None if its folder does not record them."""
     return _texts(_read(run_dir / OVERRIDES)) if (run_dir / OVERRIDES).exists() else None
 
 
 def choices(run_dir: Path) -> dict[str, str]:
-    """The file that a run took of each configuration group: `{"backbone": "resnet32", ...}`."""
+    """The choice of a run in each configuration group: `{"backbone": "resnet32", ...}`."""
     found = _part(run_dir / CHOICES, "hydra", "runtime", "choices")
     return {group: name for group, name in found.items() if isinstance(name, str)}
 
 
 def dataset(run_dir: Path) -> Mapping[str, object]:
-    """The values that a run gave its data set."""
+    """The configuration of a run's data set."""
     return _part(run_dir / CONFIG, "dataset")
 
 
 def sweep_overrides(sweep_dir: Path) -> list[str] | None:
-    """The overrides that began a sweep, Hydra's own among them; None where its folder does not say."""
+    """The overrides that began a sweep, Hydra's own among them; None if its folder does not record them."""
     typed = _part(sweep_dir / SWEEP, "hydra", "overrides")
     return [*_texts(typed.get("task")), *_texts(typed.get("hydra"))] if typed else None
 
 
 def listed_jobs(sweep_dir: Path) -> dict[str, list[str]]:
-    """The overrides of every job of a sweep, by the name of its folder; empty where the sweep has no list.
+    """The overrides of every job of a sweep, by the name of the job's folder; empty if the sweep has no list.
 
     Raises:
         SettingError: the list cannot be read.
@@ -51,7 +53,7 @@ def listed_jobs(sweep_dir: Path) -> dict[str, list[str]]:
 
 
 def _part(path: Path, *keys: str) -> dict[str, object]:
-    """What a file holds under nested keys; empty where the file or a key is missing."""
+    """The mapping in a file under nested keys; empty if the file or a key is missing."""
     node = _read(path)
     for key in keys:
         node = node.get(key) if isinstance(node, dict) else None
@@ -59,7 +61,12 @@ def _part(path: Path, *keys: str) -> dict[str, object]:
 
 
 def _read(path: Path) -> object:
-    content: object = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(str(path), f"is damaged, or no YAML ({' '.join(str(error).split())[:100]})") from error
     return content
 
 

@@ -1,4 +1,4 @@
-"""Shot groups: many, medium and few training images. The only place that knows the rule."""
+"""Shot groups: many, medium and few training images. No other file knows the rule."""
 
 from typing import Protocol, Self, TypeVar
 
@@ -39,7 +39,7 @@ def group_masks(class_counts: Counts[M], many: int = MANY, few: int = FEW) -> di
     """Which classes belong to each group: a boolean mask of the kind of `class_counts`, a tensor or an array (C,).
 
     Raises:
-        SettingError: limits that overlap.
+        SettingError: the limits overlap.
     """
     require(
         "groups.few", few, few <= many + 1, f"must be at most groups.many + 1 = {many + 1}, else the groups overlap"

@@ -1,4 +1,4 @@
-"""What is not public in Lightning and is needed all the same; every use, with its reason, stands here."""
+"""All uses of private parts of Lightning, each with its reason."""
 
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def epochs_begun(trainer: pl.Trainer) -> int:
-    """Epochs whose training has ended, which is the number of the epoch that the trainer loads data for.
+    """The number of epochs whose training has ended: the number of the epoch that the trainer loads data for.
 
     `trainer.current_epoch` will not do: when a resumed run asks for its first loader, it is still one less
     (Lightning 2.6, issue 21938), and the epoch would be drawn with the sampling of another stage.
@@ -30,21 +30,21 @@ def replaces_samplers(trainer: pl.Trainer) -> bool:
 
 
 def allow_unused_parameters(trainer: pl.Trainer) -> None:
-    """Tells DDP to look for parameters without gradient: stages leave parameters out.
+    """Tells DDP to look for parameters without gradient, since stages leave parameters out.
 
-    The trainer makes its strategy itself where the user typed a name, and takes no options for it.
+    From a strategy's name the trainer makes the strategy itself, and takes no options for it.
     """
     if isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
 
 def not_sent_by_ddp(module: pl.LightningModule, names: Iterable[str]) -> None:
-    """Names buffers that are equal on all ranks by construction; torch offers no public way to leave them out."""
+    """Keeps DDP from sending buffers that are equal on all ranks by construction; torch offers no public way."""
     module._ddp_params_and_buffers_to_ignore = list(names)  # type: ignore[assignment]
 
 
 def set_epoch(checkpoint: dict[str, Any], epoch: int) -> None:
-    """Makes a checkpoint of any epoch's end one of epoch `epoch - 1`; Lightning resumes from the state of its loops."""
+    """Turns a checkpoint of any epoch's end into one of epoch `epoch - 1`; Lightning resumes from its loops' state."""
     checkpoint["epoch"] = epoch - 1
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
     for counters in (progress["total"], progress["current"]):
@@ -103,17 +103,17 @@ def give_ranks(trainer: pl.Trainer, started: Callable[[Sequence[subprocess.Popen
 
 
 class TrackingBar(RichProgressBar):
-    """Lightning's rich bar with a description of ours and lines for other passes; it offers neither publicly."""
+    """Lightning's rich bar with our description and lines for other passes; it offers no public way to either."""
 
     def description(self, epoch: int) -> str:
-        """What stands before an epoch's bar."""
+        """The text before an epoch's bar."""
         raise NotImplementedError
 
     def _get_train_description(self, current_epoch: int) -> str:
         return self.description(current_epoch)
 
     def counted(self, length: int | None, batches: Iterable[T], description: str) -> Iterator[T]:
-        """Passes `batches` on, counting them in a line of their own while the bar is shown."""
+        """Yields `batches` and counts them in a line of their own while the bar is shown."""
         if self.progress is None or length is None:
             yield from batches
             return

@@ -28,7 +28,7 @@ def shot_groups(class_counts: Tensor, many: int = MANY, few: int = FEW) -> dict[
         ``{"many": ..., "medium": ..., "few": ...}``, index tensors (int64) that may be empty.
 
     Raises:
-        SettingError: limits that overlap.
+        SettingError: the limits overlap.
 
     Examples:
         >>> shot_groups(torch.tensor([500, 101, 100, 20, 19]))
@@ -163,6 +163,7 @@ class CalibrationError(Metric):
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch."""
         confidence, predicted = logits.float().softmax(1).max(1)
+        confidence = confidence.nan_to_num(0.0)  # of logits that are no numbers; nobody is confident there
         index = (confidence * len(self.total)).long().clamp(max=len(self.total) - 1)
         for state, values in (
             (self.total, torch.ones_like(index)),

@@ -1,4 +1,4 @@
-"""Typed records that are kept as JSON: read strictly, with one sentence for a wrong file, and written in one step."""
+"""Typed records in JSON: reading is strict and explains a wrong file in one sentence, writing is one step."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ SCALARS = (str, int, float, bool, type(None))
 
 
 class Record(BaseModel):
-    """Base of the records: frozen, without conversions, and keys that this version does not know are kept."""
+    """Base of the records: they are frozen, convert no types, and keep keys that this version does not know."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", populate_by_name=True)
 
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
 
     def plain(self) -> dict[str, object]:
-        """What was given, as JSON holds it: defaults are left out, and a number that is not finite is null."""
+        """The given fields as JSON values: defaults are left out, and numbers that are not finite become null."""
         return {name: finite(value) for name, value in self.model_dump(by_alias=True, exclude_unset=True).items()}
 
 
@@ -31,7 +31,8 @@ def read_record(path: Path, parse: Callable[[str], T]) -> T:
 
     Args:
         path: The file.
-        parse: Makes the record of the text: `model_validate_json` of a `Record`, or `validate_json` of a type adapter.
+        parse: Makes the record from the text: `model_validate_json` of a `Record`, or `validate_json` of a type
+            adapter.
 
     Raises:
         SettingError: the file cannot be read, is not JSON, lacks a field, or has one of a wrong type.
@@ -47,7 +48,7 @@ def read_record(path: Path, parse: Callable[[str], T]) -> T:
 
 
 def _refusal(path: Path, error: ValidationError) -> SettingError:
-    """The sentence for what is wrong with a file: missing fields together, else the first wrong one."""
+    """The sentence about a wrong file: it lists all missing fields, or names the first wrong one."""
     details = error.errors(include_url=False)
     missing = [".".join(map(str, detail["loc"])) for detail in details if detail["type"] == "missing"]
     first = details[0]
@@ -62,7 +63,7 @@ def _refusal(path: Path, error: ValidationError) -> SettingError:
 
 
 def finite(value: object) -> object:
-    """A plain value with null in place of every number that is not finite, which JSON has no form for."""
+    """A plain value with null in place of every number that is not finite, since JSON has no form for these."""
     if isinstance(value, Mapping):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -16,15 +16,15 @@ SCHEMA: Literal[1] = 1
 
 
 class Accuracies(Record):
-    """What was measured of one model on one set of images: fractions in [0, 1], null where nothing can be averaged.
+    """The accuracies of one model on one set of images: fractions in [0, 1], null if there is nothing to average.
 
     Attributes:
         acc: Mean over classes; `many`, `medium` and `few` are means over the classes of a shot group.
-        acc_micro: Share of the images that are right.
+        acc_micro: Share of correctly classified images.
         per_class: Accuracy by class index, (C,).
         ece: Expected calibration error.
-        acc_ncm: As `acc`, of the nearest centroid by the loss's distance; so are the fields that end in `_ncm`.
-        acc_ncm_cosine: As `acc`, of the nearest centroid by the cosine.
+        acc_ncm: `acc` of the nearest centroid by the loss's distance; fields that end in `_ncm` follow the same rule.
+        acc_ncm_cosine: `acc` of the nearest centroid by the cosine.
     """
 
     acc: float | None = None
@@ -43,11 +43,11 @@ class Accuracies(Record):
 
     @classmethod
     def of(cls, values: Mapping[str, float | Sequence[float]]) -> Self:
-        """Accuracies by name, where nan becomes null."""
+        """Makes the record from values by name; nan becomes null."""
         return cls.model_validate(finite(values))
 
     def numbers(self) -> dict[str, float]:
-        """The numbers that were measured, by name."""
+        """The measured numbers by name."""
         return {name: value for name, value in self if isinstance(value, float)}
 
     def without_classes(self) -> "Accuracies":
@@ -58,7 +58,7 @@ class Accuracies(Record):
 
 
 class StageResults(Record):
-    """A stage's own final model, measured after training; null for what was not measured."""
+    """The accuracies of a stage's final model after training; null for sets that were not measured."""
 
     train: Accuracies | None = None
     val: Accuracies | None = None
@@ -86,7 +86,7 @@ class Batch(Record):
 
 
 class Selection(Record):
-    """How the reported epoch was chosen: the best `metric` of `n_candidates` epochs, or the last where it is null."""
+    """How the reported epoch was chosen: the best `metric` of `n_candidates` epochs; with a null metric the last."""
 
     metric: str | None = None
     stage: str | None = None
@@ -103,11 +103,11 @@ class Timing(Record):
 
 
 class Setting(Record):
-    """What decides which result table a kept run belongs to.
+    """The values that decide which result table a kept run belongs to.
 
     Attributes:
         folder: Name of the folder, for a data set that is a folder of images.
-        profile: Shape of the cut; null for a data set as it comes, as is `imbalance_ratio`.
+        profile: Shape of the cut; null for a data set that is not cut, and so is `imbalance_ratio`.
     """
 
     folder: str | None = None
@@ -118,16 +118,16 @@ class Setting(Record):
 
 
 class Results(Record):
-    """All that results.json holds of a run.
+    """The content of a run's results.json.
 
     Attributes:
-        test: The reported model on the test set; `val` and `test_pool` are without values by class.
-        stages: Each stage's own final model, in the order of time.
+        test: Accuracies of the reported model on the test set; `val` and `test_pool` have no values by class.
+        stages: Accuracies of each stage's final model, in the order of training.
         objective: The best value of `selection.metric`, which sweeps maximise.
-        eps: Radius by class; with a loss of several layers, by class and layer.
-        eps_updates: How often each class's learned radius was updated.
-        chosen: What the classifier chose on validation images, by argument.
-        overrides: What the command line set.
+        eps: Radius by class; with a loss of several layers, by class and layer; null without the robust loss.
+        eps_updates: Number of updates of each class's learned radius.
+        chosen: The values that the classifier chose on validation images, by argument.
+        overrides: The overrides of the command line.
         setting: Null in a run's own folder; `drolt keep` fills it in.
     """
 
@@ -174,7 +174,7 @@ class Results(Record):
         return read_record(Path(path), cls.model_validate_json)
 
     def dump(self) -> str:
-        """The text of results.json: a line for each field that was given, in alphabetical order."""
+        """The text of results.json: one line for each given field, in alphabetical order."""
         # Only the top level is sorted: the order of the stages is their order in time.
         lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(self.plain().items()))
         return "{\n" + ",\n".join(lines) + "\n}\n"
@@ -188,13 +188,13 @@ class Results(Record):
         return {"val": self.val, "test": self.test, "test_pool": self.test_pool}
 
     def number(self, part: str, metric: str) -> float | None:
-        """A number of the reported model: of `val`, `test` or `test_pool`; null where it was not measured."""
+        """A number of the reported model on `val`, `test` or `test_pool`; null if it was not measured."""
         found = self.sets()[part]
         return None if found is None else found.numbers().get(metric)
 
     @property
     def label(self) -> str:
-        """What result tables call the run: its name, else its method."""
+        """The run's label in result tables: its name, else its method."""
         return self.name or self.method
 
 
@@ -203,8 +203,8 @@ def write_per_class(path: str | Path, results: Results, class_names: Sequence[st
 
     Args:
         path: The file.
-        results: A run's results; what is null there is left empty.
-        class_names: Names by class index; the index where there are none.
+        results: A run's results; a null value gives an empty cell.
+        class_names: Names by class index; None writes the index.
     """
     counts, groups = results.class_counts, results.groups
     empty = [None] * len(counts)

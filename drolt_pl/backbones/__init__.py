@@ -1,6 +1,6 @@
 """Backbones: ``forward(x) -> (B, num_features)`` pooled penultimate features, and the attribute ``num_features``.
 
-Each takes a ``neck``, num_features -> module: what its last feature map goes through before it is pooled.
+Each takes a ``neck``, num_features -> module, through which its last feature map goes before it is pooled.
 """
 
 from drolt_pl.backbones.attention import ModulatedAttention

@@ -1,14 +1,19 @@
-"""A neck: what a feature map goes through before it is pooled."""
+"""A neck: a module through which a feature map goes before it is pooled."""
 
 import torch
 from torch import Tensor, nn
 
+from drolt_pl.checked import checked
+from drolt_pl.ranges import Width
 
+
+@checked
 class ModulatedAttention(nn.Module):
-    """Modulated attention (OLTR, Liu et al. 2019): self-attention over positions, let in where a second map says.
+    """Modulated attention (OLTR, Liu et al. 2019): self-attention over positions, weighted by a map of positions.
 
-    Their position map is a linear layer over a map of 7x7; here it is one over channels, the same for every position,
-    so that maps may have any size. It starts as the identity: a backbone trained without it may be its start.
+    Their position map is a linear layer over a map of 7x7. Here it is a linear layer over channels, the same for every
+    position, so that maps may have any size. The module starts as the identity, so a backbone that was trained without
+    it can be continued with it.
 
     Args:
         num_features: Channels of the map; half of them are compared.
@@ -17,7 +22,7 @@ class ModulatedAttention(nn.Module):
         (B, num_features, H, W) -> the same.
     """
 
-    def __init__(self, num_features: int) -> None:
+    def __init__(self, num_features: Width) -> None:
         super().__init__()
         inner = max(num_features // 2, 1)
         self.query, self.key, self.value = (nn.Conv2d(num_features, inner, 1) for _ in range(3))

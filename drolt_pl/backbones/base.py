@@ -1,4 +1,4 @@
-"""What every backbone is: images in, features out."""
+"""The interface of backbones: images in, features out."""
 
 from abc import ABC, abstractmethod
 
@@ -9,8 +9,8 @@ class Backbone(nn.Module, ABC):
     """Base of the backbones.
 
     Attributes:
-        num_features: D, the width of a set of features.
-        num_experts: E, the number of feature sets; 1 for all but ensembles.
+        num_features: D, the width of one set of features.
+        num_experts: E, the number of feature sets; ensembles have more than 1.
     """
 
     num_features: int
@@ -22,5 +22,5 @@ class Backbone(nn.Module, ABC):
 
 
 def each(features: Tensor) -> tuple[Tensor, ...]:
-    """The feature sets of a backbone, (B, D) each: one of features (B, D), E of features (B, E, D)."""
+    """The feature sets of a backbone, (B, D) each: features (B, D) are one set, features (B, E, D) are E sets."""
     return features.unbind(1) if features.ndim == 3 else (features,)

@@ -1,36 +1,40 @@
 """A three-layer network for 8x8 digits: trains in seconds on two CPU cores, so the default run needs no GPU."""
 
 from collections.abc import Callable
+from typing import Annotated
 
+from annotated_types import Ge, Le, MultipleOf
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import Backbone
-from drolt_pl.errors import require, require_int
+from drolt_pl.checked import checked
+from drolt_pl.ranges import Few
 
 
+@checked
 class SmallConvNet(Backbone):
     """Three 3x3 convolutions with BatchNorm, then global average pooling.
 
     Args:
         in_channels: Channels of the input images.
         num_features: Length D of the feature vector.
-        neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
+        neck: num_features -> a module through which the last map (B, D, H, W) goes before it is pooled; None for none.
 
     Shapes:
         Input (B, in_channels, H, W); output (B, num_features), non-negative.
 
     Raises:
-        SettingError: fewer than one channel, or num_features not a multiple of 4 (the first layers have a quarter and
-            a half of it).
+        SettingError: fewer than one channel, or num_features is not a multiple of 4: the first two layers have a
+            quarter and a half of it.
     """
 
     def __init__(
-        self, in_channels: int = 1, num_features: int = 64, neck: Callable[[int], nn.Module] | None = None
+        self,
+        in_channels: Few = 1,
+        num_features: Annotated[int, Ge(4), Le(4096), MultipleOf(4)] = 64,
+        neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        require_int("in_channels", in_channels, at_least=1)
-        fits = num_features >= 4 and num_features % 4 == 0
-        require("num_features", num_features, fits, "must be a positive multiple of 4")
         self.num_features = num_features
         self.layers = nn.Sequential(
             *_conv_bn_relu(in_channels, num_features // 4, stride=1),

@@ -6,17 +6,18 @@ Both libraries are imported when a backbone is built: timm alone takes seconds, 
 import difflib
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import Backbone
-from drolt_pl.errors import SettingError, require, require_choice, require_int
+from drolt_pl.checked import checked
+from drolt_pl.errors import SettingError, require
+from drolt_pl.ranges import Few, Text
 
-ARCHS = ("resnet50", "resnext50_32x4d")
 
-
+@checked
 class TorchvisionResNet(Backbone):
     """torchvision's ResNet-50 or ResNeXt-50 up to its global average pooling.
 
@@ -24,7 +25,7 @@ class TorchvisionResNet(Backbone):
         arch: ``resnet50`` or ``resnext50_32x4d``.
         weights: None, or the name of one of torchvision's weights for it (``IMAGENET1K_V1``, ``IMAGENET1K_V2``).
         in_channels: Channels of the input images; anything but 3 needs ``weights=None``.
-        neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
+        neck: num_features -> a module through which the last map (B, D, H, W) goes before it is pooled; None for none.
 
     Shapes:
         Input (B, in_channels, H, W); output (B, 2048), non-negative.
@@ -35,16 +36,14 @@ class TorchvisionResNet(Backbone):
 
     def __init__(
         self,
-        arch: str = "resnet50",
-        weights: str | None = None,
-        in_channels: int = 3,
+        arch: Literal["resnet50", "resnext50_32x4d"] = "resnet50",
+        weights: Text | None = None,
+        in_channels: Few = 3,
         neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         from torchvision.models import get_model, get_model_weights
 
-        require_choice("arch", arch, ARCHS)
-        require_int("in_channels", in_channels, at_least=1)
         require("in_channels", in_channels, in_channels == 3 or weights is None, "must be 3 with pretrained weights")
         names = tuple(get_model_weights(arch).__members__)
         require("weights", weights, weights is None or weights in names, f"must be null or one of {names}")
@@ -70,21 +69,22 @@ class TorchvisionResNet(Backbone):
         return features
 
 
+@checked
 class TimmBackbone(Backbone):
     """Any model of timm, up to the input of its last linear layer.
 
-    ``num_features`` is measured on one blank image: timm's own attribute of that name is the width before a head's
-    hidden layers, which in MobileNetV3, VGG and others is not what reaches the classifier.
+    ``num_features`` is measured on one blank image. timm's own attribute of that name is the width before a head's
+    hidden layers; in MobileNetV3, VGG and others the classifier gets features of another width.
 
     Args:
         name: One of ``timm.list_models()``, with or without a tag of pretrained weights.
         pretrained: Whether to load timm's weights for it.
-        in_channels: Channels of the input images; timm adapts pretrained first layers to other than 3.
-        neck: Channels -> what the last map (B, D, H, W) goes through before the head; None for nothing.
+        in_channels: Channels of the input images; timm adapts pretrained first layers to other numbers than 3.
+        neck: Channels -> a module through which the last map (B, D, H, W) goes before the head; None for none.
         options: Passed to ``timm.create_model``, for instance ``img_size=64`` for a vision transformer.
 
     Shapes:
-        Input (B, in_channels, H, W), of the size that the model wants; output (B, num_features).
+        Input (B, in_channels, H, W), of the size that the model takes; output (B, num_features).
 
     Raises:
         SettingError: an unknown name, weights that cannot be downloaded, a model without pooled features.
@@ -92,31 +92,36 @@ class TimmBackbone(Backbone):
 
     def __init__(
         self,
-        name: str,
+        name: Text,
         pretrained: bool = False,
-        in_channels: int = 3,
+        in_channels: Few = 3,
         neck: Callable[[int], nn.Module] | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         import timm
 
-        require_int("in_channels", in_channels, at_least=1)
         if not timm.is_model(name):
             near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
             remedy = f"near are {', '.join(near)}" if near else ""
             raise SettingError("name", "must be one of timm.list_models()", name, remedy=remedy)
         try:
             model = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **options)
-        except (OSError, RuntimeError) as error:
-            if not pretrained:
-                raise
+        except Exception as error:  # of whatever model is named
             reason = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+            if not (pretrained and isinstance(error, OSError | RuntimeError)):
+                given = f" with {options}" if options else ""
+                raise SettingError("name", f"cannot be built{given} ({reason})", name) from error
             demand = f"weights of {name} cannot be loaded ({reason})"
             raise SettingError("pretrained", demand, remedy="use pretrained=false") from error
         self.model = model
         self.neck = nn.Identity() if neck is None else neck(model.num_features)
-        self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
+        try:
+            self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, SettingError) or not options:
+                raise
+            raise SettingError("name", f"cannot be run with {options} ({error})", name) from error
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.neck(self.model.forward_features(images))
@@ -125,7 +130,7 @@ class TimmBackbone(Backbone):
 
 
 def _image_size(model: Any) -> tuple[int, int]:
-    """Height and width of an image that the model takes: what it was built for, else what it was published with."""
+    """Height and width of the model's images: the size it was built for, else the size it was published with."""
     patches = getattr(model, "patch_embed", None)
     height, width = getattr(patches, "img_size", None) or model.pretrained_cfg["input_size"][1:]
     return int(height), int(width)

@@ -1,4 +1,4 @@
-"""Pooled outputs of a network's inner layers, read while it runs."""
+"""Reads the outputs of a network's inner layers while it runs, pooled over positions."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -10,12 +10,12 @@ from drolt_pl.errors import SettingError
 
 
 class LayerTaps:
-    """Keeps what named parts of a backbone gave in its last forward pass, pooled over positions.
+    """Keeps the outputs of named parts of a backbone in its last forward pass, pooled over positions.
 
     Args:
         backbone: The network.
         layers: Names of parts as in `named_modules()`: `layer2`, `model.layer3`.
-        image_shape: (channels, height, width) of an image; one blank image tells the widths.
+        image_shape: (channels, height, width) of an image; the widths are measured on one blank image.
 
     Attributes:
         widths: Length D_l of each layer's pooled output.
@@ -46,7 +46,7 @@ class LayerTaps:
         return keep
 
     def features(self) -> Tensor:
-        """The layers' pooled outputs for the last batch, side by side, (B, sum of the widths), in float32 or more."""
+        """The layers' pooled outputs for the last batch, concatenated, (B, sum of the widths), in float32 or more."""
         parts = [self._outputs[name] for name in self.layers]
         return torch.cat([part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts], dim=1)
 
@@ -58,7 +58,7 @@ def blocks(backbone: nn.Module) -> list[str]:
 
 
 def pooled(output: Tensor) -> Tensor:
-    """Mean over positions of a map (B, D, H, W) or of tokens (B, N, D); vectors (B, D) as they are."""
+    """The mean over positions of a map (B, D, H, W) or of tokens (B, N, D); vectors (B, D) stay as they are."""
     if output.ndim == 4:
         return output.mean((2, 3))
     return output.mean(1) if output.ndim == 3 else output

@@ -1,19 +1,20 @@
 """The CIFAR ResNets of He et al. 2016 (16-32-64 channels, option-A shortcuts), as the long-tail field uses them."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.backbones.base import Backbone
-from drolt_pl.errors import require_choice, require_int
+from drolt_pl.checked import checked
+from drolt_pl.ranges import Few
 
-DEPTHS = (20, 32, 44, 56)
 WIDTHS = (16, 32, 64)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with an option-A shortcut: every second pixel, new channels filled with zeros."""
+    """Two 3x3 convolutions with an option-A shortcut: it takes every second pixel and fills new channels with zeros."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -36,16 +37,17 @@ class BasicBlock(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
 
 
+@checked
 class CifarResNet(Backbone):
     """ResNet-20/32/44/56 for images of about 32 pixels (He et al. 2016, Sec. 4.2; option A).
 
-    ResNet-32 with a 100-way linear classifier has 470,004 parameters, as in the LDAM code that the field builds on;
-    convolutions are drawn by Kaiming's normal law, as there.
+    ResNet-32 with a 100-way linear classifier has 470,004 parameters, as in the LDAM code that the field builds on.
+    Convolutions are drawn by Kaiming's normal law, as in that code.
 
     Args:
         depth: Number of layers that carry weights, 20, 32, 44 or 56 (counting a linear classifier).
         in_channels: Channels of the input images.
-        neck: num_features -> what the last map (B, D, H, W) goes through before it is pooled; None for nothing.
+        neck: num_features -> a module through which the last map (B, D, H, W) goes before it is pooled; None for none.
 
     Shapes:
         Input (B, in_channels, H, W), any H and W from 4 pixels; output (B, 64), non-negative.
@@ -56,10 +58,13 @@ class CifarResNet(Backbone):
 
     num_features = WIDTHS[-1]
 
-    def __init__(self, depth: int = 32, in_channels: int = 3, neck: Callable[[int], nn.Module] | None = None) -> None:
+    def __init__(
+        self,
+        depth: Literal[20, 32, 44, 56] = 32,
+        in_channels: Few = 3,
+        neck: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
-        require_choice("depth", depth, DEPTHS)
-        require_int("in_channels", in_channels, at_least=1)
         blocks_per_width = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])

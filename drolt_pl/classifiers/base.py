@@ -1,4 +1,4 @@
-"""What every classifier is: features in, logits out, and a start that a stage gives it."""
+"""The interface of classifiers: features in, logits out, and a start at the beginning of a stage."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
@@ -20,7 +20,7 @@ class Classifier(nn.Module, ABC):
     """Base of the classifiers: `forward(features (B, D)) -> logits (B, C)`.
 
     Attributes:
-        fitted: Whether the classifier is only fitted: it has buffers, no parameters, and takes no gradient step.
+        fitted: Whether the classifier is only fitted: it has buffers and no parameters, and takes no gradient step.
         needs_fit: Whether `fit` is called when its stage starts.
     """
 
@@ -32,23 +32,23 @@ class Classifier(nn.Module, ABC):
         """Starts the classifier when its stage starts.
 
         Args:
-            previous: The classifier that was trained before, null in the first stage.
-            generator: Source of what is drawn.
+            previous: The classifier of the stage before; null in the first stage.
+            generator: Draws the initial weights.
 
         Raises:
-            TypeError: `previous` is not what this classifier builds on.
+            TypeError: this classifier cannot build on `previous`.
         """
 
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
-        """Fits to the features as they are when the stage starts; called where `needs_fit`.
+        """Fits the classifier to the features at the start of its stage; called if `needs_fit`.
 
         Args:
-            held_out: Validation images; null where the protocol has none.
+            held_out: Features of the validation images; null under a protocol without them.
             centroids: Class means over the training set, (C, D).
             counts: Images behind each mean, (C,).
 
         Raises:
-            SettingError: an argument must be given, since there are no held-out images to choose it on.
+            SettingError: an argument is missing, and there are no held-out images to choose it on.
         """
 
     def check_source(self) -> None:
@@ -60,11 +60,11 @@ class Classifier(nn.Module, ABC):
 
     @property
     def measures(self) -> bool:
-        """Whether, after `fit`, `set_means` wants the class means of all `measured` features."""
+        """Whether `set_means` must be called after `fit`, with the class means of `measured` features."""
         return False
 
     def measured(self, features: Tensor) -> Tensor:
-        """What those means are of, for features (B, D)."""
+        """The features (B, D) as `set_means` wants their means."""
         return features
 
     def set_means(self, means: Tensor) -> None:
@@ -72,16 +72,16 @@ class Classifier(nn.Module, ABC):
 
     @property
     def wanting(self) -> str | None:
-        """The argument that must be given where there are no held-out images; null if there is none."""
+        """The argument that must be given if there are no held-out images; null if none must."""
         return None
 
     @property
     def chosen(self) -> dict[str, float]:
-        """What `fit` chose, by argument."""
+        """The values that `fit` chose, by argument."""
         return {}
 
     def linear_parts(self) -> tuple[Tensor, Tensor]:
-        """Weight (C, D) and bias (C,), for classifiers that start from those of a linear one.
+        """Weight (C, D) and bias (C,), for classifiers that start from a linear one.
 
         Raises:
             TypeError: the classifier is not linear.
@@ -89,7 +89,7 @@ class Classifier(nn.Module, ABC):
         raise TypeError(f"previous must be a linear classifier, trained before this one, got {type(self).__name__}")
 
     def class_vectors(self) -> Tensor:
-        """One vector a class, (C, D), for objectives that use them: rows of weights, or a memory of centroids.
+        """One vector per class, (C, D), for objectives that use them: rows of weights, or a memory of centroids.
 
         Raises:
             SettingError: the classifier has none.
@@ -99,7 +99,7 @@ class Classifier(nn.Module, ABC):
 
 
 def linear_parts(previous: Classifier | None) -> tuple[Tensor, Tensor]:
-    """`previous.linear_parts()`; TypeError also where there is no previous classifier."""
+    """`previous.linear_parts()`; raises TypeError if there is no previous classifier."""
     if previous is None:
         raise TypeError("previous must be a linear classifier, trained before this one, got NoneType")
     return previous.linear_parts()
@@ -107,12 +107,12 @@ def linear_parts(previous: Classifier | None) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def draw_uniform(parameter: Tensor, generator: torch.Generator, *, bound: float) -> None:
-    """Fill with U(-bound, bound), drawn where the generator lives: a GPU run starts as a CPU run does."""
+    """Fills with U(-bound, bound), drawn on the generator's device: a GPU run starts as a CPU run does."""
     values = torch.empty(parameter.shape, device=generator.device).uniform_(-bound, bound, generator=generator)
     parameter.copy_(values)
 
 
 @torch.no_grad()
 def draw_normal(parameter: Tensor, generator: torch.Generator, *, std: float) -> None:
-    """Fill with N(0, std^2), drawn where the generator lives."""
+    """Fills with N(0, std^2), drawn on the generator's device."""
     parameter.copy_(torch.empty(parameter.shape, device=generator.device).normal_(0, std, generator=generator))

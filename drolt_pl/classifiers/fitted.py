@@ -1,19 +1,22 @@
-"""Classifiers without gradient steps: they are fitted when their stage starts, or given their one number."""
+"""Classifiers without gradient steps: `fit` sets them when their stage starts, or their one number is given."""
 
 from abc import abstractmethod
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drolt_pl.checked import checked
 from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.errors import SettingError
+from drolt_pl.ranges import Count, NonNegative
 
-GRID = tuple(step / 10 for step in range(21))  # 0 to 2: what Kang et al.'s code scans, and Menon et al.'s range
+GRID = tuple(step / 10 for step in range(21))  # 0 to 2: the grid of Kang et al.'s code, and Menon et al.'s range
 
 
 class FittedClassifier(Classifier):
-    """Base of the classifiers that a stage fits and does not train: they have buffers and no parameters."""
+    """Base of the classifiers that a stage fits instead of training: they have buffers and no parameters."""
 
     fitted = True
     needs_fit = True
@@ -22,22 +25,23 @@ class FittedClassifier(Classifier):
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None: ...
 
 
+@checked
 class _OneNumber(FittedClassifier):
-    """W and b of the classifier before, changed by one number ``tau``, given or chosen by accuracy on held-out images.
+    """Takes W and b of the classifier before and changes them by one number, ``tau``.
 
     Args:
         num_features: D.
         num_classes: C.
-        tau: The number, >= 0; null chooses the best of 0, 0.1, ..., 2, of equals the smallest.
+        tau: The number, >= 0; null chooses the best of 0, 0.1, ..., 2 by accuracy on held-out images, the smallest of
+            equals.
     """
 
     weight: Tensor
     bias: Tensor
     tau: Tensor
 
-    def __init__(self, num_features: int, num_classes: int, tau: float | None = None) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, tau: NonNegative | None = None) -> None:
         super().__init__()
-        require("tau", tau, tau is None or tau >= 0, "must be null or >= 0")
         self.given = tau
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))
@@ -53,7 +57,7 @@ class _OneNumber(FittedClassifier):
 
     @torch.no_grad()
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Copy ``previous``'s weight and bias; ``generator`` is not used.
+        """Copies ``previous``'s weight and bias; ``generator`` is not used.
 
         Raises:
             TypeError: ``previous`` is not a classifier with a weight and a bias.
@@ -89,6 +93,7 @@ class TauNormClassifier(_OneNumber):
         return F.linear(features, self.weight / torch.where(norms > 0, norms, 1.0) ** self.tau)
 
 
+@checked
 class LogitAdjustedClassifier(_OneNumber):
     r"""Post-hoc logit adjustment (Menon et al. 2021): :math:`s_c - \tau \log p_c`, p the training frequencies.
 
@@ -97,7 +102,7 @@ class LogitAdjustedClassifier(_OneNumber):
 
     log_prior: Tensor
 
-    def __init__(self, num_features: int, num_classes: int, tau: float | None = None) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, tau: NonNegative | None = None) -> None:
         super().__init__(num_features, num_classes, tau)
         self.register_buffer("log_prior", torch.zeros(num_classes))
 
@@ -110,16 +115,19 @@ class LogitAdjustedClassifier(_OneNumber):
         super().fit(held_out, centroids, counts)
 
 
+@checked
 class NearestMeanClassifier(FittedClassifier):
     r"""Nearest class mean: :math:`s_c = -\|f - \mu_c\|` (Kang et al. 2020, "NCM").
 
     Args:
         num_features: D.
         num_classes: C.
-        distance: ``euclidean``, or ``cosine``: of features and means less the mean of all classes, on the unit sphere.
-        feature_norm: ``l2`` where the means are those of unit vectors (`DROLTLoss`'s ``feature_norm``).
-        form: One of the three of Kang et al.'s code, in place of ``distance``, all Euclidean: ``un``, features as they
-            are; ``l2n``, unit features and their means; ``cl2n``, the same after the mean of all images is taken off.
+        distance: ``euclidean``, or ``cosine``: the mean of all classes is taken off features and means, and both are
+            put on the unit sphere.
+        feature_norm: ``l2`` if the means are those of unit vectors (`DROLTLoss`'s ``feature_norm``).
+        form: One of the three forms of Kang et al.'s code in place of ``distance``, all Euclidean: ``un`` takes
+            features as they are; ``l2n`` takes unit features and their means; ``cl2n`` first takes the mean of all
+            images off.
     """
 
     means: Tensor
@@ -128,16 +136,13 @@ class NearestMeanClassifier(FittedClassifier):
 
     def __init__(
         self,
-        num_features: int,
-        num_classes: int,
-        distance: str = "cosine",
-        feature_norm: str = "none",
-        form: str | None = None,
+        num_features: Count,
+        num_classes: Count,
+        distance: Literal["euclidean", "cosine"] = "cosine",
+        feature_norm: Literal["none", "l2"] = "none",
+        form: Literal["un", "l2n", "cl2n"] | None = None,
     ) -> None:
         super().__init__()
-        require_choice("distance", distance, ("euclidean", "cosine"))
-        require_choice("feature_norm", feature_norm, ("none", "l2"))
-        require_choice("form", form, (None, "un", "l2n", "cl2n"))
         self.distance, self.feature_norm, self.form = distance, feature_norm, form
         self.register_buffer("means", torch.zeros(num_classes, num_features))
         self.register_buffer("origin", torch.zeros(num_features))
@@ -168,7 +173,7 @@ class NearestMeanClassifier(FittedClassifier):
         return -distances.masked_fill(~self.present, torch.inf)
 
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Nothing is taken over."""
+        """Does nothing: all it needs comes from `fit`."""
 
     @torch.no_grad()
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
@@ -179,7 +184,7 @@ class NearestMeanClassifier(FittedClassifier):
 
 
 def macro_accuracy(logits: Tensor, targets: Tensor) -> float:
-    """Mean over the classes in `targets` (M,) of the share of right predictions by logits (M, C)."""
+    """The share of right predictions by logits (M, C), averaged over the classes in `targets` (M,)."""
     right = (logits.argmax(1) == targets).double()
     total = torch.zeros(logits.shape[1], dtype=torch.float64, device=targets.device)
     counts = total.index_add(0, targets, torch.ones_like(right))

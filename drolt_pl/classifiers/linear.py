@@ -1,26 +1,30 @@
-"""Classifiers that are trained: linear, cosine, and linear ones whose rows have a factor each."""
+"""Classifiers that are trained: a linear one, a cosine one, and linear ones with a factor on each row."""
 
 import math
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drolt_pl.checked import checked
 from drolt_pl.classifiers.base import Classifier, draw_normal, draw_uniform, linear_parts
-from drolt_pl.errors import require, require_choice
+from drolt_pl.errors import require
+from drolt_pl.ranges import Count, Positive
 
-INITS = ("torch", "kaiming_normal", "rare_sigmoid")
+Init = Literal["torch", "kaiming_normal", "rare_sigmoid"]
 
 
+@checked
 class LinearClassifier(Classifier, nn.Linear):
     r"""The ordinary linear layer, logits = W f + b.
 
     Args:
         num_features: Length D of the feature vectors.
         num_classes: Number of classes C.
-        init: Law of the weights that `begin` draws. ``torch``: that of `torch.nn.Linear`, U(-1/sqrt(D), 1/sqrt(D)).
-            ``kaiming_normal``: W from N(0, 2/D), as LDAM-DRW's code draws it (Cao et al. 2019), 2.4 times as wide.
-            ``rare_sigmoid``: as ``torch``, and b = -log(C - 1), where each of C sigmoids says 1/C (Cui et al. 2019).
+        init: Law of the weights that `begin` draws. ``torch``: U(-1/sqrt(D), 1/sqrt(D)), as `torch.nn.Linear` does.
+            ``kaiming_normal``: W from N(0, 2/D), 2.4 times as wide, as LDAM-DRW's code does (Cao et al. 2019).
+            ``rare_sigmoid``: as ``torch``, and b = -log(C - 1), at which each of C sigmoids is 1/C (Cui et al. 2019).
 
     Shapes:
         Features (B, D); logits (B, C).
@@ -35,11 +39,10 @@ class LinearClassifier(Classifier, nn.Linear):
         torch.Size([2, 10])
     """
 
-    def __init__(self, num_features: int, num_classes: int, init: str = "torch") -> None:
+    def __init__(self, num_features: Count, num_classes: Count, init: Init = "torch") -> None:
         nn.Linear.__init__(self, num_features, num_classes)
-        require_choice("init", init, INITS)
         several = init != "rare_sigmoid" or num_classes >= 2
-        require("init", init, several, f"must be one of {INITS[:2]} where there is one class")
+        require("init", init, several, f"must be one of {get_args(Init)[:2]} where there is one class")
         self.init = init
 
     def forward(self, features: Tensor) -> Tensor:
@@ -47,7 +50,7 @@ class LinearClassifier(Classifier, nn.Linear):
 
     @torch.no_grad()
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Draw new weights and biases by the law of ``init``; ``previous`` is not used."""
+        """Draws new weights and biases by the law of ``init``; ``previous`` is not used."""
         num_classes, num_features = self.weight.shape
         draw_uniform(self.weight, generator, bound=num_features**-0.5)
         draw_uniform(self.bias, generator, bound=num_features**-0.5)
@@ -63,18 +66,19 @@ class LinearClassifier(Classifier, nn.Linear):
         return self.weight
 
 
+@checked
 class CosineClassifier(Classifier):
-    """Cosine of the angle between feature and class weight, times a fixed scale.
+    """The logit is the cosine of the angle between feature and class weight, times a fixed scale.
 
-    The scale is fixed because a learned one answers to the same imbalance as the weights' norms, which this
-    classifier removes. Rows start at norm 1, as in LDAM's code: a gradient turns a row by its step over the norm, so
-    rows that start shorter turn faster.
+    The scale is fixed: a learned one would follow the imbalance as the norms of the weights do, which this classifier
+    removes. Rows start at norm 1, as in LDAM's code. A gradient turns a row by its step over the row's norm, so shorter
+    rows would turn faster.
 
     Args:
         num_features: Length D of the feature vectors.
         num_classes: Number of classes C.
-        scale: Factor on the cosines, > 0. 16 as in OLTR (Liu et al. 2019), 30 in LDAM's and BCL's code. `LDAM`
-            takes the same one, for it scales its margins alone.
+        scale: Factor on the cosines, > 0. OLTR has 16 (Liu et al. 2019), the code of LDAM and BCL 30. Give `LDAM` the
+            same scale: it multiplies its margins by it.
 
     Shapes:
         Features (B, D); logits (B, C) in [-scale, scale].
@@ -83,9 +87,8 @@ class CosineClassifier(Classifier):
         SettingError: a scale that is not positive.
     """
 
-    def __init__(self, num_features: int, num_classes: int, scale: float = 16.0) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, scale: Positive = 16.0) -> None:
         super().__init__()
-        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         self.weight = nn.Parameter(F.normalize(torch.empty(num_classes, num_features).uniform_(-1, 1), dim=1))
 
@@ -94,7 +97,7 @@ class CosineClassifier(Classifier):
 
     @torch.no_grad()
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Draw rows from U(-1, 1) and give them norm 1 (Cao et al. 2019); ``previous`` is not used."""
+        """Draws rows from U(-1, 1) and gives them norm 1 (Cao et al. 2019); ``previous`` is not used."""
         draw_uniform(self.weight, generator, bound=1.0)
         self.weight.copy_(F.normalize(self.weight, dim=1))
 
@@ -103,9 +106,10 @@ class CosineClassifier(Classifier):
 
 
 class LWSClassifier(Classifier):
-    """Learnable weight scaling (Kang et al. 2020, Sec. 4.1): s_c = g_c (w_c f + b_c), of which only g is learned.
+    """Learnable weight scaling (Kang et al. 2020, Sec. 4.1): s_c = g_c (w_c f + b_c), and g alone is learned.
 
-    w and b are buffers: copies of the previous classifier's, so no optimizer and no weight decay can move them.
+    w and b are copies of the previous classifier's. They are buffers, so no optimizer and no weight decay can move
+    them.
 
     Args:
         num_features: Length D of the feature vectors.
@@ -129,7 +133,7 @@ class LWSClassifier(Classifier):
 
     @torch.no_grad()
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Copy ``previous``'s weight and bias and set every g_c to 1; ``generator`` is not used.
+        """Copies ``previous``'s weight and bias and sets every g_c to 1; ``generator`` is not used.
 
         Raises:
             TypeError: ``previous`` is not a classifier with a weight and a bias.
@@ -145,16 +149,17 @@ class LWSClassifier(Classifier):
         self.class_scale.fill_(1.0)
 
 
+@checked
 class ScaledLinearClassifier(Classifier):
-    """A linear classifier that trains on, with a factor a class: s_c = g_c (w_c f + b_c), all of it learned.
+    """A linear classifier with a factor on each class: s_c = g_c (w_c f + b_c), and g, w and b are learned.
 
-    Stage two of MiSLAS (Zhong et al. 2021). The factors start at 1 and learn ``factor_rate`` times as fast as the rows;
-    weight decay pulls them at the rows' rate.
+    It goes on from the previous classifier, as stage two of MiSLAS does (Zhong et al. 2021). The factors start at 1 and
+    learn ``factor_rate`` times as fast as the rows; weight decay pulls them at the rows' rate.
 
     Args:
         num_features: Length D of the feature vectors.
         num_classes: Number of classes C.
-        factor_rate: > 0. 5 in the authors' code for CIFAR: 0.1 for the factors, 0.02 for the rows.
+        factor_rate: > 0. The authors' code has 5 for CIFAR: 0.1 for the factors, 0.02 for the rows.
 
     Shapes:
         Features (B, D); logits (B, C). Before `begin` the rows are zero.
@@ -163,12 +168,11 @@ class ScaledLinearClassifier(Classifier):
         SettingError: a rate that is not positive.
     """
 
-    def __init__(self, num_features: int, num_classes: int, factor_rate: float = 5.0) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, factor_rate: Positive = 5.0) -> None:
         super().__init__()
-        require("factor_rate", factor_rate, factor_rate > 0, "must be > 0")
         self.factor_rate = factor_rate
         self.class_scale = nn.Parameter(torch.ones(num_classes))
-        # Not `weight` and `bias`: what takes a linear classifier over would lose the factors.
+        # Not named `weight` and `bias`: a classifier that takes those over would lose the factors.
         self.row_weight = nn.Parameter(torch.zeros(num_classes, num_features))
         self.row_bias = nn.Parameter(torch.zeros(num_classes))
 
@@ -178,7 +182,7 @@ class ScaledLinearClassifier(Classifier):
 
     @torch.no_grad()
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Copy ``previous``'s weight and bias and set every g_c to 1; ``generator`` is not used.
+        """Copies ``previous``'s weight and bias and sets every g_c to 1; ``generator`` is not used.
 
         Raises:
             TypeError: ``previous`` is not a classifier with a weight and a bias.
@@ -190,8 +194,8 @@ class ScaledLinearClassifier(Classifier):
 
 
 def scale_gradient(values: Tensor, factor: float) -> Tensor:
-    """The same values, whose gradient is multiplied by ``factor`` on the way back.
+    """Returns the same values and multiplies their gradient by ``factor`` on the way back.
 
-    With SGD a parameter used so learns at ``factor`` times its rate, but for weight decay, which keeps the rate.
+    With SGD a parameter used in this way learns at ``factor`` times its rate; weight decay keeps the plain rate.
     """
     return values + (factor - 1) * (values - values.detach())

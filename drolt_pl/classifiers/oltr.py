@@ -1,19 +1,21 @@
-"""The classifier of OLTR: a memory of class centroids lends features of rare classes what frequent ones know."""
+"""The classifier of OLTR: a memory of class centroids enriches the features of rare classes."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drolt_pl.checked import checked
 from drolt_pl.classifiers.base import Classifier, HeldOut, draw_uniform
-from drolt_pl.errors import require
+from drolt_pl.ranges import Count, Positive
 
 REACH = 10.0  # the authors' code
 
 
+@checked
 class OLTRClassifier(Classifier):
     r"""Dynamic meta-embedding and cosine classifier (Liu et al. 2019).
 
-    With the memory M (C, D) of learned centroids, which no gradient of the logits reaches:
+    The memory M (C, D) holds learned centroids; the logits have no gradient with respect to it.
 
     .. math::
         m = \mathrm{softmax}(W_h f)\, M, \quad e = \tanh(W_e f), \quad \gamma = 10 / \min_c \|f - M_c\|
@@ -32,9 +34,8 @@ class OLTRClassifier(Classifier):
 
     needs_fit = True
 
-    def __init__(self, num_features: int, num_classes: int, scale: float = 16.0) -> None:
+    def __init__(self, num_features: Count, num_classes: Count, scale: Positive = 16.0) -> None:
         super().__init__()
-        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         self.memory = nn.Parameter(torch.zeros(num_classes, num_features))
         self.hallucinator = nn.Linear(num_features, num_classes)
@@ -54,9 +55,9 @@ class OLTRClassifier(Classifier):
         return self.scale * F.linear(embedding / (1 + norm), F.normalize(self.weight, dim=1))
 
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Draw the weights by the law of `torch.nn.Linear`; a linear ``previous`` becomes W_h, as in their code.
+        """Draws the weights by the law of `torch.nn.Linear`; a linear ``previous`` becomes W_h, as in their code.
 
-        The memory is set by `fit`.
+        `fit` sets the memory.
         """
         for parameter in (self.weight, *self.hallucinator.parameters(), *self.selector.parameters()):
             draw_uniform(parameter, generator, bound=self.weight.shape[1] ** -0.5)
@@ -65,7 +66,7 @@ class OLTRClassifier(Classifier):
 
     @torch.no_grad()
     def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
-        """The memory starts at the class means of the training set, (C, D)."""
+        """Sets the memory to the class means of the training set, (C, D)."""
         self.memory.copy_(centroids)
 
     def class_vectors(self) -> Tensor:

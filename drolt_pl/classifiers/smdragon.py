@@ -1,37 +1,41 @@
-"""smDRAGON: the softmax of a trained classifier, re-weighted by a polynomial in the size of the class."""
+"""smDRAGON re-weights the softmax of a trained classifier by a polynomial in the size of the class."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from drolt_pl import checkpoint_file
+from drolt_pl.checked import checked
 from drolt_pl.classifiers.base import Classifier, HeldOut, linear_parts
 from drolt_pl.classifiers.fitted import FittedClassifier
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.errors import SettingError
+from drolt_pl.ranges import Count, PathText
 
-STEPS, RATE = 300, 0.01  # of Adam on all held-out images at once; ours, the paper gives none
+STEPS, RATE = 300, 0.01  # of Adam on all held-out images at once; our choice, the paper gives none
 LEARNED = ("coefficients", "offset")
-WEIGHTS = ("sigmoid", "softmax")
 
 
+@checked
 class SmDragonClassifier(FittedClassifier):
     r"""The vision-only re-weighting of DRAGON (Samuel, Atzmon & Chechik, WACV 2021), fitted on held-out images.
 
-    With the softmax p(x) of the classifier before and :math:`r_c = n_c / n_{max}`,
+    p(x) is the softmax of the classifier before, and :math:`r_c = n_c / n_{max}`:
 
     .. math:: p'_c \propto p_c \,\sigma(\sum_{j < k} a_j(x) r_c^j), \quad a(x) = A p(x) + a_0
 
-    A and :math:`a_0` start at zero, where p' = p, and minimise the class-balanced negative log-likelihood of p'.
+    A and :math:`a_0` start at zero, where p' = p. They minimise the class-balanced negative log-likelihood of p'.
 
     Args:
         num_features: D.
         num_classes: C.
         degree: k, the number of coefficients, >= 1; they use 2 to 4.
-        weights: ``sigmoid``, as above; or ``softmax``, the softmax over the classes of these sigmoids, as DRAGON's code
-            has its last layer: no class can then weigh more than e times another.
-        source: A checkpoint whose own smDRAGON is taken over; null fits one.
+        weights: ``sigmoid``, as above; or ``softmax``, the softmax over the classes of these sigmoids, as in the last
+            layer of DRAGON's code: no class can then weigh more than e times another.
+        source: A checkpoint whose smDRAGON is copied; null fits one.
 
     Logits are log p', (B, C).
     """
@@ -44,15 +48,13 @@ class SmDragonClassifier(FittedClassifier):
 
     def __init__(
         self,
-        num_features: int,
-        num_classes: int,
-        degree: int = 3,
-        source: str | None = None,
-        weights: str = "sigmoid",
+        num_features: Count,
+        num_classes: Count,
+        degree: Annotated[int, Ge(1), Le(32)] = 3,
+        source: PathText | None = None,
+        weights: Literal["sigmoid", "softmax"] = "sigmoid",
     ) -> None:
         super().__init__()
-        require("degree", degree, degree >= 1, "must be >= 1")
-        require_choice("weights", weights, WEIGHTS)
         self.source, self.weights = source, weights
         self.register_buffer("weight", torch.zeros(num_classes, num_features))
         self.register_buffer("bias", torch.zeros(num_classes))
@@ -66,7 +68,7 @@ class SmDragonClassifier(FittedClassifier):
 
     @torch.no_grad()
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
-        """Copy ``previous``'s weight and bias; TypeError where it has none. ``generator`` is not used."""
+        """Copies ``previous``'s weight and bias; raises TypeError if it has none. ``generator`` is not used."""
         weight, bias = linear_parts(previous)
         self.weight.copy_(weight)
         self.bias.copy_(bias)
@@ -76,11 +78,11 @@ class SmDragonClassifier(FittedClassifier):
         return self.reweighted(logits, self.coefficients, self.offset)
 
     def reweighted(self, logits: Tensor, coefficients: Tensor, offset: Tensor) -> Tensor:
-        """Logits log p' (B, C) of the expert's logits (B, C), for A (k, C) and a_0 (k,)."""
+        """Logits log p' (B, C) from the classifier's logits (B, C), A (k, C) and a_0 (k,)."""
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
         a = F.linear(log_p.exp(), coefficients, offset)  # (B, k)
         scores = a @ self.powers  # (B, C)
-        # The softmax's own sum falls out where p' is normalised.
+        # The softmax's sum over classes cancels when p' is normalised.
         log_weights = F.logsigmoid(scores) if self.weights == "sigmoid" else scores.sigmoid()
         return (log_p + log_weights).log_softmax(1)
 

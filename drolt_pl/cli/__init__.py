@@ -1,1 +1,1 @@
-"""The command line: `train.py`'s surroundings and the small `drolt` command."""
+"""The command line: the command that trains, and the `drolt` command."""

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, in one sentence and with exit code 1."""
+"""Ends a command with one sentence and exit code 1 at an error that a user can mend."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ TRUST = "Execute classes that the run names and conf/ does not."  # help of --tr
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Ends the command in one sentence where a user's value or a file is at fault; our own faults keep a traceback."""
+    """Ends the command with one sentence if a user's value or file is at fault; our own faults keep a traceback."""
     try:
         yield
     except OSError as error:

@@ -18,7 +18,7 @@ def task(config: DictConfig) -> float | None:
 
 
 def main() -> int:
-    """Trains what the words of `sys.argv` say; returns the exit code."""
+    """Trains by the words of `sys.argv`; returns the exit code."""
     register()
     return command.main(task, CONF)
 

@@ -1,30 +1,33 @@
 """The data module that all data sets share: split, samplers by stage, loaders."""
 
-import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Unpack
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from drolt_pl.checked import checked
 from drolt_pl.data.augment.mixing import MixedLoader, Mixing
-from drolt_pl.data.augment.transforms import Augments, check_augment, for_views
+from drolt_pl.data.augment.transforms import Augments, check_augment, for_views, try_augments
 from drolt_pl.data.images.loaders import BatchLoader, SampleKeys
 from drolt_pl.data.images.preprocessing import Preprocessing
-from drolt_pl.data.images.store import LOADERS, SKIPS, SampleStore
+from drolt_pl.data.images.store import SampleStore
 from drolt_pl.data.images.streams import Streams
 from drolt_pl.data.longtail import RuleSettings, SplitRules
 from drolt_pl.data.plan import Plan, StageSampling, in_views, instance_plan, stage_progress
 from drolt_pl.data.samplers import samplers_named, stage_sampler
 from drolt_pl.data.seeding import torch_generator
+from drolt_pl.data.settings import Loader, OnUnreadable
 from drolt_pl.data.sources import Catalogue
-from drolt_pl.data.split import DataRecord, Split, make_split
-from drolt_pl.errors import SettingError, require, require_choice, require_int
+from drolt_pl.data.split import NO_TEST, DataRecord, Split, make_split
+from drolt_pl.errors import SettingError, require_choice
 from drolt_pl.lightning_internals import epochs_begun
+from drolt_pl.ranges import Count, Deviations, Means, Padding, Seed, Workers
 
 
+@checked
 class LongTailDataModule(pl.LightningDataModule):
     """Long-tailed classification data under one protocol.
 
@@ -69,17 +72,17 @@ class LongTailDataModule(pl.LightningDataModule):
     def __init__(
         self,
         *,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        batch_size: int = 128,
-        eval_batch_size: int | None = None,
-        loader: str = "auto",
-        num_workers: int = 0,
-        on_corrupt: str = "error",
+        mean: Means | None = None,
+        std: Deviations | None = None,
+        batch_size: Count = 128,
+        eval_batch_size: Count | None = None,
+        loader: Loader = "auto",
+        num_workers: Workers = 0,
+        on_corrupt: OnUnreadable = "error",
         augment: Augments = None,
-        crop_padding: int = 4,
+        crop_padding: Padding = 4,
         flip: bool = True,
-        seed: int = 0,
+        seed: Seed = 0,
         test_pool: bool = True,
         plan: Plan = instance_plan,
         mixings: Mapping[str, Mixing] | None = None,
@@ -87,16 +90,7 @@ class LongTailDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.rules = SplitRules(**rules)
-        require_int("batch_size", batch_size, at_least=1)
-        if eval_batch_size is not None:
-            require_int("eval_batch_size", eval_batch_size, at_least=1)
-        require_int("num_workers", num_workers, at_least=0)
-        require_int("seed", seed, at_least=0)
         check_augment(augment)
-        if std is not None:
-            require("std", list(std), min(std) > 0, "must be > 0 for every channel")
-        require_choice("loader", loader, LOADERS)
-        require_choice("on_corrupt", on_corrupt, SKIPS)
         self.mean, self.std = (None if values is None else list(values) for values in (mean, std))
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.loader, self.num_workers, self.on_corrupt = loader, num_workers, on_corrupt
@@ -129,9 +123,8 @@ class LongTailDataModule(pl.LightningDataModule):
             return
         found = self.catalogue()
         self.split = make_split(found.targets, found.official, found.names, found.class_names, self.rules)
-        found.source.transform(
-            self.mean, self.std, for_views(self.augment, 1)
-        )  # refuses settings that do not fit the samples
+        found.source.transform(self.mean, self.std, for_views(self.augment, 1))  # refuses what does not fit the samples
+        try_augments(self.augment, found.source.shape, found.source.dtype)
         self.sample_shape = found.source.shape
         self.num_classes, self.class_names = len(found.class_names), list(found.class_names)
         self.class_counts = self.split.class_counts.tolist()
@@ -155,8 +148,11 @@ class LongTailDataModule(pl.LightningDataModule):
 
     def skipped_files(self) -> list[str]:
         """Files that `on_corrupt=skip` has gone past so far on any rank, sorted; every rank must call it."""
-        names = self._samples.catalogue.names
-        return sorted(os.fsdecode(names[index]) for index in self._samples.unreadable_anywhere())
+        return sorted(self._samples.names(list(self._samples.unreadable_anywhere())))
+
+    def names_of_step(self, epoch: int, step: int, /) -> list[str]:
+        """Names of this rank's training samples in a step of an epoch; of several streams, those of the first."""
+        return self._samples.names(self.split.train[self.epoch_loader(epoch, self.plan(epoch)).rows_of(step)])
 
     def train_dataloader(self) -> BatchLoader | MixedLoader | Streams:
         """The loader of the epoch that the trainer is about to run."""
@@ -176,8 +172,7 @@ class LongTailDataModule(pl.LightningDataModule):
         """The test samples of this rank, un-augmented. The first call reads them, so call it after fit."""
         loader = self._eval_loader("test")
         if loader is None:
-            demand = "must leave some class a test image"
-            raise SettingError("test_per_class", demand, remedy="add images, or a folder of test images")
+            raise SettingError(*NO_TEST)
         return loader
 
     def pool_dataloader(self) -> BatchLoader | None:

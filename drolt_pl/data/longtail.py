@@ -1,19 +1,22 @@
 """Long-tail profiles, and the rules by which a pool of images becomes a long-tailed data set."""
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drolt_pl.errors import SettingError, require, require_choice, require_int
+from drolt_pl.checked import checked
+from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.ranges import Count, Ratio, SplitSeed
 
 IntArray = NDArray[np.int64]
 
-PROFILES = ("exp", "step")
-PROTOCOLS = ("holdout", "published", "test_selected")
-CLASS_ORDERS = ("label", "shuffled")
-SUBSETS = ("seeded", "ldam")
+Profile = Literal["exp", "step"]
+Protocol = Literal["holdout", "published", "test_selected"]
+ClassOrder = Literal["label", "shuffled"]
+Subset = Literal["seeded", "ldam"]
+PROFILES: tuple[str, ...] = get_args(Profile)
 
 
 def profile_counts(num_classes: int, n_max: int, imbalance_ratio: float, profile: str = "exp") -> IntArray:
@@ -45,17 +48,18 @@ def profile_counts(num_classes: int, n_max: int, imbalance_ratio: float, profile
 class RuleSettings(TypedDict, total=False):
     """The fields of `SplitRules` as keyword arguments."""
 
-    protocol: str
-    imbalance_ratio: float | None
-    profile: str
-    n_max: int | None
-    class_order: str
-    subset: str
-    val_per_class: int
-    test_per_class: int
-    split_seed: int
+    protocol: Protocol
+    imbalance_ratio: Ratio | None
+    profile: Profile
+    n_max: Count | None
+    class_order: ClassOrder
+    subset: Subset
+    val_per_class: Count
+    test_per_class: Count
+    split_seed: SplitSeed
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class SplitRules:
     """How a pool of images becomes a long-tailed data set.
@@ -74,35 +78,20 @@ class SplitRules:
         split_seed: Decides the subset, alone.
     """
 
-    protocol: str = "holdout"
-    imbalance_ratio: float | None = 100.0
-    profile: str = "exp"
-    n_max: int | None = None
-    class_order: str = "label"
-    subset: str = "seeded"
-    val_per_class: int = 20
-    test_per_class: int = 20
-    split_seed: int = 0
+    protocol: Protocol = "holdout"
+    imbalance_ratio: Ratio | None = 100.0
+    profile: Profile = "exp"
+    n_max: Count | None = None
+    class_order: ClassOrder = "label"
+    subset: Subset = "seeded"
+    val_per_class: Count = 20
+    test_per_class: Count = 20
+    split_seed: SplitSeed = 0
 
     def __post_init__(self) -> None:
-        require_choice("protocol", self.protocol, PROTOCOLS)
-        require_choice("profile", self.profile, PROFILES)
-        require_choice("class_order", self.class_order, CLASS_ORDERS)
-        require_choice("subset", self.subset, SUBSETS)
-        ratio = self.imbalance_ratio
-        if ratio is None:
-            for name, value, default in (
-                ("class_order", self.class_order, CLASS_ORDERS[0]),
-                ("subset", self.subset, SUBSETS[0]),
-            ):
+        if self.imbalance_ratio is None:
+            for name, value, default in (("class_order", self.class_order, "label"), ("subset", self.subset, "seeded")):
                 demand = f"must be {default!r} when imbalance_ratio is null, since nothing is cut"
                 require(name, value, value == default, demand)
-        elif not isinstance(ratio, int | float) or not ratio >= 1:
-            raise SettingError("imbalance_ratio", "must be >= 1, or null to keep the natural tail", ratio)
-        if self.n_max is not None:
-            require_int("n_max", self.n_max, at_least=1)
-        require_int("val_per_class", self.val_per_class, at_least=1)
-        require_int("test_per_class", self.test_per_class, at_least=1)
-        require_int("split_seed", self.split_seed, at_least=0)
         if self.subset == "ldam" and self.split_seed >= 2**32:
             raise SettingError("split_seed", "must be below 2**32 for subset='ldam'", self.split_seed)

@@ -1,1 +1,1 @@
-"""Training: the Lightning module, its stages, schedule, optimizer, callbacks and what it measures."""
+"""Training: the Lightning module with its stages, schedule, optimizer, callbacks and measurements."""

@@ -1,4 +1,4 @@
-"""Callbacks of training. Their order is that of a stage's start: it is entered, then its centroids, then its fit."""
+"""Callbacks of training. A stage starts in this order: it is entered, then its centroids, then its fit."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +21,14 @@ from drolt_pl.centroids import (
 from drolt_pl.classifiers import HeldOut
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.learning.protocols import Batches, ChoosesEpochs, Embeds, HasCentroids, TakesStatistics, Tracks, data_of
+from drolt_pl.ranges import Seed
 
 
 class EnterStage(pl.Callback):
-    """Puts the stage of every epoch in force; at a stage's first epoch, does what its start asks for.
+    """Puts the stage of every epoch in force, and starts each stage at its first epoch.
 
-    Those are the weights of the best epoch before (`start_from: best`), a classifier of its own, and no momentum.
+    The start loads the weights of the best epoch before (`start_from: best`), starts the stage's own classifier, and
+    clears the momentum.
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -55,21 +57,21 @@ class EnterStage(pl.Callback):
 class RefreshCentroids(pl.Callback):
     """Recomputes the class centroids over the whole training set, for every epoch that needs them.
 
-    The set runs un-augmented and un-resampled through the model in eval mode, without gradient, each rank taking its
-    share; sums are reduced in float64. Random states and train/eval flags are left as they were found. The weights at
-    an epoch's start are those of the validation before it, so one pass serves both.
+    The set runs un-augmented and un-resampled through the model in eval mode, without gradient. Each rank takes its
+    share, and sums are reduced in float64. Random states and train/eval flags are restored. The weights at an epoch's
+    start are those of the validation before it, so one pass serves both.
 
-    It works with any LightningModule that has `embed(images) -> (B, D)` and buffers `centroids` (C, D) and
+    The callback works with any LightningModule that has `embed(images) -> (B, D)` and buffers `centroids` (C, D) and
     `centroid_counts` (C,). Optional are buffers `total_variance` (C,) and `effective_dim` (0-d), and
     `needs_centroids(epoch) -> bool` (default: every epoch needs them). A `TakesStatistics` takes the statistics itself.
 
     Args:
         dataloader: Batches (images, targets) of this rank's share of the training set; by default
             `trainer.datamodule.centroid_dataloader()`.
-        always: Also runs the pass in epochs that do not need it.
+        always: Whether to run the pass also in epochs that do not need it.
 
     Attributes:
-        seconds: Time spent in passes, all in all; logged as `time/centroid_s`.
+        seconds: Time spent in all passes so far; logged as `time/centroid_s`.
 
     Source: Samuel & Chechik 2021, Sec. 6, "Estimating centroids".
     """
@@ -93,11 +95,11 @@ class RefreshCentroids(pl.Callback):
             self.refresh(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # The weights tested may be of any epoch: their centroids are computed, not remembered.
+        # The tested weights may be of any epoch, so their centroids are computed, not remembered.
         self.refresh(trainer, pl_module)
 
     def refresh(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Runs the pass and gives the statistics to the module; every rank must call it."""
+        """Runs the pass and hands the statistics to the module; every rank must call it."""
         started = time.perf_counter()
         broadcast_buffers(pl_module)
         owner, module = self._owner(pl_module), _with_centroids(pl_module)
@@ -138,7 +140,7 @@ class RefreshCentroids(pl.Callback):
 
 
 class _Plain:
-    """A module with buffers alone, as one that takes statistics."""
+    """Gives a module with plain buffers the interface of `TakesStatistics`."""
 
     def __init__(self, module: HasCentroids, buffers: Mapping[str, Tensor]) -> None:
         self.module, self.buffers, self.centroids_are_current = module, buffers, False
@@ -161,9 +163,9 @@ class _Plain:
 
 
 class FitClassifier(pl.Callback):
-    """Fits the classifier of a stage that starts, where it has something to fit, to validation images and centroids.
+    """Fits the classifier of a starting stage to validation images and centroids, if that classifier needs a fit.
 
-    For a stage that runs no epoch this happens at the start of its test.
+    A stage that runs no epoch fits its classifier at the start of its test.
     """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -177,7 +179,7 @@ class FitClassifier(pl.Callback):
             return
         images = data_of(trainer).val_dataloader() or None
         held_out = None
-        with torch.inference_mode(False):  # a test's mode, in which no classifier could take gradient steps
+        with torch.inference_mode(False):  # in a test's inference mode no classifier could take gradient steps
             if images is not None:
                 with evaluating(module), trainer.precision_plugin.forward_context():
                     held_out = HeldOut(*dataset_features(module.features, images, device=module.device))
@@ -187,7 +189,7 @@ class FitClassifier(pl.Callback):
         module.stages.to_fit = False
 
     def _measure(self, trainer: pl.Trainer, module: DROLTModule) -> None:
-        """Gives the classifier the class means of what it measures."""
+        """Gives the classifier the class means of its `measured` features."""
         classifier = module.classifier
 
         def measured(images: Tensor) -> Tensor:
@@ -210,16 +212,12 @@ def stage_callbacks() -> list[pl.Callback]:
 
 
 class SeedEpoch(pl.Callback):
-    """Seeds torch's global generators from (seed, epoch, rank), since checkpoints hold no random state.
+    """Seeds torch's global generators from (the run's seed, epoch, rank), since checkpoints hold no random state.
 
-    What draws from them (dropout, stochastic depth) then does the same in a resumed run. The data has generators of
-    its own.
-
-    Args:
-        seed: The run's seed.
+    So dropout and stochastic depth draw the same in a resumed run. The data has generators of its own.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: Seed) -> None:
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -228,7 +226,7 @@ class SeedEpoch(pl.Callback):
 
 
 def ours(pl_module: pl.LightningModule) -> DROLTModule:
-    """The module as what it is: these callbacks are of `DROLTModule` alone."""
+    """The module as a `DROLTModule`; raises TypeError for another one, which these callbacks cannot serve."""
     if not isinstance(pl_module, DROLTModule):
         raise TypeError(f"this callback needs a DROLTModule, got {type(pl_module).__name__}")
     return pl_module
@@ -245,6 +243,6 @@ def _with_centroids(pl_module: pl.LightningModule) -> HasCentroids:
 
 
 def _tracked(trainer: pl.Trainer, loader: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """The loader's batches, as a line of the progress bar where it offers one."""
+    """The loader's batches, counted in a line of the progress bar if the bar offers one."""
     bar = trainer.progress_bar_callback
     yield from bar.track(loader, "centroids") if isinstance(bar, Tracks) else loader

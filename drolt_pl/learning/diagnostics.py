@@ -1,4 +1,4 @@
-"""Measurements of what the robust loss rests on: how far centroids move, and how far they are off."""
+"""Measures what the robust loss relies on: how far centroids move, and how far they are from the true means."""
 
 import time
 
@@ -17,24 +17,23 @@ MAX_CONFUSION = 200  # classes up to which the confusion matrix is kept
 
 
 class Diagnostics(pl.Callback):
-    """Logs how far centroids move and are off, per shot group and epoch of a stage that uses centroids.
+    """Logs the movement and the error of centroids, by shot group, in every epoch of a stage that uses centroids.
 
-    - `drift/*`: distance that a class's centroid has moved since the epoch before, mean over classes, and
-      `drift_over_eps/*`, the same over the class's radius: at 1 the centroid leaves its ball within an epoch.
-    - `coverage/*`: probability p_c(eps_c) that the ball holds the true centroid, mean over classes (where the loss
-      measures Euclidean distance).
-    - `inflation/*`: distance between a class's training centroid and its mean over validation images, over the
-      distance that their numbers n and m explain: sqrt(sum_c |mu_c - v_c|^2 / sum_c tau_c^2 (1/n_c + 1/m_c)). It is 1
-      where training images are samples like any other, and grows as the network learns them by heart: by that factor
-      radii from training features are too small.
+    - `drift/*`: distance that a class's centroid has moved since the epoch before, mean over classes.
+      `drift_over_eps/*` is this distance over the class's radius: at 1 the centroid leaves its ball within an epoch.
+    - `coverage/*`: probability p_c(eps_c) that the ball holds the true centroid, mean over classes. It is logged if the
+      loss measures Euclidean distance.
+    - `inflation/*`: distance between a class's training centroid and its mean over validation images, over the distance
+      that their numbers n and m explain: sqrt(sum_c |mu_c - v_c|^2 / sum_c tau_c^2 (1/n_c + 1/m_c)). It is 1 if
+      training images are samples like any other, and it grows as the network learns them by heart. Radii from training
+      features are too small by this factor.
+    - `coverage_held_out/*`: share of classes whose mean over validation images lies in the ball.
+      `coverage_held_out_expected/*` is the share to expect if training images were samples like any other. A mean of
+      few images has an error of its own, so both lie below `coverage` for large n.
 
-    - `coverage_held_out/*`: share of classes whose mean over validation images lies in the ball, and
-      `coverage_held_out_expected/*`, the share to be expected if training images were samples like any other. A mean of
-      few images has an error of its own, so that both lie below `coverage` where n is large.
-
-    Further `batch/global`, `batch/per_rank`, `images_seen`, `time/epoch_s` and `time/images_per_s` for every epoch.
-    Radii by class go to loggers with `log_histogram`. `confusion` (C, C) is that of the last test set named `test`,
-    null beyond 200 classes.
+    Every epoch also logs `batch/global`, `batch/per_rank`, `images_seen`, `time/epoch_s` and `time/images_per_s`. Radii
+    by class go to loggers with `log_histogram`. The attribute `confusion` (C, C) is the confusion matrix of the last
+    test set named `test`, null beyond 200 classes.
     """
 
     def __init__(self) -> None:
@@ -70,7 +69,7 @@ class Diagnostics(pl.Callback):
         eps = loss.radii().detach()
         found: dict[str, Tensor] = {}
         of_features = eps.ndim == 1  # radii of inner layers say nothing about the centroids of the last
-        # eps of the cosine distance lies on the unit sphere, where the centroids do not.
+        # The radii of the cosine distance are measured on the unit sphere, and the centroids do not lie there.
         if moved is not None and of_features and loss.measure.distance != "cosine" and bool((eps > 0).all()):
             found |= _by_group(module, "drift_over_eps", (module.centroids - moved).norm(dim=1) / eps)
         coverages = loss.coverages()
@@ -166,7 +165,7 @@ class Diagnostics(pl.Callback):
             dist.all_reduce(self.confusion)
 
     def _watch(self, part: nn.Module) -> None:
-        """Keeps the last output of a part of the module."""
+        """Starts to keep the last output of a part of the module."""
 
         def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
             self._output = output.detach()

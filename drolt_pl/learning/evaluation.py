@@ -1,4 +1,4 @@
-"""What is measured of a model on a data set: during fit on validation images, after it on several sets at once."""
+"""Measures a model: during fit on validation images, and after it on several data sets at once."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,7 +17,7 @@ class Evaluator(nn.Module):
     """Accuracy of the classifier and of the nearest centroid, and calibration, exact over any number of ranks.
 
     Args:
-        class_counts: Training images per class, (C,): they decide the shot groups.
+        class_counts: Training images per class, (C,); they decide the shot groups.
         many: Classes with more training images are "many".
         few: Classes with fewer are "few".
         distance: The loss's distance, for the nearest centroid.
@@ -34,7 +34,7 @@ class Evaluator(nn.Module):
     def update(
         self, logits: Tensor, features: Tensor, targets: Tensor, centroids: tuple[Tensor, Tensor] | None = None
     ) -> None:
-        """Adds a batch: logits (B, C), features (B, D), targets (B,), against centroids (C, D) of counts (C,)."""
+        """Adds a batch: logits (B, C), features (B, D), targets (B,), and centroids (C, D) with their counts (C,)."""
         self.accuracy.update(logits, targets)
         self.ece.update(logits, targets)
         if centroids is None:
@@ -44,7 +44,7 @@ class Evaluator(nn.Module):
         self.ncm_cosine.update(ncm_predict(features, means, counts, distance="cosine"), targets)
 
     def compute(self) -> dict[str, Tensor]:
-        """All metrics; nan where there is nothing to average over."""
+        """Computes all metrics; a metric is nan if there is nothing to average over."""
         result: dict[str, Tensor] = {**self.accuracy.compute(), "ece": self.ece.compute()}
         if not self.ncm.update_called:
             return result
@@ -77,7 +77,7 @@ def plain(metrics: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 class Evaluation(nn.Module):
-    """What a module measures: validation during fit, and after it tests of several data sets at once.
+    """The measurements of a module: validation during fit, and tests of several data sets at once after it.
 
     Args:
         class_counts: Training images per class, (C,).
@@ -87,6 +87,7 @@ class Evaluation(nn.Module):
 
     Attributes:
         names: The data sets of the next test, in the order of its loaders.
+        finite: Whether all logits since `begin_*` were numbers, 0-d; None before the first.
         results: Plain metrics of the last test, by data set.
     """
 
@@ -98,26 +99,29 @@ class Evaluation(nn.Module):
         self.tests: list[Evaluator] = []
         self.names: list[str] = []
         self.results: dict[str, dict[str, Any]] = {}
+        self.finite: Tensor | None = None
         self._centroids: tuple[Tensor, Tensor] | None = None
 
     def begin_validation(self, centroids: tuple[Tensor, Tensor] | None) -> None:
-        """Forgets the last validation; centroids (C, D) and counts (C,) where nearest centroids are to be measured."""
+        """Forgets the last validation. With centroids (C, D) and counts (C,) nearest centroids are measured too."""
         self.validation.reset()
-        self._centroids = centroids
+        self._centroids, self.finite = centroids, None
 
     def begin_test(self, centroids: tuple[Tensor, Tensor] | None, device: torch.device) -> None:
-        """The same for a test of every data set in `names`, by default one named `test`."""
+        """Begins a test of every data set in `names`, by default one named `test`."""
         self.names = self.names or ["test"]
         self.tests = [self._new().to(device) for _ in self.names]
-        self._centroids = centroids
+        self._centroids, self.finite = centroids, None
 
     def update(self, logits: Tensor, features: Tensor, targets: Tensor, test: int | None = None) -> None:
-        """Adds a batch: logits (B, C), features (B, D), targets (B,), of validation or of a test's data set."""
+        """Adds a batch of logits (B, C), features (B, D) and targets (B,) to validation or to a test's data set."""
+        finite = logits.isfinite().all()  # read back once, by the guard
+        self.finite = finite if self.finite is None else self.finite & finite
         evaluator = self.validation if test is None else self.tests[test]
         evaluator.update(logits, self.measure.normalise(features), targets, self._centroids)
 
     def validated(self) -> dict[str, Tensor]:
-        """Scalars of the validation, those left out that have nothing to average over."""
+        """The scalars of the validation, without those that have nothing to average over."""
         found = self.validation.compute().items()
         return {name: value for name, value in found if not value.ndim and not bool(value.isnan())}
 

@@ -26,18 +26,19 @@ from drolt_pl.objectives import Batch, Objective
 
 
 class DROLTModule(pl.LightningModule):
-    """All stages of a method in one `fit`; for DRO-LT: CE warm-up, the robust loss, a re-balanced classifier.
+    """Trains all stages of a method in one `fit`; for DRO-LT: CE warm-up, the robust loss, a re-balanced classifier.
 
-    It needs the callbacks `EnterStage`, `RefreshCentroids` and `FitClassifier`, in this order: `stage_callbacks()`.
+    The trainer needs the callbacks `EnterStage`, `RefreshCentroids` and `FitClassifier` in this order;
+    `stage_callbacks()` makes them.
 
     Args:
         backbone: images -> features (B, D), or (B, E, D) of E experts.
         classifiers: Classifiers by the stage that owns them, see `Schedule.classifier_of`.
-        objectives: What stages minimise, by the name that a stage gives.
+        objectives: The objectives by name; each stage names one.
         schedule: The stages.
         optimizer: Builds the optimizer and sets its rates per epoch.
         class_counts: Training images per class, (C,).
-        measure: How the nearest centroid is found; by default as the robust loss measures.
+        measure: How the nearest centroid is measured; by default as in the robust loss.
         many: Classes with more training images are "many".
         few: Classes with fewer are "few".
         seed: Seeds the classifiers that stages start.
@@ -46,12 +47,12 @@ class DROLTModule(pl.LightningModule):
 
     Attributes:
         stages: The stage in force, and its classifier.
-        evaluation: What is measured in validation and tests.
+        evaluation: The metrics of validation and tests.
         groups: Class indices by shot group.
-        images_seen: Images that went forward in training, of all ranks.
+        images_seen: Images that went forward in training, on all ranks.
         centroids_are_current: Whether the centroids are those of the weights in force.
 
-    Buffers: `centroids` (C, D), `centroid_counts` (C,), `total_variance` (C,), `effective_dim` (0-d).
+    Buffers are `centroids` (C, D), `centroid_counts` (C,), `total_variance` (C,) and `effective_dim` (0-d).
     """
 
     centroids: Tensor
@@ -113,18 +114,18 @@ class DROLTModule(pl.LightningModule):
 
     @property
     def objective(self) -> Objective:
-        """What the stage in force minimises."""
+        """The objective of the stage in force."""
         return self.objectives.named(self.stage.objective)
 
     def features(self, images: Tensor) -> Tensor:
-        """Features of images (B, ...) as the classifier takes them: (B, D), or (B, E, D) of E experts."""
+        """The classifier's features of images (B, ...): (B, D), or (B, E, D) of E experts."""
         if images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.backbone(images)
         return features
 
     def training_features(self, images: Tensor) -> Tensor:
-        """Features as by `features`, with gradient where the stage trains the backbone."""
+        """The same features, with gradient if the stage trains the backbone."""
         with nullcontext() if self.stage.trains("backbone") else torch.no_grad():
             return self.features(images)
 
@@ -139,7 +140,7 @@ class DROLTModule(pl.LightningModule):
         return logits
 
     def train(self, mode: bool = True) -> "DROLTModule":
-        """Train mode, but for the parts that the stage freezes: a frozen BatchNorm must not move its statistics."""
+        """Sets train mode, except for frozen parts: a frozen BatchNorm must not move its statistics."""
         super().train(mode)
         freeze(self.stage, self.backbone, self.classifier)
         return self
@@ -152,11 +153,11 @@ class DROLTModule(pl.LightningModule):
         return [self.centroids.shape[1], *self.objectives.layer_widths]
 
     def needs_centroids(self, epoch: int) -> bool:
-        """Whether the epoch's stage measures against centroids, or begins with a classifier that is fitted to them."""
+        """Whether the epoch's stage measures against centroids, or the epoch begins with a fit to them."""
         return self.schedule.stage_at(epoch).uses_centroids or self.stages.fits(epoch)
 
     def set_statistics(self, statistics: Sequence[ClassStatistics]) -> None:
-        """Takes over the statistics of every kind of features that `embed` concatenates."""
+        """Takes the statistics of every kind of features that `embed` concatenates."""
         own = statistics[0]
         self.centroids.copy_(own.centroids)
         self.centroid_counts.copy_(own.counts)
@@ -166,7 +167,7 @@ class DROLTModule(pl.LightningModule):
         self.centroids_are_current = True
 
     def known_centroids(self) -> tuple[Tensor, Tensor] | None:
-        """Centroids (C, D) and counts (C,), null before the first centroid pass."""
+        """Centroids (C, D) and counts (C,); null before the first centroid pass."""
         return (self.centroids, self.centroid_counts) if bool(self.centroid_counts.any()) else None
 
     # ---- training ----
@@ -185,12 +186,7 @@ class DROLTModule(pl.LightningModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         parts = Batch.of(batch, self.stage.views)
         terms: dict[str, Tensor] = self.objective(self, parts)
-        last = self.trainer.is_last_batch
         self.terms.add(terms, len(parts.targets))
-        where = f"in epoch {self.current_epoch} (stage {self.stage.name}), step {batch_idx}"
-        self.terms.require_finite(terms, where, look=self.device.type == "cpu" or not batch_idx % 50 or last)
-        if last:
-            self.log_dict(self.terms.means(), on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         return terms["loss"]
 
     def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
@@ -199,6 +195,8 @@ class DROLTModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: object, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         # Every rank's share of a global batch is equal in size (data.samplers).
         self.images_seen += Batch.of(batch).size() * self.trainer.world_size
+        if self.trainer.is_last_batch:
+            self.log_dict(self.terms.means(), on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     # ---- evaluation ----
 

@@ -14,7 +14,7 @@ EVEN = ("class_balanced", "class_aware", "progressive")  # samplers that draw cl
 
 
 class Objectives(ByName):
-    """Objectives by the name that a stage gives, typed; those with a robust loss also answer together.
+    """The objectives by name, typed. Questions about the robust loss are answered for all objectives together.
 
     Attributes:
         robust: The objectives that own a robust loss, by name.
@@ -32,7 +32,7 @@ class Objectives(ByName):
 
     @property
     def loss(self) -> DROLTLoss | LayeredDROLTLoss | None:
-        """The robust loss, of several the first; null for a method without one."""
+        """The robust loss, the first of several; null for a method without one."""
         return next((part.loss for part in self.robust.values()), None)
 
     @property
@@ -45,7 +45,7 @@ class Objectives(ByName):
         return [part.tapped() for part in self.robust.values() if part.layer_widths]
 
     def set_statistics(self, of_features: ClassStatistics, of_layers: Sequence[ClassStatistics]) -> None:
-        """Gives every robust loss the statistics of what it measures: of its layers, or of the features."""
+        """Gives every robust loss its statistics: those of its layers, or those of the classifier's features."""
         rest = list(of_layers)
         for part in self.robust.values():
             number = len(part.layer_widths)
@@ -53,7 +53,7 @@ class Objectives(ByName):
             rest = rest[number:]
 
     def parameter_groups(self, backbone: nn.Module, stages: Stages) -> dict[str, list[nn.Parameter]]:
-        """Parameters by optimizer group. An objective may give some of its classifier's to the backbone's group."""
+        """Parameters by optimizer group; an objective may move some of its classifier's to the backbone's group."""
         beside: dict[nn.Parameter, None] = {}
         for stage in stages.schedule.trained:
             beside |= dict.fromkeys(self.named(stage.objective).with_backbone(stages.classifier_of(stage)))
@@ -74,7 +74,7 @@ class Objectives(ByName):
         return "uniform" if stage.fits else self.named(stage.objective).criterion.prior(sampled)
 
     def known_radii(self, schedule: Schedule, stage: str) -> list[float] | None:
-        """The radii of the balls around class means; null before a stage that measures against them."""
+        """The radii of the balls around class means; null until a stage measures against them."""
         measured = [found.name for found in schedule.trained if found.uses_centroids]
         if self.loss is None or not measured or schedule.place(stage) < schedule.place(measured[0]):
             return None

@@ -1,56 +1,55 @@
-"""One optimizer with fixed, named groups for all stages; what a group does in an epoch is set, never accumulated."""
+"""One optimizer with fixed, named groups for all stages; rates are set anew for each epoch, never accumulated."""
 
 from collections.abc import Callable, Iterable, Mapping
 
 from torch import nn, optim
 
+from drolt_pl.checked import checked
 from drolt_pl.errors import require
-from drolt_pl.learning.schedule import Stage
+from drolt_pl.learning.schedule import Group, Stage
+from drolt_pl.ranges import Count, Rate
 
 
+@checked
 class StageOptimizer:
     """Builds the optimizer and sets its rates for an epoch.
 
     Args:
         algorithm: `params -> optimizer`, for example a partial of `torch.optim.SGD`.
-        lr: Learning rate of stages whose own is null.
-        eps_lr: The same for the learned radii, which have a scale of their own.
-        weight_decay: Weight decay of stages whose own is null; the radii never decay.
-        base_batch: The batch that the learning rates were chosen for: all of them are multiplied by batch_size /
+        lr: Learning rate of stages without their own.
+        eps_lr: Learning rate of the learned radii, which have a scale of their own.
+        weight_decay: Weight decay of stages without their own; the radii never decay.
+        base_batch: The batch that the learning rates were chosen for. All of them are multiplied by batch_size /
             base_batch (the linear scaling rule of Goyal et al. 2017). Null leaves them as they are.
         batch_size: The global batch; needed with base_batch.
 
     Attributes:
-        lr_scale: What the learning rates are multiplied by.
+        lr_scale: The factor on all learning rates.
     """
 
     def __init__(
         self,
         algorithm: Callable[..., optim.Optimizer],
         *,
-        lr: float,
-        eps_lr: float | None = None,
-        weight_decay: float = 0.0,
-        base_batch: int | None = None,
-        batch_size: int | None = None,
+        lr: Rate,
+        eps_lr: Rate | None = None,
+        weight_decay: Rate = 0.0,
+        base_batch: Count | None = None,
+        batch_size: Count | None = None,
     ) -> None:
-        for key, value in (("lr", lr), ("eps_lr", eps_lr), ("weight_decay", weight_decay)):
-            valid = value is None or (isinstance(value, int | float) and value >= 0)
-            require(key, value, valid, "must be a number >= 0")
-        whole = base_batch is None or (isinstance(base_batch, int) and base_batch > 0 and bool(batch_size))
-        require("base_batch", base_batch, whole, "must be a whole number > 0, or null")
+        require("base_batch", base_batch, base_batch is None or batch_size is not None, "needs a batch_size beside it")
         self.lr_scale = 1.0 if base_batch is None or batch_size is None else batch_size / base_batch
         self.algorithm, self.lr, self.eps_lr, self.weight_decay = algorithm, lr, eps_lr, weight_decay
 
     def build(self, groups: Mapping[str, Iterable[nn.Parameter]]) -> optim.Optimizer:
-        """The optimizer over the named groups, empty ones left out; rates are set per epoch by `set_rates`."""
+        """Builds the optimizer over the named groups that are not empty; `set_rates` sets rates for each epoch."""
         listed = {name: list(parameters) for name, parameters in groups.items()}
         return self.algorithm(
             [{"params": parameters, "name": name} for name, parameters in listed.items() if parameters], lr=self.lr
         )
 
-    def rates(self, stage: Stage, group: str, factor: float) -> tuple[float, float]:
-        """(learning rate, weight decay) of a group in a stage; (0, 0) where the stage does not train it."""
+    def rates(self, stage: Stage, group: Group, factor: float) -> tuple[float, float]:
+        """(learning rate, weight decay) of a group in a stage; (0, 0) if the stage does not train the group."""
         if not stage.trains(group):
             return 0.0, 0.0
         own_lr = stage.lr.get(group) if isinstance(stage.lr, Mapping) else (None if group == "eps" else stage.lr)

@@ -1,4 +1,4 @@
-"""What the callbacks may touch: of a module, of the data, of the progress bar."""
+"""The interfaces that callbacks use of a module, of the data, of the progress bar and of loggers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, cast, runtime_checkable
@@ -33,10 +33,10 @@ class HasCentroids(Embeds, Protocol):
 
 @runtime_checkable
 class ChoosesEpochs(Protocol):
-    """A module that says when it needs centroids."""
+    """A module that decides in which epochs it needs centroids."""
 
     def needs_centroids(self, epoch: int, /) -> bool:
-        """Whether an epoch needs them."""
+        """Whether an epoch needs centroids."""
 
 
 @runtime_checkable
@@ -54,36 +54,44 @@ class TakesStatistics(ChoosesEpochs, Protocol):
     def feature_widths(self) -> Sequence[int]: ...
 
     def set_statistics(self, statistics: Sequence[ClassStatistics], /) -> None:
-        """Takes over the statistics of every kind of features."""
+        """Takes the statistics of every kind of features."""
 
 
 class TrainingData(Protocol):
-    """What callbacks read of the data module.
+    """The part of the data module that callbacks read.
 
     Attributes:
-        batch_size: Training images of a step, of all ranks.
+        batch_size: Training images per step, on all ranks together.
     """
 
     batch_size: int
 
     def centroid_dataloader(self) -> Batches:
-        """The training set as it is, this rank's share."""
+        """The training set of this rank, without augmentation or resampling."""
 
     def val_dataloader(self) -> Batches | None:
-        """Validation images, this rank's share; none or an empty list where there are none."""
+        """The validation images of this rank; None or an empty list if there are none."""
+
+
+@runtime_checkable
+class NamesSamples(Protocol):
+    """A data module that knows which samples a step has."""
+
+    def names_of_step(self, epoch: int, step: int, /) -> list[str]:
+        """Names of this rank's samples in a step of an epoch, in the batch's order."""
 
 
 def data_of(trainer: pl.Trainer) -> TrainingData:
-    """The trainer's data module, an attribute that Lightning leaves untyped."""
+    """The trainer's data module; Lightning leaves the attribute untyped."""
     return cast(TrainingData, trainer.datamodule)  # type: ignore[attr-defined]
 
 
 @runtime_checkable
 class Tracks(Protocol):
-    """A progress bar that has a line for passes over data."""
+    """A progress bar with a line for other passes over data."""
 
     def track(self, batches: Batches, description: str, /) -> Iterator[tuple[Tensor, Tensor]]:
-        """Passes `batches` on and counts them."""
+        """Yields `batches` and counts them."""
 
 
 @runtime_checkable
@@ -91,4 +99,4 @@ class LogsHistograms(Protocol):
     """A logger that takes distributions."""
 
     def log_histogram(self, name: str, values: Tensor, epoch: int, /) -> None:
-        """Adds the distribution of values to an epoch."""
+        """Logs the distribution of values in an epoch."""

@@ -1,4 +1,4 @@
-"""Equal ranks: the processes of a run must have one configuration and one data set."""
+"""All processes of a run must have the same configuration and the same data set."""
 
 import hashlib
 import json
@@ -20,12 +20,12 @@ class SameOnAllRanks(pl.Callback):
     """Compares hashes of the configuration and of the split over the ranks before anything is trained.
 
     Args:
-        configuration: The resolved configuration, plain containers; its `logger` is rank 0's business.
+        configuration: The resolved configuration as plain containers; its `logger` may differ, since rank 0 alone logs.
         split_sha256: Hash of the split.
 
     Raises:
         SettingError: the trainer would replace samplers by its own.
-        RanksDifferError: on every rank, in one sentence that names the first key or the split.
+        RanksDifferError: the ranks differ; every rank raises it, and it names the first key or the split.
     """
 
     def __init__(self, configuration: Mapping[str, Any], split_sha256: str) -> None:
@@ -36,7 +36,7 @@ class SameOnAllRanks(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage != "fit" or trainer.world_size == 1:
             return
-        # Lightning leaves our loaders alone even so; a torch DataLoader it would slice a second time.
+        # Lightning would slice a torch DataLoader a second time; our own loaders it leaves alone.
         if replaces_samplers(trainer):
             raise SettingError("use_distributed_sampler", "must be False: the samplers slice for the ranks themselves")
         text = json.dumps(self.values, sort_keys=True)

@@ -1,39 +1,42 @@
-"""The stage schedule: which stage an epoch belongs to, and what that stage trains on. A pure function of the epoch."""
+"""The stage schedule: a pure function from the epoch to its stage, and the settings of each stage."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from drolt_pl.errors import SettingError, require, require_choice, require_int
+from annotated_types import Len
 
-OBJECTIVES = {"ce": False, "dro_lt": True}  # objectives that stages may name, and whether they need the centroids
-GROUPS = ("backbone", "classifier", "eps")
-STARTS = ("last", "best")
-SHAPES = ("constant", "multistep", "cosine")
+from drolt_pl.checked import checked
+from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.ranges import Count, Few, Fraction, Images, Milestones, Positive, Rate, StageName, Text, Whole
+
+OBJECTIVES = {"ce": False, "dro_lt": True}  # by name of an objective: whether it needs the centroids
+USUAL_WARMUP = 5  # epochs, of conf/schedule: shorter stages, as trials have, may lie within it
+
+Group = Literal["backbone", "classifier", "eps"]
+Rates = Rate | Mapping[Group, Rate | None] | None
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Curve:
     """Factor of the learning rate over the epochs of a stage.
 
     Args:
-        shape: `constant`; `multistep`, times `gamma` at every milestone (LDAM-DRW: 0.01 at 160 and 180 of 200 epochs);
-            or `cosine`, half a period from 1 to `final`, stepped once an epoch (Kang et al. 2020).
-        milestones: Fractions of the stage.
+        shape: `constant`; `multistep` multiplies by `gamma` at every milestone (LDAM-DRW: by 0.01 at 160 and 180 of 200
+            epochs); `cosine` falls from 1 to `final` over half a period, once an epoch (Kang et al. 2020).
+        milestones: Fractions of the stage, rising.
         gamma: Factor of each milestone.
-        final: Where the cosine ends.
-        warmup_epochs: Epochs over which the factor also rises linearly: 1/w, 2/w, ..., 1.
+        final: The last value of the cosine.
+        warmup_epochs: Over these first epochs the factor also rises linearly: 1/w, 2/w, ..., 1.
     """
 
-    shape: str = "constant"
-    milestones: Sequence[float] = (0.8, 0.9)
-    gamma: float = 0.01
-    final: float = 0.0
-    warmup_epochs: int = 0
-
-    def __post_init__(self) -> None:
-        require_choice("curve.shape", self.shape, SHAPES)
+    shape: Literal["constant", "multistep", "cosine"] = "constant"
+    milestones: Milestones = (0.8, 0.9)
+    gamma: Positive = 0.01
+    final: Fraction = 0.0
+    warmup_epochs: Whole = 0
 
     def __call__(self, epoch: int, epochs: int) -> float:
         warmup = min(1.0, (epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
@@ -46,90 +49,78 @@ class Curve:
         return warmup
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage of the schedule. The defaults of every stage in conf/ are these.
 
     Args:
         name: Its key in `schedule.stages`.
-        epochs: Its length. With 0 no epoch is run: a classifier that is only fitted is fitted then, any other stage
-            is skipped.
-        objective: Name of what it minimises: `ce` (the criterion alone), `dro_lt` (Eq. 19: ce_weight CE + (1 -
-            ce_weight) L_robust) or another of the configuration's `objectives`.
-        sampling: Name of the training sampler, or one name for each stream of batches: the objective gets the first
-            stream's batch, and with it the other streams' batches.
+        epochs: Length of the stage. A stage with 0 epochs only fits its classifier, if that is a fitted one; otherwise
+            it is skipped.
+        objective: Name of its objective: `ce` (the criterion alone), `dro_lt` (Eq. 19: ce_weight CE + (1 - ce_weight)
+            L_robust) or another of the configuration's `objectives`.
+        sampling: Name of the training sampler, or a list of names, one for each stream of batches: the objective gets
+            the first stream's batch, and with it the other streams' batches.
         samples_per_class: Images of a class in a row, for `class_aware`.
         epoch_size: Images that go forward in an epoch: `dataset` (N), `max_class` (n_max C) or a number.
-        views: Augmented views of each image drawn; an epoch draws that many times fewer.
-        mixing: Name of what mixes the images of a batch, one of the configuration's `mixing`; null for none.
-        trainable: Which of `backbone` and `classifier` learn; the rest stays bit-identical, buffers included.
-        shift_bn: Whether a frozen backbone's BatchNorm statistics follow this stage's batches all the same (MiSLAS).
-        monitor: The validation metric that names this stage's best epoch.
-        start_from: `last` or `best` epoch of the stage before it.
-        classifier: `keep` the one before, `reset` a fresh one, or the name of another (conf/classifier).
-        classifier_args: Options of a classifier that is not kept, in place of its file's.
-        lr: Learning rate, or one per optimizer group; null takes `optimizer.lr` (and `optimizer.eps_lr`).
-        weight_decay: The same for weight decay; eps never decays.
+        views: Augmented views of each image that is drawn; an epoch draws that many times fewer images.
+        mixing: Name of the mixing of a batch's images, one of the configuration's `mixing`; null for none.
+        trainable: The parts that learn, of `backbone` and `classifier`; the rest stays bit-identical, buffers included.
+        shift_bn: Whether the BatchNorm statistics of a frozen backbone follow this stage's batches (MiSLAS).
+        monitor: The validation metric that decides this stage's best epoch.
+        start_from: The epoch of the stage before that this stage starts from: `last` or `best`.
+        classifier: `keep` the classifier before, `reset` it to a fresh one, or name another (conf/classifier).
+        classifier_args: Arguments of a classifier that is not kept; they replace those of its file.
+        lr: Learning rate, or a mapping by optimizer group; null takes `optimizer.lr` (and `optimizer.eps_lr`).
+        weight_decay: Weight decay, or a mapping by optimizer group; null takes `optimizer.weight_decay`; eps never
+            decays.
         curve: Factor of the learning rate over the stage's epochs.
         uses_centroids: Whether the objective needs the class centroids; `Schedule` fills it in.
         fits: Whether the stage runs no epoch and fits its classifier; `Schedule` fills it in.
     """
 
-    name: str
-    epochs: int
-    objective: str = "ce"
-    sampling: str | Sequence[str] = "instance"
-    samples_per_class: int = 4
-    epoch_size: str | int = "dataset"
-    views: int = 1
-    mixing: str | None = None
-    trainable: Sequence[str] = ("backbone", "classifier")
+    name: StageName
+    epochs: Whole
+    objective: Text = "ce"
+    sampling: Text | Annotated[Sequence[Text], Len(1)] = "instance"
+    samples_per_class: Count = 4
+    epoch_size: Literal["dataset", "max_class"] | Images = "dataset"
+    views: Few = 1
+    mixing: Text | None = None
+    trainable: Annotated[Sequence[Literal["backbone", "classifier"]], Len(1)] = ("backbone", "classifier")
     shift_bn: bool = False
-    monitor: str = "val/acc"
-    start_from: str = "last"
-    classifier: str = "keep"
+    monitor: Text = "val/acc"
+    start_from: Literal["last", "best"] = "last"
+    classifier: Text = "keep"
     classifier_args: Mapping[str, Any] | None = None
-    lr: float | Mapping[str, float] | None = None
-    weight_decay: float | Mapping[str, float] | None = None
+    lr: Rates = None
+    weight_decay: Rates = None
     curve: Curve = Curve()
     uses_centroids: bool = False
     fits: bool = False
 
     def __post_init__(self) -> None:
-        require_int("epochs", self.epochs, at_least=0)
-        require_choice("start_from", self.start_from, STARTS)
-        named = bool(self.trainable) and not set(self.trainable) - set(GROUPS[:2])
-        require("trainable", list(self.trainable), named, f"must list some of {GROUPS[:2]}")
-        if isinstance(self.epoch_size, str):
-            require("epoch_size", self.epoch_size, self.epoch_size in ("dataset", "max_class"), _EPOCH_SIZE)
-        else:
-            require_int("epoch_size", self.epoch_size, at_least=1)
-        require_int("samples_per_class", self.samples_per_class, at_least=1)
-        require_int("views", self.views, at_least=1)
+        warmup, longest = self.curve.warmup_epochs, max(self.epochs, USUAL_WARMUP)
+        if self.epochs:
+            require(
+                "curve.warmup_epochs", warmup, warmup <= longest, f"must be within the stage ({self.epochs} epochs)"
+            )
         if self.classifier_args and self.classifier == "keep":
             raise SettingError("classifier_args", "need a classifier of their own, but classifier is 'keep'")
         if self.fits and self.epochs and "backbone" not in self.trainable:
             raise SettingError(
                 "epochs", f"must be 0 for classifier={self.classifier}, which is only fitted", self.epochs
             )
-        for key, value in (("lr", self.lr), ("weight_decay", self.weight_decay)):
-            if isinstance(value, Mapping):
-                require(key, sorted(value), not set(value) - set(GROUPS), f"must name optimizer groups {GROUPS}")
-            for rate in value.values() if isinstance(value, Mapping) else [value]:
-                valid = rate is None or (isinstance(rate, int | float) and rate >= 0)
-                require(key, rate, valid, "must be a number >= 0")
 
     def trains(self, group: str) -> bool:
-        """Whether an optimizer group learns in this stage; eps does where the objective needs the centroids."""
+        """Whether an optimizer group learns in this stage; eps learns if the objective needs the centroids."""
         return self.uses_centroids if group == "eps" else group in self.trainable
 
     @property
     def samplings(self) -> Sequence[str]:
-        """The sampler of every stream."""
+        """The names of the samplers, one for each stream."""
         return [self.sampling] if isinstance(self.sampling, str) else self.sampling
-
-
-_EPOCH_SIZE = "must be dataset, max_class or a number of images"
 
 
 class Schedule:
@@ -137,12 +128,12 @@ class Schedule:
 
     Args:
         stages: Fields of `Stage` by stage name, in training order.
-        order: Stages that come first, in this order; the rest follow as they are listed.
-        objectives: Objectives that stages may name, and whether each needs the class centroids.
-        fitted: Classifiers that stages may name and that are only fitted.
+        order: Names of the stages that come first, in this order; the rest follow as listed.
+        objectives: By name of an objective that stages may name: whether it needs the class centroids.
+        fitted: Names of the classifiers that are only fitted.
 
     Raises:
-        SettingError: a value that no stage can have; its name starts with `stages.<stage>`.
+        SettingError: a stage has a value that it cannot have; the error's name starts with `stages.<stage>`.
     """
 
     def __init__(
@@ -162,22 +153,22 @@ class Schedule:
         last = names.index(self.trained[-1].name)
         for stage in self.fitted:
             if names.index(stage.name) < last:
-                demand = f"is only fitted, so it must come after the stages that train ({self.trained[-1].name} does)"
+                demand = f"is only fitted, so it must come after {self.trained[-1].name}, which trains"
                 raise SettingError(f"stages.{stage.name}", demand)
 
     @property
     def trained(self) -> list[Stage]:
-        """The stages that run epochs."""
+        """The stages with at least one epoch."""
         return [stage for stage in self.stages if stage.epochs]
 
     @property
     def fitted(self) -> list[Stage]:
-        """The stages that run no epoch and fit their classifier."""
+        """The stages without epochs that fit their classifier."""
         return [stage for stage in self.stages if stage.fits and not stage.epochs]
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages together."""
+        """The epochs of all stages together."""
         return sum(stage.epochs for stage in self.stages)
 
     def named(self, name: str) -> Stage:
@@ -189,7 +180,7 @@ class Schedule:
         return [stage.name for stage in self.stages].index(name)
 
     def first_epoch(self, name: str) -> int:
-        """The epoch at which stage `name` starts."""
+        """The first epoch of stage `name`."""
         return sum(stage.epochs for stage in self.stages[: self.place(name)])
 
     def stage_at(self, epoch: int) -> Stage:
@@ -209,11 +200,11 @@ class Schedule:
         return epoch + 1 == self.first_epoch(stage.name) + stage.epochs
 
     def before(self, name: str) -> Stage | None:
-        """The last stage before `name` that trains, null where none does."""
+        """The last stage before `name` that trains; null if none does."""
         return next((stage for stage in reversed(self.stages[: self.place(name)]) if stage.epochs), None)
 
     def classifier_of(self, name: str) -> str:
-        """The stage whose classifier stage `name` uses: its own, or with `keep` that of the stages before it."""
+        """The stage that owns the classifier of stage `name`: itself, or with `keep` one of the stages before it."""
         owner = self.stages[0].name
         for stage in self.stages[: self.place(name) + 1]:
             if stage.classifier != "keep" and (stage.epochs or stage.fits):
@@ -226,7 +217,7 @@ class Schedule:
         return stage.curve(epoch - self.first_epoch(stage.name), stage.epochs)
 
     def progress(self, epoch: int) -> float:
-        """Share of its stage that lies before an epoch, in [0, 1)."""
+        """The share of its stage that has passed before an epoch, in [0, 1)."""
         stage = self.stage_at(epoch)
         return (epoch - self.first_epoch(stage.name)) / stage.epochs
 
@@ -237,9 +228,16 @@ def _stage(name: str, fields: Mapping[str, Any], objectives: Mapping[str, bool],
     require_choice(f"{where}.objective", objective, objectives)
     filled = {"uses_centroids": objectives[objective], "fits": fields.get("classifier") in fitted}
     try:
-        curve = fields.get("curve", {})
-        return Stage(name=name, **{**fields, **filled, "curve": curve if isinstance(curve, Curve) else Curve(**curve)})
+        curve = _curve(fields.get("curve", {}))
+        return Stage(name=name, **{**fields, **filled, "curve": curve})
     except SettingError as error:
         raise error.under(where) from error
     except TypeError as error:
-        raise SettingError(where, f"has a key that no stage has ({error})") from error
+        raise SettingError(where, f"has an unknown key ({error})") from error
+
+
+def _curve(given: Curve | Mapping[str, Any]) -> Curve:
+    try:
+        return given if isinstance(given, Curve) else Curve(**given)
+    except SettingError as error:
+        raise error.under("curve") from error

@@ -1,4 +1,4 @@
-"""The stage in force: which one it is, the classifier that it uses, and what a stage does when it starts."""
+"""The stage in force, its classifier, and the start of a stage."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +22,8 @@ class Stages:
         checkpoint_dir: Where `start_from: best` finds the best epoch of the stage before; null for the current folder.
 
     Attributes:
-        stage: The stage in force, of epoch 0 at first.
-        to_fit: Whether the stage in force waits for the fit of its classifier; `FitClassifier` answers.
+        stage: The stage in force; at first the stage of epoch 0.
+        to_fit: Whether the classifier of the stage in force still has to be fitted; `FitClassifier` fits it.
     """
 
     def __init__(
@@ -51,22 +51,22 @@ class Stages:
         return self.classifiers[self.schedule.classifier_of(stage.name)]
 
     def use(self, name: str) -> None:
-        """Puts a stage in force as it is, for evaluation."""
+        """Puts a stage in force without starting it, for evaluation."""
         self.stage, self.to_fit = self.schedule.named(name), False
 
     def start(self, name: str) -> None:
-        """Puts a stage in force and starts its own classifier, if it has one."""
+        """Puts a stage in force and starts its own classifier, if it owns one."""
         self.stage = self.schedule.named(name)
         if self.stage.classifier != "keep":
             self._begin(name)
         self.to_fit = self.classifier.needs_fit
 
     def fits(self, epoch: int) -> bool:
-        """Whether an epoch begins with the fit of its stage's classifier."""
+        """Whether an epoch begins with a fit of its stage's classifier."""
         return self.schedule.enters(epoch) and self.classifier_of(self.schedule.stage_at(epoch)).needs_fit
 
     def start_weights(self, device: torch.device | str = "cpu") -> dict[str, Tensor] | None:
-        """Weights of the best epoch before, where the stage in force starts from it; null where it goes on."""
+        """Weights of the best epoch before, if the stage in force starts from it; null if it goes on from the last."""
         before = self.schedule.before(self.stage.name)
         if before is None or self.stage.start_from != "best":
             return None
@@ -85,14 +85,14 @@ class Stages:
 
 
 class ByName(nn.ModuleDict):
-    """Modules by name, also by one that `nn.Module` has as a method: a stage may be called `train`."""
+    """Modules by name. The name may be one of `nn.Module`'s methods: a stage may be called `train`."""
 
     def __setitem__(self, key: str, module: nn.Module) -> None:
         self._modules[key] = module
 
 
 def freeze(stage: Stage, backbone: nn.Module, classifier: nn.Module) -> None:
-    """Puts the parts that a stage does not train into eval mode, with moving BatchNorm statistics for `shift_bn`."""
+    """Puts the parts that a stage freezes into eval mode; with `shift_bn` BatchNorm layers stay in train mode."""
     training = backbone.training
     for name, part in (("backbone", backbone), ("classifier", classifier)):
         if not stage.trains(name):

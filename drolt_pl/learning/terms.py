@@ -1,51 +1,43 @@
-"""The terms of the training loss over an epoch: their means, and a stop where one is no number."""
+"""The terms of the training loss over an epoch, and their means."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from drolt_pl.errors import SettingError
-
-
-class NonFiniteLossError(SettingError):
-    """A term of the loss became infinite or not a number."""
-
 
 class TermMeans:
-    """Sums up an epoch's terms: `log` in every step would take a millisecond of it.
+    """Sums up an epoch's terms; Lightning's `log` would take a millisecond of every step.
 
     A term that some steps lack is the mean over those that have it.
+
+    Attributes:
+        last: The terms of the last step.
     """
 
     def __init__(self) -> None:
+        self.last: dict[str, Tensor] = {}
+        self._size = 0  # images of the last step; 0 once it is among the sums
         self._sums: dict[str, tuple[Tensor | float, int]] = {}
 
     def add(self, terms: Mapping[str, Tensor], size: int) -> None:
         """Adds the terms, 0-d, of a batch of `size` images."""
-        for name, value in terms.items():
-            total, seen = self._sums.get(name, (0.0, 0))
-            self._sums[name] = total + size * value.detach(), seen + size
+        self._sum_up()
+        self.last, self._size = {name: value.detach() for name, value in terms.items()}, size
+
+    def forget_last(self) -> None:
+        """Leaves the last step out."""
+        self._size = 0
 
     def means(self) -> dict[str, Tensor]:
         """The epoch's mean of every term, `train/<term>`; starts anew."""
+        self._sum_up()
         found = {f"train/{name}": torch.as_tensor(total / seen) for name, (total, seen) in self._sums.items()}
         self._sums = {}
         return found
 
-    def require_finite(self, terms: Mapping[str, Tensor], where: str, *, look: bool) -> None:
-        """Stops at a loss that is no number.
-
-        Args:
-            terms: The step's terms.
-            where: Epoch, stage and step, for the sentence.
-            look: Whether to look at all: reading a value back makes the host wait for an accelerator.
-
-        Raises:
-            NonFiniteLossError: the first term that is not finite.
-        """
-        if not look or bool(terms["loss"].isfinite()):
-            return
-        name, value = next((name, value) for name, value in terms.items() if not bool(value.isfinite()))
-        remedy = "lower optimizer.lr or the stage's lr, or set loss.feature_norm=l2"
-        raise NonFiniteLossError(f"train/{name}", f"is {value.item()} {where}: {remedy}")
+    def _sum_up(self) -> None:
+        for name, value in self.last.items() if self._size else ():
+            total, seen = self._sums.get(name, (0.0, 0))
+            self._sums[name] = total + self._size * value, seen + self._size
+        self._size = 0

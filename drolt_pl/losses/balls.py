@@ -1,18 +1,16 @@
-"""The balls around the empirical centroids in which the loss looks for the worst centroid: their radii, as a module."""
+"""The balls around the empirical centroids, as a module of radii. The loss looks for the worst centroid in them."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.errors import require, require_choice
+from drolt_pl.checked import checked
+from drolt_pl.errors import require
 from drolt_pl.losses.radius import (
-    EPS_MODES,
-    RADIUS_DIMS,
-    RADIUS_OFS,
     EpsMode,
     RadiusDim,
     RadiusOf,
@@ -22,16 +20,18 @@ from drolt_pl.losses.radius import (
     log_ball_probability,
     mean_coverage_factor,
 )
+from drolt_pl.ranges import Count, Inside, NonNegative
 
 AUTO_COVERAGE = 0.5  # mean over classes of p_c at which eps "auto" puts the radii
 
 
+@checked
 class UncertaintyBalls(nn.Module):
-    """Radius of each class's ball; arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
+    """The radius of each class's ball; arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
 
-    Parameter: `rho` (C,), where eps_mode is ``learned``: the radii are softplus(rho), never negative.
-    Buffers: `class_counts` (C,); of :meth:`set_statistics`: `total_variance` (C,), `effective_dim` (0-d); where eps is
-    ``auto``: `measured_eps` (0-d), nan until it is measured.
+    With eps_mode ``learned`` there is one parameter, `rho` (C,): the radii are softplus(rho), never negative. Buffers
+    are `class_counts` (C,) and, from :meth:`set_statistics`, `total_variance` (C,) and `effective_dim` (0-d). With eps
+    ``auto`` there is `measured_eps` (0-d) too, nan until it is measured.
     """
 
     rho: Tensor | None
@@ -44,29 +44,22 @@ class UncertaintyBalls(nn.Module):
 
     def __init__(
         self,
-        num_classes: int,
-        num_features: int,
+        num_classes: Count,
+        num_features: Count,
         class_counts: Sequence[int] | Tensor,
         *,
         eps_mode: EpsMode,
-        eps: float | Literal["auto"],
-        coverage: float,
+        eps: NonNegative | Literal["auto"],
+        coverage: Inside,
         radius_dim: RadiusDim,
         radius_of: RadiusOf = "ball",
     ) -> None:
         super().__init__()
-        require_choice("eps_mode", eps_mode, EPS_MODES)
-        require_choice("radius_dim", radius_dim, RADIUS_DIMS)
-        require_choice("radius_of", radius_of, RADIUS_OFS)
-        require("num_classes", num_classes, num_classes >= 1, "must be at least 1")
-        require("num_features", num_features, num_features >= 1, "must be at least 1")
         self.is_auto, self.eps = eps == "auto", math.nan if isinstance(eps, str) else eps
         if self.is_auto:
             require("eps", eps, eps_mode in ("shared", "sqrt_n"), f"must be a number where eps_mode is {eps_mode!r}")
         else:
-            require("eps", eps, 0 <= self.eps < math.inf, "must be 'auto', or finite and >= 0")
             require("eps", eps, self.eps > 0 or eps_mode != "learned", "must be > 0 where eps_mode is 'learned'")
-        require("coverage", coverage, 0 < coverage < 1, "must be in (0, 1)")
         self.num_classes, self.num_features = num_classes, num_features
         self.eps_mode, self.coverage, self.radius_dim, self.radius_of = eps_mode, coverage, radius_dim, radius_of
         self._knows_statistics = self._is_measured = False
@@ -82,10 +75,10 @@ class UncertaintyBalls(nn.Module):
         self.register_load_state_dict_post_hook(_restore_statistics)  # type: ignore[no-untyped-call]
 
     def forward(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Radii, (C,), >= 0, with gradient where they are learned.
+        """The radii, (C,), >= 0; learned ones carry a gradient.
 
         Raises:
-            RuntimeError: eps_mode ``coverage``, or eps ``auto``, before :meth:`set_statistics`.
+            RuntimeError: eps_mode is ``coverage`` or eps is ``auto``, and :meth:`set_statistics` was not called yet.
         """
         if self.rho is not None:
             return F.softplus(self.rho.to(dtype))
@@ -100,11 +93,11 @@ class UncertaintyBalls(nn.Module):
     def log_probability(self, radii: Tensor, held_out_counts: Tensor | None = None) -> Tensor:
         """Log-probability that the true centroid lies in a ball of these radii, (C,) float64.
 
-        With `held_out_counts` m_c >= 1, (C,), that the mean of so many other samples lies in it: its own error makes
-        the variance of their distance larger by 1 + n_c / m_c.
+        With `held_out_counts` m_c >= 1, (C,), it is the log-probability that the mean of m_c other samples lies in the
+        ball. That mean has an error of its own, so the variance of the distance is 1 + n_c / m_c times as large.
 
         Raises:
-            RuntimeError: before :meth:`set_statistics`.
+            RuntimeError: :meth:`set_statistics` was not called yet.
         """
         self._require_statistics("eps_prior")
         counts, variance, *rest = self._statistics()
@@ -142,7 +135,7 @@ class UncertaintyBalls(nn.Module):
 
     @torch.no_grad()
     def _measure_once(self) -> None:
-        """Settles eps ``auto`` when it is first needed, by the statistics of the last centroid pass."""
+        """Settles eps ``auto`` when it is first needed, from the statistics of the last centroid pass."""
         if not self._is_measured:
             self._require_statistics("eps 'auto'")
             factor = mean_coverage_factor(AUTO_COVERAGE, self._unit_radii(torch.float64), *self._statistics())
@@ -153,7 +146,7 @@ class UncertaintyBalls(nn.Module):
         return fixed_radii(self.eps_mode, 1.0, self.class_counts, dtype)
 
     def _statistics(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Counts, variances, nu, and the degrees of freedom of an error that the radii are to hold."""
+        """Counts, variances, nu, and the degrees of freedom of the centroid's error that a radius must cover."""
         effective = self.radius_dim == "effective"
         dim = self.effective_dim if effective else torch.full_like(self.effective_dim, self.num_features)
         freedom = dim if self.radius_of == "ball" else torch.ones_like(dim)
@@ -164,8 +157,8 @@ class UncertaintyBalls(nn.Module):
             raise RuntimeError(f"{asked} needs the class statistics: call set_statistics first")
 
 
-def _restore_statistics(balls: UncertaintyBalls, _: Any) -> None:
-    """After load_state_dict: whether statistics are there, read back once, and the radii that follow from them."""
+def _restore_statistics(balls: UncertaintyBalls, _: object) -> None:
+    """Runs after load_state_dict: reads back once whether statistics are there, and updates the radii from them."""
     balls._knows_statistics = bool(balls.has_statistics)
     balls._is_measured = balls.is_auto and bool(balls.measured_eps.isfinite())
     if balls._knows_statistics:

@@ -1,4 +1,4 @@
-"""What a batch stands for: weights of its samples and of the keys in the denominator, and the batch of all ranks."""
+"""Weights of a batch's samples, weights of the keys in the denominator, and the batch of all ranks."""
 
 from typing import Any, Literal, get_args
 
@@ -20,7 +20,7 @@ def class_histogram(targets: Tensor, num_classes: int) -> Tensor:
 
 
 def sample_weights(targets: Tensor, batch_counts: Tensor, class_counts: Tensor, class_weight: ClassWeight) -> Tensor:
-    """Weight w_i of each sample in the loss of the batch, (B,); each is 1 / C of Eq. 18 in scale.
+    """Weight w_i of each sample in the loss of the batch, (B,). With each choice the loss is 1 / C of Eq. 18 in scale.
 
     - ``present``: mean over the samples of a class in the batch, then over the P classes present: 1 / (P b_c).
     - ``train_set``: N / (B C n_c), Eq. 18 / C without bias under instance sampling.
@@ -28,7 +28,7 @@ def sample_weights(targets: Tensor, batch_counts: Tensor, class_counts: Tensor, 
 
     Args:
         targets: Class indices, (B,).
-        batch_counts: b_c, samples of each class in the (global) batch, (C,), of the dtype that the weights shall have.
+        batch_counts: b_c, samples of each class in the (global) batch, (C,); the weights take its dtype.
         class_counts: n_c, training images of each class, (C,), of the same dtype.
         class_weight: One of the three above.
     """
@@ -40,16 +40,16 @@ def sample_weights(targets: Tensor, batch_counts: Tensor, class_counts: Tensor, 
 
 
 def training_set_log_weights(key_targets: Tensor, batch_counts: Tensor, class_counts: Tensor) -> Tensor:
-    """log(n_c / b_c) of each key's class, (K,): the keys stand for the whole training set, whatever the sampler.
+    """log(n_c / b_c) of each key's class, (K,): so weighted, the keys represent the training set under any sampler.
 
-    Counts as in :func:`sample_weights`; the batch counts are those of the keys. With these weights
+    Counts are as in :func:`sample_weights`; the batch counts must be those of the keys. With these weights
     ``sum_j w_j exp(-d_j / T)`` over class-wise random keys is an unbiased estimate of the denominator of Eq. 18.
     """
     return (class_counts[key_targets] / batch_counts[key_targets]).log()
 
 
 class _AllGather(torch.autograd.Function):
-    """Concatenates the tensors of all ranks; the gradients that the ranks have for a part are summed."""
+    """Concatenates the tensors of all ranks; backward sums the ranks' gradients of each part."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class _AllGather(torch.autograd.Function):
 
 
 def gather_keys(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch of all ranks, with gradient; every rank must hold the same number of samples.
+    """The batch of all ranks, with gradient; every rank must hold the same number of samples.
 
     Args:
         features: This rank's embeddings, (B, D).
@@ -77,7 +77,7 @@ def gather_keys(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tens
         rank's samples among them, (B,). Without a process group, the batch itself.
 
     Raises:
-        ValueError: on CPU, when the batches differ in size.
+        ValueError: the batches differ in size; checked on CPU alone.
     """
     own = torch.arange(len(features), device=features.device)
     if not (dist.is_available() and dist.is_initialized()):

@@ -1,4 +1,4 @@
-"""The robust loss that is exact: which centroid a sample belongs to, with each centroid anywhere in its ball."""
+"""The exact robust loss: the likelihood of a sample's class when each centroid may lie anywhere in its ball."""
 
 import math
 
@@ -24,8 +24,9 @@ def classwise_loss(
     r"""Largest -log P(c | z) of each sample over all centroids that lie in their balls.
 
     ``l(z, c) = log(1 + sum_{k != c} pi_k / pi_c exp((f(d_c + eps_c) - f(max(d_k - eps_k, 0))) / T))``,
-    ``d_k = |mu_k - z|``. It is attained: the own centroid at the far side of its ball, every other one at its nearest
-    point. It rests on no other sample: neither the batch nor the number of ranks changes it.
+    ``d_k = |mu_k - z|``. The maximum is attained: the own centroid lies at the far side of its ball, every other one at
+    the point of its ball nearest to z. The loss of a sample does not depend on other samples, so neither the batch nor
+    the number of ranks changes it.
 
     Args:
         features: Embeddings, (B, D), any float dtype.
@@ -34,8 +35,9 @@ def classwise_loss(
         eps: Radius of each class's ball, (C,), >= 0, in units of the Euclidean distance.
         temperature: Softmax temperature T, > 0.
         distance: ``euclidean`` r, ``student_t`` log(1 + r^2), or ``cosine`` r^2 / 2 of unit vectors.
-        log_prior: log pi_k up to a constant, (C,), default 0. A class at -inf is not in the sum: one without centroid.
-        own_factor: What d_c is multiplied by, by class, (C,), default 1 (:func:`leave_one_out_factor`).
+        log_prior: log pi_k up to a constant, (C,), default 0. At -inf the sum leaves the class out: a class without
+            centroid needs this.
+        own_factor: Factor on d_c by class, (C,), default 1; see :func:`leave_one_out_factor`.
 
     Returns:
         Loss per sample, (B,), in nats; float32, or float64 for float64 features. Memory O(B C + B D + C D).
@@ -57,7 +59,7 @@ def classwise_loss(
         own = torch.linalg.vector_norm(z - mu[targets], dim=1)  # (B,)
         if own_factor is not None:
             own = own * own_factor.to(dtype)[targets]
-        # What float32 features are rounded by hides what the faster way errs by.
+        # The faster way errs by less than the rounding of float32 features.
         d = pairwise_distance(z, mu, by_product=dtype == torch.float64 != features.dtype)  # (B, C)
         logits = (f(own + radii[targets])[:, None] - f((d - radii).clamp(min=0.0))) / temperature
         if log_prior is not None:
@@ -67,9 +69,9 @@ def classwise_loss(
 
 
 def leave_one_out_factor(class_counts: Tensor) -> Tensor:
-    """Distance of a sample to the mean of its class's other samples, over that to the mean of all: n / (n - 1), (C,).
+    """Factor n / (n - 1) by class, (C,), and 1 for a class of one sample.
 
-    It is 1 for a class of one sample, which has no others.
+    It is a sample's distance to the mean of its class's other samples, over its distance to the mean of all of them.
     """
     return torch.where(class_counts > 1, class_counts / (class_counts - 1).clamp(min=1), 1.0)
 

@@ -13,11 +13,11 @@ def supervised_contrastive(embeddings: Tensor, targets: Tensor, *, temperature: 
 
     .. math:: -\frac{1}{|P(i)|} \sum_{p \in P(i)} \log \frac{e^{z_i z_p / T}}{\sum_{j \ne i} e^{z_i z_j / T}}
 
-    averaged over the samples i that have others of their class, P(i), in the batch.
+    averaged over the samples i with a non-empty P(i): the other samples of i's class in the batch.
 
     Args:
         embeddings: (B, E), any float dtype; normalised here, computed in at least float32.
-        targets: (B,). Several views of an image are samples of their own.
+        targets: (B,). Each view of an image counts as a sample.
         temperature: T, > 0.
     """
     similarity, own = _similarity(embeddings, embeddings, temperature)
@@ -36,7 +36,7 @@ def balanced_contrastive(
     .. math:: -\frac{1}{|P(i)|} \sum_{p \in P(i)} \log
         \frac{e^{z_i z_p / T}}{\sum_c \frac{1}{|B_c \setminus i|} \sum_{j \in B_c \setminus i} e^{z_i z_j / T}}
 
-    averaged over the batch; B_c are the samples of class c and its prototype, P(i) those of i's class but i.
+    averaged over the batch. B_c holds the samples of class c and its prototype, P(i) those of i's class without i.
 
     Args:
         embeddings: (B, E), any float dtype; normalised here, computed in at least float32.
@@ -55,12 +55,15 @@ def balanced_contrastive(
 
 
 def _log_sum(similarity: Tensor, own: Tensor) -> Tensor:
-    """Logsumexp over the keys but the anchor itself, (B, 1); finite, with its gradient, where there is no other."""
+    """Logsumexp over all keys but the anchor itself, (B, 1); value and gradient are finite even if no key is left."""
     return similarity.masked_fill(own, torch.finfo(similarity.dtype).min).logsumexp(1, keepdim=True)
 
 
 def _similarity(anchors: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Cosines over T of B anchors to K keys, the anchors first among them, and where a key is the anchor, (B, K)."""
+    """Cosines over T of B anchors to K keys, and a mask of where a key is the anchor; (B, K) each.
+
+    The first B keys are the anchors.
+    """
     require("temperature", temperature, temperature > 0, "must be > 0")
     with torch.autocast(anchors.device.type, enabled=False):
         dtype = torch.promote_types(anchors.dtype, torch.float32)

@@ -1,17 +1,18 @@
-"""The classifier's loss, one class per idea: logits and targets in, one number out, weighted by class where asked."""
+"""The losses of the classifier, one class per idea: logits and targets in, one number out, with weights by class."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.errors import require, require_choice
+from drolt_pl.checked import checked
+from drolt_pl.errors import require
 from drolt_pl.losses.checks import check_targets
-
-SPREADS = ("others", "all")
+from drolt_pl.ranges import BelowOne, Fraction, NonNegative, Positive
 
 
 def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
@@ -31,14 +32,15 @@ def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
     return (weights * len(counts) / weights.sum()).float()
 
 
+@checked
 class Criterion(nn.Module, ABC):
     r"""A loss per sample, averaged over the batch with weights by class.
 
     .. math:: \sum_i w_{y_i} \ell_i / \sum_i w_{y_i}
 
-    as torch's weighted cross-entropy does (the focal losses divide by the batch). The weights are class-balanced from
-    share ``start`` of a stage on ("deferred re-weighting", Cao et al. 2019: beta 0.9999 from 160 of 200 epochs), and 1
-    before. Computed in at least float32.
+    Torch's weighted cross-entropy is averaged in the same way; the focal losses divide by the batch instead. The
+    weights are 1 until share ``start`` of a stage has passed, and class-balanced from then on ("deferred re-weighting",
+    Cao et al. 2019: beta 0.9999 from epoch 160 of 200). Losses are computed in at least float32.
 
     Args:
         class_counts: Training images per class, (C,), whole numbers >= 1.
@@ -52,10 +54,8 @@ class Criterion(nn.Module, ABC):
     class_counts: Tensor
     class_weights: Tensor
 
-    def __init__(self, class_counts: Sequence[int] | Tensor, *, beta: float = 0.0, start: float = 0.0) -> None:
+    def __init__(self, class_counts: Sequence[int] | Tensor, *, beta: BelowOne = 0.0, start: Fraction = 0.0) -> None:
         super().__init__()
-        require("beta", beta, 0 <= beta < 1, "must be in [0, 1)")
-        require("start", start, 0 <= start <= 1, "must be in [0, 1]")
         counts = torch.as_tensor(class_counts)
         valid = counts.ndim == 1 and bool((counts >= 1).all())
         require("class_counts", counts.tolist(), valid, "must be one number >= 1 per class")
@@ -66,11 +66,11 @@ class Criterion(nn.Module, ABC):
         self.begin_epoch(0.0)
 
     def begin_epoch(self, progress: float) -> None:
-        """Puts the weights of an epoch in force; `progress` is the share of its stage that lies before it."""
+        """Switches the weights on or off for an epoch; `progress` is the share of its stage that has passed."""
         self.in_force = progress >= self.start
 
     def prior(self, sampled: str) -> str:
-        """Class frequencies that its softmax assumes, `train` or `uniform`, where the batches have `sampled`."""
+        """Class frequencies that its softmax assumes, `train` or `uniform`; `sampled` are those of the batches."""
         return sampled
 
     @abstractmethod
@@ -78,7 +78,7 @@ class Criterion(nn.Module, ABC):
         """Loss of each sample before the class weights, (B,), of logits (B, C) for targets (B,)."""
 
     def weighted_losses(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Loss of each sample with its class's weight, (B,): the product, as a rule."""
+        """Loss of each sample with its class's weight, (B,); by default the product of both."""
         return weights * self.losses(logits, targets)
 
     def forward(
@@ -104,7 +104,7 @@ class Criterion(nn.Module, ABC):
         return self.mean(losses, weights)
 
     def mean(self, losses: Tensor, weights: Tensor) -> Tensor:
-        """The loss of a batch, 0-d, of weighted losses and their weights, (B,) each."""
+        """The loss of a batch, 0-d, from weighted losses (B,) and their weights (B,)."""
         return losses.sum() / weights.sum()
 
     def _weighted(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,9 +123,10 @@ class CrossEntropy(Criterion):
 
 
 class FrequencyWeighted(CrossEntropy):
-    """Cross-entropy with weights n_c / n_max: on classes drawn equally often, the risk of the images as they come.
+    """Cross-entropy with weights n_c / n_max.
 
-    What DRO-LT's public code trains its features with, beside the robust loss.
+    When classes are drawn equally often, the weights give back the risk under the images' own frequencies. DRO-LT's
+    public code trains its features with this loss beside the robust one.
 
     Args:
         class_counts: See `Criterion`.
@@ -139,16 +140,17 @@ class FrequencyWeighted(CrossEntropy):
         return "train"
 
 
+@checked
 class LDAM(Criterion):
-    r"""Label-distribution-aware margins (Cao et al. 2019): cross-entropy of logits less :math:`s m_y` at the own class.
+    r"""Label-distribution-aware margins (Cao et al. 2019): cross-entropy with :math:`s m_y` off the own logit.
 
-    :math:`m_c = K n_c^{-1/4}`, K such that the largest is ``max_margin``. For a cosine classifier of the same scale;
-    unbounded logits diverge. The classifier's own logits, at test, have no margin.
+    :math:`m_c = K n_c^{-1/4}`, with K such that the largest margin is ``max_margin``. Use it with a cosine classifier
+    of the same scale: unbounded logits diverge. At test the classifier's logits are used without margins.
 
     Args:
         class_counts, beta, start: See `Criterion`.
         max_margin: Margin of the smallest class, as a difference of cosines, >= 0.
-        scale: s, the classifier's, > 0.
+        scale: s, > 0, equal to the classifier's scale.
     """
 
     margins: Tensor
@@ -157,14 +159,12 @@ class LDAM(Criterion):
         self,
         class_counts: Sequence[int] | Tensor,
         *,
-        max_margin: float = 0.5,
-        scale: float = 30.0,
-        beta: float = 0.0,
-        start: float = 0.0,
+        max_margin: NonNegative = 0.5,
+        scale: Positive = 30.0,
+        beta: BelowOne = 0.0,
+        start: Fraction = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        require("max_margin", max_margin, max_margin >= 0, "must be >= 0")
-        require("scale", scale, scale > 0, "must be > 0")
         self.scale = scale
         smallest = self.class_counts.min()
         self.register_buffer("margins", max_margin * (smallest / self.class_counts) ** 0.25, persistent=False)
@@ -174,10 +174,11 @@ class LDAM(Criterion):
         return F.cross_entropy(logits - margins, targets, reduction="none")
 
 
+@checked
 class LogitAdjusted(Criterion):
-    r"""Cross-entropy of :math:`s_c + \tau \log p_c`, p the training frequencies (Menon et al. 2021).
+    r"""Cross-entropy of :math:`s_c + \tau \log p_c`, where p are the training frequencies (Menon et al. 2021).
 
-    ``tau`` 1 is the balanced softmax of Ren et al. 2020. At test the classifier's logits are taken as they are.
+    With ``tau`` 1 it is the balanced softmax of Ren et al. 2020. At test the classifier's logits are not adjusted.
 
     Args:
         class_counts, beta, start: See `Criterion`.
@@ -187,10 +188,14 @@ class LogitAdjusted(Criterion):
     adjustment: Tensor
 
     def __init__(
-        self, class_counts: Sequence[int] | Tensor, *, tau: float = 1.0, beta: float = 0.0, start: float = 0.0
+        self,
+        class_counts: Sequence[int] | Tensor,
+        *,
+        tau: NonNegative = 1.0,
+        beta: BelowOne = 0.0,
+        start: Fraction = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        require("tau", tau, tau >= 0, "must be >= 0")
         self.tau = tau
         log_prior = (self.class_counts.double() / self.class_counts.double().sum()).log()
         self.register_buffer("adjustment", (tau * log_prior).float(), persistent=False)
@@ -202,6 +207,7 @@ class LogitAdjusted(Criterion):
         return F.cross_entropy(logits + self.adjustment.to(logits.dtype), targets, reduction="none")
 
 
+@checked
 class LabelAwareSmoothing(Criterion):
     r"""Label smoothing that grows with the class (MiSLAS, Zhong et al. 2021, Eqs. 4 and 5, the concave form).
 
@@ -211,9 +217,9 @@ class LabelAwareSmoothing(Criterion):
     Args:
         class_counts, beta, start: See `Criterion`.
         head: :math:`e_h` of the largest class, in [0, 1). 0.4 is their value for CIFAR-100-LT at ratio 100.
-        tail: :math:`e_t` of the smallest, in [0, 1).
-        spread: Who shares :math:`e_y`: ``others``, :math:`e_y / (C - 1)` for each other class, as in the paper; or
-            ``all``, :math:`e_y / C` for each class and the own one too, as in the authors' code.
+        tail: :math:`e_t` of the smallest class, in [0, 1).
+        spread: How :math:`e_y` is divided: ``others`` gives :math:`e_y / (C - 1)` to each other class, as in the paper;
+            ``all`` gives :math:`e_y / C` to every class, the own one included, as in the authors' code.
     """
 
     smoothing: Tensor
@@ -222,16 +228,13 @@ class LabelAwareSmoothing(Criterion):
         self,
         class_counts: Sequence[int] | Tensor,
         *,
-        head: float = 0.4,
-        tail: float = 0.1,
-        spread: str = "others",
-        beta: float = 0.0,
-        start: float = 0.0,
+        head: BelowOne = 0.4,
+        tail: BelowOne = 0.1,
+        spread: Literal["others", "all"] = "others",
+        beta: BelowOne = 0.0,
+        start: Fraction = 0.0,
     ) -> None:
         super().__init__(class_counts, beta=beta, start=start)
-        require("head", head, 0 <= head < 1, "must be in [0, 1)")
-        require("tail", tail, 0 <= tail < 1, "must be in [0, 1)")
-        require_choice("spread", spread, SPREADS)
         self.spread = spread
         low, high = self.class_counts.aminmax()
         place = (self.class_counts - low) / (high - low).clamp(min=1)

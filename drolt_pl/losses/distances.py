@@ -12,7 +12,7 @@ DISTANCES: tuple[str, ...] = get_args(Distance)
 
 
 class _PairwiseDistance(torch.autograd.Function):
-    """Distances whose gradient is a matrix product: cdist's own needs (B, K, D) on CUDA."""
+    """Distances whose gradient is a matrix product; the gradient of cdist needs (B, K, D) on CUDA."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, by_product: bool) -> Tensor:
@@ -34,8 +34,8 @@ class _PairwiseDistance(torch.autograd.Function):
 def pairwise_distance(x: Tensor, y: Tensor, *, by_product: bool) -> Tensor:
     """Euclidean distances of (B, D) to (K, D), as (B, K); gradient 0 at distance 0, memory O(B K + B D + K D).
 
-    By matrix products they are several times faster, and in float64 err by about 1e-8 of the vectors' norms; by
-    differences they are exact near zero.
+    With `by_product` they come from matrix products: several times faster, and in float64 wrong by about 1e-8 of the
+    vectors' norms. Otherwise they come from differences, which are exact near zero.
     """
     distances: Tensor = _PairwiseDistance.apply(x, y, by_product)
     return distances
@@ -48,7 +48,7 @@ def unit_vectors(x: Tensor) -> Tensor:
 
 
 def distance_of_radius(distance: Distance) -> Callable[[Tensor], Tensor]:
-    """The f of d = f(r), r Euclidean (for ``cosine`` of unit vectors); it increases, which is all that bounds need."""
+    """The increasing function f of d = f(r), r the Euclidean distance (for ``cosine``, between unit vectors)."""
     return _DISTANCES_OF_RADII[distance]
 
 

@@ -1,33 +1,33 @@
 """The DRO-LT loss as a module: radii, weights and mixing around the functional core."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.errors import require, require_choice
+from drolt_pl.checked import checked
+from drolt_pl.errors import require
 from drolt_pl.losses.balls import UncertaintyBalls
-from drolt_pl.losses.batch import CLASS_WEIGHTS, ClassWeight, Denominator, sample_weights
+from drolt_pl.losses.batch import ClassWeight, Denominator, sample_weights
 from drolt_pl.losses.checks import check_targets
 from drolt_pl.losses.distances import Distance
 from drolt_pl.losses.functional import Bound
 from drolt_pl.losses.likelihoods import LikelihoodName, OwnDistance, Prior, likelihood_of
 from drolt_pl.losses.measure import Measure
 from drolt_pl.losses.radius import EpsMode, RadiusDim, RadiusOf
+from drolt_pl.ranges import Count, Fraction, Inside, NonNegative, Positive
 
 FeatureNorm = Literal["none", "l2"]
 Mixing = Literal["convex", "added"]
-FEATURE_NORMS: tuple[str, ...] = get_args(FeatureNorm)
-MIXINGS: tuple[str, ...] = get_args(Mixing)
 
 
+@checked
 class DROLTLoss(nn.Module):
     r"""Distributional robustness loss for long-tailed recognition (Samuel & Chechik, ICCV 2021, Eqs. 18 and 19).
 
-    ``L_robust = sum_i w_i robust_i``, with robust_i of :func:`~drolt_pl.losses.functional.robust_loss` or, for
-    likelihood ``class``, of :func:`~drolt_pl.losses.classwise.classwise_loss`.
+    ``L_robust = sum_i w_i robust_i``. :func:`~drolt_pl.losses.functional.robust_loss` gives robust_i, or with
+    likelihood ``class`` :func:`~drolt_pl.losses.classwise.classwise_loss`.
 
     Args:
         num_classes: C.
@@ -35,25 +35,25 @@ class DROLTLoss(nn.Module):
         class_counts: Training images of each class, (C,), >= 1.
         eps_mode: Radii ``zero``, ``shared`` (eps), ``sqrt_n`` (eps / sqrt(n_c)), ``learned`` (a parameter per class,
             started at eps; it needs an optimizer, without decay) or ``coverage`` (from :meth:`set_statistics`).
-        eps: Radius in units of the Euclidean distance of features; ``auto`` (with ``shared`` and ``sqrt_n``) is the one
-            at which the mean of p_c is one half, by the first statistics that :meth:`radii` finds.
+        eps: Radius in units of the Euclidean distance of features. ``auto`` (with ``shared`` and ``sqrt_n``) takes the
+            radius at which the mean of p_c is one half; the first call of :meth:`radii` with statistics settles it.
         temperature: Softmax temperature, > 0.
-        likelihood: ``sample`` (Eq. 18: which sample is the centroid's) or ``class`` (which centroid is the sample's);
-            `bound`, `denominator` and `gather` are of ``sample`` alone, `prior` and `own_distance` of ``class``.
-        prior: Class probabilities pi: ``none``, all alike, or ``train``, n_c.
+        likelihood: ``sample`` (Eq. 18: which sample belongs to the centroid) or ``class`` (which centroid the sample
+            belongs to). `bound`, `denominator` and `gather` need ``sample``, `prior` and `own_distance` need ``class``.
+        prior: Class probabilities pi: ``none`` makes them equal, ``train`` takes n_c.
         own_distance: ``leave_one_out`` takes the sample out of its own centroid: its distance times n_c / (n_c - 1).
         bound: ``paper`` (Eq. 18), ``negatives``, ``sample`` or ``tight``.
         denominator: ``batch``, or ``weighted`` to estimate the sum over the training set.
         class_weight: ``present``, ``train_set`` or ``uniform`` (:func:`~drolt_pl.losses.batch.sample_weights`).
         distance: ``euclidean``, ``student_t`` or ``cosine``.
-        feature_norm: ``l2`` divides features and centroids by their norms; eps and statistics are in those units.
+        feature_norm: ``l2`` divides features and centroids by their norms; eps and statistics then use those units.
         ce_weight: Weight of cross-entropy in :meth:`mix`, in [0, 1]; the paper's lambda.
-        mixing: ``convex`` (Eq. 19), or ``added``: Eq. 19 divided by ce_weight, which leaves cross-entropy its step.
+        mixing: ``convex`` (Eq. 19), or ``added``: Eq. 19 divided by ce_weight, so that cross-entropy keeps its weight.
         eps_prior: Weight of -log p_c(eps_c) for learned radii: without it the loss can only shrink them.
         coverage: Probability that the ball holds the true centroid, for eps_mode ``coverage``.
-        radius_dim: Dimension nu of that probability: the ``effective`` one, or that of all ``features``.
-        radius_of: Whose probability p_c is: the ``ball`` holds the centroid, or eps its error along one ``direction``.
-        gather: Keys are the batches of all ranks; the gradient is right once DDP has averaged it.
+        radius_dim: Dimension nu of that probability: ``effective``, or the number of ``features``.
+        radius_of: p_c is the probability that the ``ball`` holds the centroid, or its error along a ``direction``.
+        gather: Takes the batches of all ranks as keys; the gradient is right after DDP has averaged it.
 
     Raises:
         SettingError: a value that is not allowed.
@@ -63,13 +63,13 @@ class DROLTLoss(nn.Module):
 
     def __init__(
         self,
-        num_classes: int,
-        num_features: int,
+        num_classes: Count,
+        num_features: Count,
         class_counts: Sequence[int] | Tensor,
         *,
         eps_mode: EpsMode = "sqrt_n",
-        eps: float | Literal["auto"] = 1.0,
-        temperature: float = 1.0,
+        eps: NonNegative | Literal["auto"] = 1.0,
+        temperature: Positive = 1.0,
         likelihood: LikelihoodName = "sample",
         prior: Prior = "none",
         own_distance: OwnDistance = "plain",
@@ -78,10 +78,10 @@ class DROLTLoss(nn.Module):
         class_weight: ClassWeight = "present",
         distance: Distance = "euclidean",
         feature_norm: FeatureNorm = "none",
-        ce_weight: float = 0.5,
+        ce_weight: Fraction = 0.5,
         mixing: Mixing = "convex",
-        eps_prior: float = 0.0,
-        coverage: float = 0.9,
+        eps_prior: NonNegative = 0.0,
+        coverage: Inside = 0.9,
         radius_dim: RadiusDim = "effective",
         radius_of: RadiusOf = "ball",
         gather: bool = False,
@@ -107,12 +107,7 @@ class DROLTLoss(nn.Module):
             prior=prior,
             own_distance=own_distance,
         )
-        require_choice("class_weight", class_weight, CLASS_WEIGHTS)
-        require_choice("feature_norm", feature_norm, FEATURE_NORMS)
-        require_choice("mixing", mixing, MIXINGS)
-        require("ce_weight", ce_weight, 0 <= ce_weight <= 1, "must be in [0, 1]")
         require("ce_weight", ce_weight, ce_weight > 0 or mixing == "convex", f"must be > 0 where mixing is {mixing!r}")
-        require("eps_prior", eps_prior, 0 <= eps_prior < math.inf, "must be finite and >= 0")
         learned = eps_mode == "learned"
         require("eps_prior", eps_prior, eps_prior == 0 or learned, "must be 0 unless eps_mode is 'learned'")
         _check_geometry(distance, feature_norm, eps_mode, eps, eps_prior, own_distance)
@@ -122,30 +117,30 @@ class DROLTLoss(nn.Module):
         self.register_buffer("updates", torch.zeros(num_classes, dtype=torch.long))
 
     def forward(self, features: Tensor, targets: Tensor, centroids: Tensor) -> Tensor:
-        """L_robust with its prior, 0-d, in nats; arguments as in :meth:`terms`."""
+        """L_robust with the prior of its radii, 0-d, in nats; arguments as in :meth:`terms`."""
         return self.total(self.terms(features, targets, centroids))
 
     def terms(
         self, features: Tensor, targets: Tensor, centroids: Tensor, shares: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Parts of the loss.
+        """Computes the parts of the loss.
 
-        In train mode, with gradients, `updates` (C,) counts the steps that saw each class; without ``gather`` those of
-        this rank alone.
+        In train mode, with gradients, `updates` (C,) counts the steps that saw each class; without ``gather`` it counts
+        this rank's batches alone.
 
         Args:
             features: (B, D), any float dtype.
             targets: (B,), integers in [0, C).
             centroids: Class means over the training set, (C, D).
-            shares: How far each sample is of its class, (B,), for mixed images: the terms of both assignments, with
-                shares that sum to 1, add up to the loss.
+            shares: Weight of each sample's assignment to its class, (B,), for mixed images. Call once per assignment,
+                with shares that sum to 1: the terms of both calls add up to the loss.
 
         Returns:
-            0-d tensors: ``robust``; ``prior`` where eps_prior > 0; for the bound ``tight`` also ``second_branch``, the
-            share of pairs whose exponent no longer depends on eps. :meth:`total` adds up what is to be minimised.
+            0-d tensors: ``robust``; ``prior`` if eps_prior > 0; with the bound ``tight`` also ``second_branch``, the
+            share of pairs whose exponent no longer depends on eps. :meth:`total` adds up the parts to minimise.
 
         Raises:
-            RuntimeError: eps_prior, coverage or eps ``auto`` before :meth:`set_statistics`.
+            RuntimeError: eps_prior, coverage or eps ``auto`` is used before :meth:`set_statistics`.
             ValueError: a shape that does not fit; on CPU a target outside [0, C), or ranks with unequal batches.
         """
         check_targets(targets, self.num_classes)
@@ -155,14 +150,14 @@ class DROLTLoss(nn.Module):
         weights = sample_weights(targets, present.to(features.dtype), class_counts, self.class_weight)
         if shares is not None:
             weights = weights * shares
-        if rows.num_samples > len(features):  # weights of the batch of all ranks, by whose number DDP divides
+        if rows.num_samples > len(features):  # weights of all ranks' batch; DDP divides by the number of ranks
             weights = rows.num_samples / len(features) * weights
         terms = {"robust": (weights * rows.loss).sum()}
         if self.eps_prior > 0:
             log_p = self.balls.log_probability(eps) * (present > 0)
             terms["prior"] = -self.eps_prior * log_p.sum().to(features.dtype) / (present > 0).sum()
         terms |= rows.measures
-        if shares is not None:  # the rest is not of single samples
+        if shares is not None:  # the other terms are not sums over samples
             terms = {name: term if name == "robust" else shares.mean() * term for name, term in terms.items()}
         if self.training and torch.is_grad_enabled():
             self.updates += present > 0
@@ -176,15 +171,15 @@ class DROLTLoss(nn.Module):
 
     @torch.no_grad()
     def held_out_coverage(self, distances: Tensor, held_out_counts: Tensor) -> dict[str, Tensor]:
-        """Whether means of held-out samples lie in the balls; empty where the loss does not measure Euclidean distance.
+        """Tells whether means of held-out samples lie in the balls; empty unless the loss measures Euclidean distance.
 
         Args:
-            distances: Of each class's centroid to the mean of its held-out samples, (C,).
-            held_out_counts: Their numbers, (C,).
+            distances: Distance from each class's centroid to the mean of its held-out samples, (C,).
+            held_out_counts: Held-out samples of each class, (C,).
 
         Returns:
             By class, (C,): ``coverage_held_out``, 1 in the ball and 0 outside, and ``coverage_held_out_expected``, the
-            probability of that if training samples were like any other.
+            probability of 1 if training samples were samples like any other.
         """
         if self.distance != "euclidean":
             return {}
@@ -194,34 +189,34 @@ class DROLTLoss(nn.Module):
 
     @staticmethod
     def total(terms: Mapping[str, Tensor]) -> Tensor:
-        """Sum of the parts that :meth:`terms` returned, but for the measurements among them, 0-d."""
+        """Sum of the parts that :meth:`terms` returned, without the measurements among them, 0-d."""
         return terms["robust"] + terms["prior"] if "prior" in terms else terms["robust"]
 
     def mix(self, ce: Tensor, value: Tensor) -> Tensor:
-        """``ce_weight * ce + (1 - ce_weight) * value``, Eq. 19; divided by ce_weight where mixing is ``added``."""
+        """``ce_weight * ce + (1 - ce_weight) * value``, Eq. 19; with mixing ``added`` this over ce_weight."""
         if self.mixing == "added":
             return ce + (1 - self.ce_weight) / self.ce_weight * value
         return self.ce_weight * ce + (1 - self.ce_weight) * value
 
     def radii(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Radius of each class's ball, (C,), >= 0; RuntimeError for ``coverage`` and ``auto`` without statistics."""
+        """Radius of each class's ball, (C,), >= 0; ``coverage`` and ``auto`` raise RuntimeError without statistics."""
         radii: Tensor = self.balls(dtype)
         return radii
 
     def set_statistics(self, total_variance: Tensor, effective_dim: float | Tensor) -> None:
-        """Takes tau_c^2 (C,) and nu (0-d) of the centroid pass: see :meth:`UncertaintyBalls.set_statistics`."""
+        """Takes tau_c^2 (C,) and nu (0-d) from the centroid pass; see :meth:`UncertaintyBalls.set_statistics`."""
         self.balls.set_statistics(total_variance, effective_dim)
 
     def normalise(self, features: Tensor) -> Tensor:
-        """Features (B, D) as the loss measures them, see :meth:`Measure.normalise`."""
+        """Features (B, D) as the loss measures them; see :meth:`Measure.normalise`."""
         return self.measure.normalise(features)
 
     def parts(self) -> "list[DROLTLoss]":
-        """The loss itself: `LayeredDROLTLoss` has several."""
+        """A list of the loss itself; `LayeredDROLTLoss` lists one loss a layer."""
         return [self]
 
     def coverages(self) -> Tensor | None:
-        """Probability p_c(eps_c) that each ball holds the true centroid, (C,); null but for Euclidean distances."""
+        """Probability p_c(eps_c) that each ball holds the true centroid, (C,); null unless distances are Euclidean."""
         if self.distance != "euclidean":
             return None
         return self.balls.log_probability(self.radii().detach()).exp().float()
@@ -240,7 +235,7 @@ def _check_geometry(
     eps_prior: float,
     own_distance: OwnDistance,
 ) -> None:
-    """Refuses what rests on Euclidean distances of the features themselves, where the loss measures others."""
+    """Refuses options that need Euclidean distances of plain features, when the loss measures something else."""
     fits = own_distance == "plain" or feature_norm == "none"  # a normalised mean is not the mean of normalised features
     require("own_distance", own_distance, fits, f"must be plain where feature_norm is {feature_norm!r}")
     if distance != "euclidean":

@@ -1,4 +1,4 @@
-"""The robust loss for Euclidean distances in one autograd function, which keeps a single (B, K) matrix."""
+"""The robust loss for Euclidean distances as one autograd function, which keeps a single (B, K) matrix."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +13,9 @@ COLUMNS = 512  # features that are in float64 at a time
 class EuclideanRobustLoss(torch.autograd.Function):
     """``log sum_j exp((r_i - d_ij + 2 eps_i [j is hostile]) / T + w_ij)`` over the keys that are not left out, (B,).
 
-    d_ij is the distance of key j to the centroid of query i's class, r_i that of the query itself. Distances come from
-    matrix products in float64: they err by about 1e-8 of the features' norms, less than float32 features are rounded
-    by. Beside its arguments it needs under 4 (B K + B D) floats of memory.
+    d_ij is the distance of key j to the centroid of query i's class, r_i the distance of the query itself to it.
+    Distances come from matrix products in float64: they err by about 1e-8 of the features' norms, which is less than
+    the rounding of float32 features. Beside its arguments the function needs under 4 (B K + B D) floats of memory.
 
     Args of `apply`:
         features: (B, D), float32 or less.

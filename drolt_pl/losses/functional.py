@@ -43,7 +43,7 @@ def robust_loss(
         distance: ``euclidean`` r, ``student_t`` log(1 + r^2), or ``cosine`` r^2 / 2 of unit vectors.
         keys: Samples in the denominator, (K, D), queries included; default: the queries.
         key_targets: Their classes, (K,); needed with ``keys``.
-        key_log_weights: w_j, (K,), default 0. The own key of ``negatives`` weighs 1: it stands for nobody else.
+        key_log_weights: w_j, (K,), default 0. With ``negatives`` the own key weighs 1: it represents itself alone.
         self_index: Position of each query among the keys, (B,); default: query i is key i.
 
     Returns:
@@ -86,7 +86,7 @@ def _fused(
     weights: Tensor | None,
     temperature: float,
 ) -> Tensor:
-    """What :func:`exponents` and logsumexp give for the bounds that are linear in Euclidean distances, at less cost."""
+    """As :func:`exponents` and logsumexp, at less cost, for the bounds that are linear in Euclidean distances."""
     keys, key_targets = _keys(features, targets, keys, key_targets)
     _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)
     require_choice("bound", bound, BOUNDS)
@@ -114,9 +114,9 @@ def exponents(
     With d_j the distance of key j to the centroid of the query's class, ``plain = d_i - d_j`` and
     ``worst = d_i - d_j + 2 eps`` (``f(r_i + eps) - f(max(r_j - eps, 0))`` where d = f(r)):
 
-    - ``paper``: ``worst`` for keys of other classes, ``plain`` for the query's own: Eq. 18. Not an upper bound of the
-      worst-case negative log-likelihood over Z, as Theorem 1 says, but over the query and the other classes.
-    - ``negatives``: ``worst`` for other classes, own class left out (-inf): Theorem 1 repaired.
+    - ``paper``: ``worst`` for keys of other classes, ``plain`` for keys of the own class: Eq. 18. It bounds the
+      worst-case negative log-likelihood over the query and the other classes, not over Z as Theorem 1 says.
+    - ``negatives``: ``worst`` for other classes; the own class is left out (-inf): Theorem 1 repaired.
     - ``sample``: ``worst`` for all: an upper bound over Z.
     - ``tight``: ``min(worst, |z_i - z_j|)`` for all: an upper bound over Z, exact at eps = 0; Euclidean only.
 
@@ -130,14 +130,14 @@ def exponents(
     keys, key_targets = _keys(features, targets, keys, key_targets)
     self_index = torch.arange(len(features), device=features.device) if self_index is None else self_index
     _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)
-    # a_ij is the difference of two distances: at d = 1e4 and T = 0.01, float32 would err by 0.1 nat
+    # a_ij is the difference of two distances: at d = 1e4 and T = 0.01, float32 would err by 0.1 nat.
     dtype = torch.float32 if features.device.type == "mps" else torch.float64
     z, z_keys, mu = features.to(dtype), keys.to(dtype), centroids.detach()[targets].to(dtype)  # (B, D), (K, D), (B, D)
     if distance == "cosine":
         z, z_keys, mu = unit_vectors(z), unit_vectors(z_keys), unit_vectors(mu)
     radius = eps[targets].to(dtype)  # (B,)
     r_own = torch.linalg.vector_norm(z - mu, dim=1)  # (B,)
-    # What float32 features are rounded by hides what the faster way errs by.
+    # The faster way errs by less than the rounding of float32 features.
     by_product = dtype == torch.float64 != features.dtype
     r = pairwise_distance(mu, z_keys, by_product=by_product)  # (B, K): every key to the centroid of the query's class
     if distance == "euclidean":
@@ -178,12 +178,12 @@ def second_branch_share(
 
 
 def own_pairs(self_index: Tensor, num_keys: int) -> Tensor:
-    """Where key j is query i itself, (B, K) bool."""
+    """A mask of the pairs in which key j is query i itself, (B, K) bool."""
     return self_index[:, None] == torch.arange(num_keys, device=self_index.device)[None, :]
 
 
 def _keys(features: Tensor, targets: Tensor, keys: Tensor | None, key_targets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The keys and their classes; by default the queries."""
+    """The keys and their classes; by default the queries and theirs."""
     if keys is None and key_targets is None:
         return features, targets
     if keys is None or key_targets is None:

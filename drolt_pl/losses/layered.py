@@ -10,13 +10,14 @@ from drolt_pl.losses.measure import Measure
 
 
 class LayeredDROLTLoss(nn.Module):
-    """Mean over layers of L_robust, each with its own centroids and radii; used as one `DROLTLoss` is.
+    """The mean of L_robust over layers, each with its own centroids and radii; it is used as one `DROLTLoss` is.
 
-    The paper says that the loss "can be applied to representations at several layers" and gives no form; a mean keeps
-    the meaning of ``ce_weight`` whatever the number of layers.
+    The paper says that the loss "can be applied to representations at several layers" and gives no form. With a mean
+    ``ce_weight`` means the same for any number of layers.
 
     Args:
-        losses: By layer, in the order in which their features stand side by side; alike but for `num_features`.
+        losses: One loss per layer, in the order in which the layers' features are concatenated. They may differ in
+            `num_features` alone.
     """
 
     def __init__(self, losses: Mapping[str, DROLTLoss]) -> None:
@@ -45,7 +46,7 @@ class LayeredDROLTLoss(nn.Module):
     def terms(
         self, features: Tensor, targets: Tensor, centroids: Tensor, shares: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Means over the layers of what `DROLTLoss.terms` gives, of features (B, sum D_l), centroids (C, sum D_l)."""
+        """The means over the layers of `DROLTLoss.terms`, for features (B, sum D_l) and centroids (C, sum D_l)."""
         parts = zip(
             self.losses, torch.split(features, self.widths, 1), torch.split(centroids, self.widths, 1), strict=True
         )
@@ -60,7 +61,7 @@ class LayeredDROLTLoss(nn.Module):
         return torch.stack([loss.own_mass(z, targets, means) for loss, z, means in parts]).mean(0)
 
     def held_out_coverage(self, distances: Tensor, held_out_counts: Tensor) -> dict[str, Tensor]:
-        """Nothing: the balls of inner layers are not around the centroids before the classifier."""
+        """An empty result: the balls lie around centroids of inner layers, not around those before the classifier."""
         return {}
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -80,6 +81,6 @@ class LayeredDROLTLoss(nn.Module):
         return torch.stack([loss.radii() for loss in self.losses], dim=1)
 
     def normalise(self, features: Tensor) -> Tensor:
-        """Each layer's features as `DROLTLoss.normalise` gives them, side by side."""
+        """Normalises each layer's features by `DROLTLoss.normalise` and concatenates them."""
         parts = zip(self.losses, torch.split(features, self.widths, 1), strict=True)
         return torch.cat([loss.normalise(z) for loss, z in parts], dim=1)

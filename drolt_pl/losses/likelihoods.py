@@ -1,41 +1,35 @@
-"""What the robust loss can ask: which sample a centroid belongs to, or which centroid a sample belongs to."""
+"""The two likelihoods of the robust loss: of the sample given the centroid, or of the class given the sample."""
 
-import math
 import warnings
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from drolt_pl.errors import require, require_choice
+from drolt_pl.errors import require
 from drolt_pl.losses.batch import (
-    DENOMINATORS,
     Denominator,
     class_histogram,
     gather_keys,
     training_set_log_weights,
 )
 from drolt_pl.losses.classwise import classwise_loss, leave_one_out_factor
-from drolt_pl.losses.distances import DISTANCES, Distance
-from drolt_pl.losses.functional import BOUNDS, Bound, exponents, robust_loss, second_branch_share
+from drolt_pl.losses.distances import Distance
+from drolt_pl.losses.functional import Bound, exponents, robust_loss, second_branch_share
 
 LikelihoodName = Literal["sample", "class"]
 Prior = Literal["none", "train"]
 OwnDistance = Literal["plain", "leave_one_out"]
-PRIORS: tuple[str, ...] = get_args(Prior)
-OWN_DISTANCES: tuple[str, ...] = get_args(OwnDistance)
-LIKELIHOODS: tuple[str, ...] = get_args(LikelihoodName)
 
 
 class Rows(NamedTuple):
-    """What a likelihood gives for the samples of a batch.
+    """The loss of each sample of a batch, and the counts for its mean.
 
     Attributes:
         loss: robust_i, (B,).
-        present: Samples of each class in the batch that the loss is a mean over, (C,) int64; with ``gather`` that of
-            all ranks.
+        present: Samples of each class in the batch, (C,) int64; with ``gather`` in the batch of all ranks.
         num_samples: Samples in that batch.
-        measures: 0-d tensors to be logged.
+        measures: 0-d tensors to log.
     """
 
     loss: Tensor
@@ -45,7 +39,7 @@ class Rows(NamedTuple):
 
 
 class Likelihood(Protocol):
-    """What `DROLTLoss` asks of either; features (B, D) and the rest are as `DROLTLoss.normalise` gives them."""
+    """The interface of both. Features (B, D) and centroids (C, D) are normalised by `DROLTLoss.normalise`."""
 
     def rows(self, features: Tensor, targets: Tensor, centroids: Tensor, eps: Tensor, class_counts: Tensor) -> Rows:
         """The loss of each sample."""
@@ -57,7 +51,7 @@ class Likelihood(Protocol):
 
 
 class _Keys(NamedTuple):
-    """Samples in the denominator (K, D), their classes (K,), and the place of each query among them."""
+    """The samples in the denominator (K, D), their classes (K,), and the place of each query among them."""
 
     features: Tensor
     targets: Tensor
@@ -67,7 +61,7 @@ class _Keys(NamedTuple):
 
 
 class SampleLikelihood:
-    """Which sample belongs to the centroid (Eqs. 6-18): the denominator runs over samples.
+    """The probability that the sample, among all, belongs to the centroid (Eqs. 6-18): the sum runs over samples.
 
     Arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
     """
@@ -75,8 +69,6 @@ class SampleLikelihood:
     def __init__(
         self, *, temperature: float, bound: Bound, denominator: Denominator, distance: Distance, gather: bool
     ) -> None:
-        require_choice("bound", bound, BOUNDS)
-        require_choice("denominator", denominator, DENOMINATORS)
         if distance != "euclidean":
             demand = f"must be paper, negatives or sample where distance is {distance!r}"
             require("bound", bound, bound != "tight", demand)
@@ -134,7 +126,7 @@ class SampleLikelihood:
         return _Keys(keys, key_targets, self_index, present, log_weights)
 
     def _warn_of_attraction(self, share: Tensor) -> None:
-        # On an accelerator the value stays there: the caller logs it.
+        # Reading the value would wait for an accelerator; the caller logs it.
         if share.device.type == "cpu" and not self._warned and float(share) > 0.1:
             self._warned = True
             warnings.warn(
@@ -145,14 +137,12 @@ class SampleLikelihood:
 
 
 class ClassLikelihood:
-    """Which centroid the sample belongs to: :func:`~drolt_pl.losses.classwise.classwise_loss`.
+    """The probability of the sample's class: :func:`~drolt_pl.losses.classwise.classwise_loss`.
 
     Arguments as in :class:`~drolt_pl.losses.dro_lt.DROLTLoss`.
     """
 
     def __init__(self, *, temperature: float, distance: Distance, prior: Prior, own_distance: OwnDistance) -> None:
-        require_choice("prior", prior, PRIORS)
-        require_choice("own_distance", own_distance, OWN_DISTANCES)
         if distance == "cosine":  # a unit centroid is not the mean of unit vectors
             plain = own_distance == "plain"
             require("own_distance", own_distance, plain, "must be plain where distance is 'cosine'")
@@ -189,10 +179,7 @@ def likelihood_of(
     prior: Prior,
     own_distance: OwnDistance,
 ) -> Likelihood:
-    """The likelihood of that name; refuses values that it would not look at."""
-    require_choice("likelihood", likelihood, LIKELIHOODS)
-    require_choice("distance", distance, DISTANCES)
-    require("temperature", temperature, 0 < temperature < math.inf, "must be finite and > 0")
+    """Builds the likelihood of that name; refuses values of options that it does not use."""
     where = f"where likelihood is {likelihood!r}"
     if likelihood == "class":
         require("bound", bound, bound == "paper", f"must be 'paper' {where}, which has one form")

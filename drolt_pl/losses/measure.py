@@ -1,4 +1,4 @@
-"""How features are measured: the distance, and whether they are unit vectors first."""
+"""How features are measured: by which distance, and whether they are made unit vectors first."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from drolt_pl.losses.distances import unit_vectors
 
 @dataclass(frozen=True)
 class Measure:
-    """What centroids, radii and nearest centroids have in common.
+    """The way of measuring that centroids, radii and nearest centroids share.
 
     Attributes:
         distance: `euclidean`, `student_t` or `cosine`.

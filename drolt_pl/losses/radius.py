@@ -7,7 +7,7 @@ error is at most eps with probability ``F_1(nu n eps^2 / tau^2)``: the radius is
 """
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,16 +16,13 @@ from torch.autograd.function import once_differentiable
 EpsMode = Literal["zero", "shared", "sqrt_n", "learned", "coverage"]
 RadiusDim = Literal["effective", "features"]
 RadiusOf = Literal["ball", "direction"]
-EPS_MODES: tuple[str, ...] = get_args(EpsMode)
-RADIUS_DIMS: tuple[str, ...] = get_args(RadiusDim)
-RADIUS_OFS: tuple[str, ...] = get_args(RadiusOf)
 
 SERIES_TERMS = 256  # of the lower incomplete gamma function below its mean: 1e-12 relative up to 2048 dimensions
 TINY = 1e-30  # in place of a zero radius or variance, whose logarithm is infinite
 
 
 def fixed_radii(eps_mode: EpsMode, eps: float, class_counts: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Radii that depend on the class sizes only, (C,): ``zero`` 0, ``shared`` eps, ``sqrt_n`` eps / sqrt(n_c)."""
+    """Radii that depend on the class sizes alone, (C,): ``zero`` 0, ``shared`` eps, ``sqrt_n`` eps / sqrt(n_c)."""
     counts = class_counts.to(dtype)
     if eps_mode == "zero":
         return torch.zeros_like(counts)
@@ -47,7 +44,7 @@ def log_ball_probability(
         class_counts: Training images of each class, (C,), >= 1.
         total_variance: tau_c^2, expected squared distance of a sample to its true centroid, (C,), >= 0.
         dim: Effective dimension nu of the features within a class, 0-d, > 0.
-        freedom: Degrees of freedom of the error, 0-d: by default all nu; 1 for the error along one direction.
+        freedom: Degrees of freedom of the error, 0-d; nu by default, 1 for the error along one direction.
     """
     squared = eps.double().clamp(min=TINY).square()
     scaled = dim.double() * class_counts * squared / total_variance.double().clamp(min=TINY)
@@ -59,7 +56,7 @@ def coverage_radius(
 ) -> Tensor:
     """Radius whose ball holds the true centroid with probability `coverage`, (C,) float64.
 
-    ``tau_c sqrt(F_nu^-1(coverage) / (nu n_c))``, arguments as in :func:`log_ball_probability`.
+    It is ``tau_c sqrt(F_nu^-1(coverage) / (nu n_c))``; arguments as in :func:`log_ball_probability`.
     """
     quantile = chi2_quantile(coverage, dim if freedom is None else freedom)
     return (total_variance.double() * quantile / (dim.double() * class_counts)).sqrt()
@@ -73,12 +70,12 @@ def mean_coverage_factor(
     dim: Tensor,
     freedom: Tensor | None = None,
 ) -> Tensor:
-    """Factor of `radii` (C,), > 0, at which the mean of p_c over classes is `coverage`, 0-d float64.
+    """Factor on `radii` (C,), > 0, at which the mean of p_c over classes is `coverage`, 0-d float64.
 
-    Bisection as in :func:`chi2_quantile`; arguments as in :func:`log_ball_probability`.
+    It is found by bisection as in :func:`chi2_quantile`; arguments as in :func:`log_ball_probability`.
     """
     statistics = (class_counts, total_variance, dim, freedom)
-    of_class = coverage_radius(coverage, *statistics) / radii.double()  # where each class alone has it
+    of_class = coverage_radius(coverage, *statistics) / radii.double()  # at these factors each class alone has it
     low, high = of_class.amin(), of_class.amax()
     for _ in range(60):
         middle = (low + high) / 2
@@ -113,7 +110,7 @@ def log_chi2_cdf(x: Tensor, dim: Tensor) -> Tensor:
     """Log of the chi-square distribution function; finite with finite gradient for any x > 0.
 
     Args:
-        x: Any shape, > 0.
+        x: Tensor of any shape, > 0.
         dim: Degrees of freedom, 0-d, > 0, not differentiated.
 
     Returns:

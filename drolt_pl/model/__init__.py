@@ -1,4 +1,4 @@
-"""Trained models, without Lightning, Hydra or a configuration: load, predict, embed, save."""
+"""Trained models load, predict, embed and save, without Lightning, Hydra or a configuration."""
 
 from drolt_pl.model.description import Description, Groups
 from drolt_pl.model.model import Model, load_model

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its model besides the weights: plain values."""
+"""The description of a model in a checkpoint: plain values beside the weights."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,19 +22,20 @@ class Groups:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """Everything from which a model is built again, but the weights.
+    """Everything that rebuilds a model except its weights.
 
     Attributes:
         backbone: `_target_` and the arguments of its constructor.
-        classifiers: The same of the classifiers, by the stage that owns each.
+        classifiers: `_target_` and arguments of each classifier, by the stage that owns it.
         class_names: C names in the order of the logits.
-        class_counts: Training images by class, (C,); None where an older checkpoint does not know.
-        preprocessing: What images go through before the backbone; None where it is not known, or for stored features.
+        class_counts: Training images by class, (C,); None in older checkpoints.
+        preprocessing: The steps from an image to the backbone's input; None in older checkpoints and for stored
+            features.
         groups: Limits of the shot groups.
-        distance: How the robust loss measures: `euclidean`, `student_t` or `cosine`.
-        feature_norm: `none`, or `l2` where it divides features by their norms.
-        prior: Class frequencies that the probabilities assume: `train`, or `uniform` where training evened them out;
-            None where an older checkpoint does not know.
+        distance: The distance of the robust loss: `euclidean`, `student_t` or `cosine`.
+        feature_norm: `none`, or `l2` if the loss divides features by their norms.
+        prior: Class frequencies that the probabilities assume: `train`, or `uniform` if training evened them out;
+            None in older checkpoints.
     """
 
     backbone: Spec
@@ -48,7 +49,7 @@ class Description:
     prior: str | None = None
 
     def as_plain(self) -> dict[str, object]:
-        """Plain values, which `read` takes, and which JSON and `torch.load(weights_only=True)` hold."""
+        """The description as plain values for JSON and `torch.load(weights_only=True)`; `read` takes them back."""
         return {
             "backbone": dict(self.backbone),
             "classifiers": {stage: dict(spec) for stage, spec in self.classifiers.items()},
@@ -63,10 +64,10 @@ class Description:
 
     @classmethod
     def read(cls, values: Mapping[str, object]) -> Self:
-        """The description that plain values hold, from any source; older ones know less.
+        """Reads a description from plain values of any source; older ones hold fewer of them.
 
         Raises:
-            SettingError: they are none.
+            SettingError: the values are no description.
         """
         names, counts = values.get("class_names"), values.get("class_counts")
         if not isinstance(names, list | tuple):

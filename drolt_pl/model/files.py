@@ -1,6 +1,7 @@
-"""The two files that hold a model: a checkpoint of a run, and what `Model.save` writes.
+"""The two kinds of files that hold a model: checkpoints of a run, and files that `Model.save` writes.
 
-Neither is a program: pickles load as plain values and tensors alone, and every tensor is compared with its checksum.
+Neither executes anything: pickles load as plain values and tensors alone, and every tensor is compared with its
+checksum.
 """
 
 import hashlib
@@ -25,12 +26,12 @@ NOT_OURS = "must be a run's folder, one of its checkpoints or a file that Model.
 
 @dataclass(frozen=True)
 class Stored:
-    """A model as a file holds it.
+    """The content of a model's file.
 
     Attributes:
-        description: What it is built from.
-        stage: The stage whose classifier it has.
-        tensors: Its weights, `backbone.*` and `classifier.*`.
+        description: Rebuilds the networks.
+        stage: The stage that owns the classifier.
+        tensors: The weights, `backbone.*` and `classifier.*`.
         centroids: (C, D), or None before the first centroid pass.
         centroid_counts: Images behind each centroid, (C,).
         radii: (C,), or None for a method without them.
@@ -60,10 +61,10 @@ def located(path: Path, stage: str | None) -> Path:
 
 
 def read(path: Path) -> Stored:
-    """Reads either file.
+    """Reads a file of either kind.
 
     Raises:
-        SettingError: it is no such file, or it is damaged.
+        SettingError: the file is of neither kind, or damaged.
     """
     if not path.is_file():
         raise SettingError("model", f"{NOT_OURS}: it does not exist", str(path))

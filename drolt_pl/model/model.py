@@ -1,4 +1,4 @@
-"""A trained model as one plain module: backbone, classifier, and what is known of its classes and images."""
+"""A trained model as one plain module: backbone, classifier, and facts about its classes and images."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,16 +22,16 @@ TOP = 5  # classes of a prediction
 
 
 class Model(nn.Module):
-    """Images -> logits, and what else a trained model knows; `Model.load` makes one of a file.
+    """Maps images to logits and features, and knows its classes; `Model.load` makes one from a file.
 
     Args:
         backbone: Images (B, C, H, W) -> features.
         classifier: Features -> logits (B, K).
-        description: What the two are built from, and what is known of classes and images.
-        stage: The stage whose classifier it is.
-        centroids: Class means of the features, (K, D); None where there are none.
+        description: Rebuilds the two, and holds the facts about classes and images.
+        stage: The stage that owns the classifier.
+        centroids: Class means of the features, (K, D); None if there are none.
         centroid_counts: Images behind each centroid, (K,).
-        radii: Of the classes' balls, (K,); None where there are none.
+        radii: Radii of the classes' balls, (K,); None if there are none.
 
     Shapes:
         Normalised images (B, C, H, W); logits (B, K).
@@ -53,7 +53,7 @@ class Model(nn.Module):
         radii: Tensor | None = None,
     ) -> None:
         super().__init__()
-        # As in training: results are then the same to the last bit.
+        # As in training, so that results are the same to the last bit.
         self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.classifier = classifier
         self.description, self.stage = description, stage
@@ -62,16 +62,16 @@ class Model(nn.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, stage: str | None = None, trust: bool = False) -> Self:
-        """The model of a file, on the CPU and in eval mode.
+        """Loads the model of a file, on the CPU and in eval mode.
 
         Args:
             path: A run's folder, one of its checkpoints, or a file that `save` wrote.
-            stage: In a run's folder, the stage whose last epoch is taken; None takes the model that the run reports.
+            stage: The stage of a run's folder whose last epoch is taken; None takes the model that the run reports.
             trust: Whether the file may name classes of your own. They are imported and built, so the file then
-                decides what runs; without it only our backbones, necks and classifiers are built.
+                decides what runs; without trust only our backbones, necks and classifiers are built.
 
         Raises:
-            SettingError: no such file, a damaged one, or one that describes another network.
+            SettingError: there is no such file, it is damaged, or it describes another network.
         """
         stored = files.read(files.located(Path(path), stage))
         backbone = build_backbone(stored.description.backbone, trust=trust)
@@ -99,12 +99,12 @@ class Model(nn.Module):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in the order of the logits."""
+        """The names of the classes in the order of the logits."""
         return self.description.class_names
 
     @property
     def class_counts(self) -> tuple[int, ...] | None:
-        """Training images by class; None where the checkpoint does not know."""
+        """Training images by class; None if the checkpoint does not record them."""
         return self.description.class_counts
 
     @property
@@ -114,10 +114,10 @@ class Model(nn.Module):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What `predict` does to an image first.
+        """The steps by which `predict` prepares an image.
 
         Raises:
-            SettingError: the checkpoint does not know.
+            SettingError: the checkpoint does not record them.
         """
         if self.description.preprocessing is None:
             demand = "does not know its preprocessing, so it takes normalised images alone: model(images)"
@@ -130,7 +130,7 @@ class Model(nn.Module):
         return logits
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features (B, D) of normalised images; those of E experts side by side."""
+        """Features (B, D) of normalised images; features of E experts are concatenated."""
         return self._features(images).flatten(1)
 
     def predict(
@@ -145,7 +145,7 @@ class Model(nn.Module):
             top: The most probable classes that each prediction names.
 
         Raises:
-            SettingError: an image that cannot be read, or a model that does not know its preprocessing.
+            SettingError: an image cannot be read, or the model does not know its preprocessing.
         """
         if isinstance(images, str) or not len(images):
             raise SettingError("images", "must be a list of at least one image", images)

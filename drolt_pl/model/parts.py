@@ -1,4 +1,4 @@
-"""Networks out of plain values, in which only our own backbones, necks and classifiers can be named."""
+"""Builds networks from plain values, which can name our own backbones, necks and classifiers alone."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +16,7 @@ Spec = Mapping[str, object]
 
 
 def _classes(package: ModuleType) -> dict[str, type[nn.Module]]:
-    """The networks of a package by the name that a configuration gives: what it exports."""
+    """The networks that a package exports, by the name that a configuration uses."""
     exported = {name: vars(package)[name] for name in package.__all__}
     return {
         f"{package.__name__}.{name}": item
@@ -28,19 +28,19 @@ def _classes(package: ModuleType) -> dict[str, type[nn.Module]]:
 BACKBONES = {name: kind for name, kind in _classes(backbones).items() if issubclass(kind, Backbone)}
 NECKS = {name: kind for name, kind in _classes(backbones).items() if not issubclass(kind, Backbone)}
 CLASSIFIERS = _classes(classifiers)
-# Arguments by which our backbones fetch weights, and the values that fetch none: a model's file holds them.
+# Arguments by which our backbones fetch weights, with values that fetch none: a model's file holds the weights.
 WITHOUT_WEIGHTS: Spec = {"pretrained": False, "weights": None, "checkpoint_path": ""}
 
 
 def build_backbone(spec: Spec, *, trust: bool = False) -> Backbone:
-    """The backbone that plain values describe; nothing is downloaded for it.
+    """Builds the backbone that plain values describe; nothing is downloaded for it.
 
     Args:
         spec: `_target_`, one of `BACKBONES`, and the arguments of its constructor; `neck` may name one of `NECKS`.
         trust: Whether `_target_` may name any class, which is then imported.
 
     Raises:
-        SettingError: another name, or arguments that its constructor refuses.
+        SettingError: the name is another one, or the constructor refuses the arguments.
     """
     kind, arguments = _read(spec, "backbone", BACKBONES, trust=trust)
     neck = arguments.get("neck")
@@ -58,7 +58,7 @@ def build_backbone(spec: Spec, *, trust: bool = False) -> Backbone:
 
 
 def build_classifier(spec: Spec, *, trust: bool = False) -> nn.Module:
-    """The classifier that plain values describe; as `build_backbone`, of `CLASSIFIERS`."""
+    """Builds the classifier that plain values describe, as `build_backbone` does; its name is one of `CLASSIFIERS`."""
     kind, arguments = _read(spec, "classifier", CLASSIFIERS, trust=trust)
     return _constructed(kind, "classifier", arguments)
 

@@ -1,4 +1,4 @@
-"""What a model says of images: a row for each."""
+"""A model's predictions: one row per image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image.
+    """A model's prediction for one image.
 
     Attributes:
-        name: The class.
-        index: Its index.
-        probability: Its softmax.
+        name: The most probable class.
+        index: Index of that class.
+        probability: Its softmax probability.
         top: The most probable classes and their probabilities, best first.
-        nearest: The class of the nearest centroid; None where the model has no centroids.
-        distance_over_radius: Distance to that centroid over its radius; None where the model has no radii.
+        nearest: The class of the nearest centroid; None if the model has no centroids.
+        distance_over_radius: Distance to that centroid over its radius; None if the model has no radii.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of images; `len`, indexing and iteration give a `Prediction` for each.
+    """A model's predictions for N images; indexing and iteration give a `Prediction` for each.
 
     Attributes:
         class_names: C names.
-        probabilities: Softmax of the k most probable classes, (N, k), best first.
-        classes: Their indices, (N, k).
+        probabilities: Softmax probabilities of the k most probable classes, (N, k), best first.
+        classes: Indices of these classes, (N, k).
         nearest: Index of the nearest centroid's class, (N,).
         distance_over_radius: Distance to that centroid over its radius, (N,).
     """

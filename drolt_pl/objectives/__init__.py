@@ -1,4 +1,4 @@
-"""Objectives: what a stage minimises, one class each, chosen by `_target_` in `objectives.<name>`."""
+"""Objectives, which stages minimise: one class each, chosen by `_target_` in `objectives.<name>`."""
 
 from drolt_pl.objectives.base import Batch, Learner, Objective
 from drolt_pl.objectives.classification import Classification

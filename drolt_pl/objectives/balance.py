@@ -1,4 +1,4 @@
-"""How two losses of the same features pull on them."""
+"""Compares how strongly, and in which direction, two losses pull on the same features."""
 
 import torch
 from torch import Tensor
@@ -9,12 +9,12 @@ TINY = 1e-30  # in place of the norm of a gradient that is zero
 def gradient_balance(ce: Tensor, robust: Tensor, features: Tensor) -> dict[str, Tensor]:
     """Compares the gradients g_CE and g_R of both losses with respect to a batch of features.
 
-    It goes back no further than the features and leaves the graph as it was. Nothing waits for an accelerator.
+    Backward stops at the features and leaves the graph intact. Nothing waits for an accelerator.
 
     Args:
         ce: Cross-entropy of the batch, 0-d.
         robust: Robust loss of the batch, 0-d.
-        features: What both are computed from, (B, D), with a graph.
+        features: The features from which both were computed, (B, D), with a graph.
 
     Returns:
         0-d, in float32: ``grad_ratio``, |g_R| / |g_CE| over the batch, and ``grad_cosine`` of the two.

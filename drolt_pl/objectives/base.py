@@ -1,4 +1,4 @@
-"""What a stage minimises: a learner and a batch in, the terms of a loss out."""
+"""The interface of objectives: a learner and a batch in, the terms of a loss out. A stage minimises one of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """What the training loader gives: images (B, ...), targets (B,), and for mixed images who was mixed in.
+    """A batch of the training loader.
 
-    With several views, the first of each image stands before the second of each.
+    With several views of each image, the first views of all images come before the second views.
 
     Attributes:
-        images: What the network sees.
-        targets: Class indices.
-        partners: Targets of the images mixed in, (B,).
-        shares: What each image kept of itself, (B,).
+        images: Input of the network, (B, ...).
+        targets: Class indices, (B,).
+        partners: Targets of the images that were mixed in, (B,); null for a batch that is not mixed.
+        shares: Share that each image kept of itself, (B,); null for a batch that is not mixed.
         others: Batches of the stage's other streams, for a stage with several samplers.
-        views: Views of each image.
+        views: Number of views of each image.
     """
 
     images: Tensor
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, parts: Sequence[object], views: int = 1) -> "Batch":
-        """The batch of a loader's plain tuple, whose fifth part holds the plain tuples of the other streams."""
+        """Makes a batch of a loader's plain tuple; its fifth part holds the tuples of the other streams."""
         images, targets, partners, shares, others = [*parts, None, None, None][:5]
         assert isinstance(images, Tensor)
         assert isinstance(targets, Tensor)
@@ -46,36 +46,36 @@ class Batch(NamedTuple):
         return cls(images, targets, partners, shares, tuple(cls.of(other, views) for other in rest), views)
 
     def part(self, rows: slice) -> "Batch":
-        """These rows as a batch of one view, of the first stream alone."""
+        """Some rows as a batch of one view, without the other streams."""
         partners, shares = (None if value is None else value[rows] for value in (self.partners, self.shares))
         return Batch(self.images[rows], self.targets[rows], partners, shares)
 
     def size(self) -> int:
-        """Images of all streams."""
+        """Number of images in all streams."""
         return len(self.targets) + sum(other.size() for other in self.others)
 
 
 class Learner(Protocol):
-    """What an objective sees of the module that trains."""
+    """The part of the training module that objectives see."""
 
     @property
     def classifier(self) -> Classifier:
-        """Features (B, D) -> logits (B, C), of the stage in force."""
+        """The current stage's classifier, features (B, D) -> logits (B, C)."""
 
     def training_features(self, images: Tensor) -> Tensor:
-        """Features (B, D), with gradient where the stage trains the backbone; (B, E, D) of E experts."""
+        """Features (B, D), or (B, E, D) of E experts; with gradient if the stage trains the backbone."""
 
 
 class Objective(nn.Module, ABC):
-    """Base of the objectives; a stage names one. Parameters that it has learn with the classifier's rates.
+    """Base of the objectives; a stage names one. An objective's parameters learn with the classifier's rates.
 
     Args:
         criterion: The classifier's loss.
         options: Facts of the run that a subclass may take by name: `num_classes`, `num_features`, `class_counts`, and
-            what `Robust` takes.
+            the arguments of `Robust`.
 
     Attributes:
-        uses_centroids: Whether a stage with it needs the class centroids (and trains the radii).
+        uses_centroids: Whether stages with this objective need the class centroids (and train the radii).
     """
 
     uses_centroids: ClassVar[bool] = False
@@ -85,11 +85,11 @@ class Objective(nn.Module, ABC):
         self.criterion = criterion
 
     def begin_epoch(self, progress: float) -> None:
-        """Called at every epoch's start with the share of the stage that lies before it."""
+        """Runs at the start of every epoch; `progress` is the share of the stage that has passed."""
         self.criterion.begin_epoch(progress)
 
     def robust(self) -> "Robust | None":
-        """The objective itself where it owns a robust loss, else null."""
+        """The objective itself if it owns a robust loss, else null."""
         return None
 
     def learned(self) -> Iterator[nn.Parameter]:
@@ -97,15 +97,15 @@ class Objective(nn.Module, ABC):
         return self.parameters()
 
     def with_backbone(self, classifier: Classifier) -> Iterable[nn.Parameter]:
-        """Parameters of the stage's classifier that learn at the backbone's rates; none, as a rule."""
+        """Parameters of the stage's classifier that learn at the backbone's rates; none by default."""
         return []
 
     @abstractmethod
     def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
-        """0-d terms by name: `loss`, which is minimised, and what else is to be logged, `acc` among it."""
+        """Computes 0-d terms by name: `loss` is minimised, and all of them are logged, `acc` among them."""
 
     def classify(self, learner: Learner, batch: Batch, features: Tensor) -> dict[str, Tensor]:
-        """The criterion's terms, `loss_ce` and `acc` (of a mixed image's own label), of features (B, D)."""
+        """Classifies features (B, D): the terms `loss_ce` and `acc`; a mixed image counts by its own label in `acc`."""
         logits = learner.classifier(features)
         loss = self.criterion(logits, batch.targets, batch.partners, batch.shares)
         return {"loss_ce": loss, "acc": (logits.detach().argmax(1) == batch.targets).float().mean()}

@@ -1,4 +1,4 @@
-"""The classifier's loss alone."""
+"""Minimises the classifier's loss alone."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from drolt_pl.objectives.base import Batch, Learner, Objective
 
 
 class Classification(Objective):
-    """The criterion of the stage's classifier. Arguments as for `Objective`."""
+    """Minimises the criterion of the stage's classifier. Arguments as for `Objective`."""
 
     def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
         terms = self.classify(learner, batch, learner.training_features(batch.images))

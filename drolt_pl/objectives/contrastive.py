@@ -2,26 +2,28 @@
 
 from torch import Tensor, nn
 
-from drolt_pl.errors import require
+from drolt_pl.checked import checked
 from drolt_pl.losses import Criterion, balanced_contrastive, supervised_contrastive
 from drolt_pl.objectives.base import Batch, Learner, Objective
+from drolt_pl.ranges import NonNegative, Positive, Width
 
 
 def projection(num_features: int, num_outputs: int, *, hidden: int | None = None, norm: bool = False) -> nn.Sequential:
-    """The head of Khosla et al. 2020: D -> hidden (D) -> E with one ReLU; BCL's code has a BatchNorm before it."""
+    """The head of Khosla et al. 2020, D -> hidden -> E with one ReLU; BCL's code has a BatchNorm before the ReLU."""
     width = num_features if hidden is None else hidden
     layers = [nn.Linear(num_features, width), *[nn.BatchNorm1d(width)] * norm, nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Linear(width, num_outputs))
 
 
+@checked
 class SupCon(Objective):
-    """Supervised contrastive loss of projected features (Khosla et al. 2020); no classifier learns.
+    """Supervised contrastive loss of projected features (Khosla et al. 2020). No classifier learns.
 
     Args:
         num_features: D.
         temperature: T; 0.1 for CIFAR, 0.07 for ImageNet.
-        base_temperature: The loss is multiplied by T over it, in their code 0.07: at T = 0.1, steps of 1.43 times the
-            rate. Null leaves the loss as their paper has it.
+        base_temperature: The loss is multiplied by T / base_temperature. Their code has 0.07, so that steps at T = 0.1
+            are 1.43 times as large. Null leaves the loss as in their paper.
         num_outputs: Width of the projection.
         criterion, options: See `Objective`.
 
@@ -34,14 +36,12 @@ class SupCon(Objective):
         *,
         criterion: Criterion,
         num_features: int,
-        temperature: float = 0.1,
-        base_temperature: float | None = None,
-        num_outputs: int = 128,
+        temperature: Positive = 0.1,
+        base_temperature: Positive | None = None,
+        num_outputs: Width = 128,
         **options: object,
     ) -> None:
         super().__init__(criterion=criterion)
-        valid = base_temperature is None or base_temperature > 0
-        require("base_temperature", base_temperature, valid, "must be null or > 0")
         self.temperature = temperature
         self.factor = 1.0 if base_temperature is None else temperature / base_temperature
         self.projection = projection(num_features, num_outputs)
@@ -52,18 +52,19 @@ class SupCon(Objective):
         return {"loss_supcon": loss, "loss": self.factor * loss}
 
 
+@checked
 class BalancedContrastive(Objective):
-    """The criterion, logit-adjusted as a rule, plus a balanced contrastive loss (BCL, Zhu et al. 2022).
+    """The criterion plus a balanced contrastive loss (BCL, Zhu et al. 2022); the source has a logit-adjusted criterion.
 
-    The classes' prototypes are projections of the classifier's rows. Of three views the first is classified and the
-    other two are contrasted, as in their code; otherwise every view is both.
+    The classes' prototypes are projections of the classifier's rows. With three views the first is classified and the
+    other two are contrasted, as in their code; with another number every view is both.
 
     Args:
         num_features: D.
-        weight: Of the contrastive loss.
+        weight: Weight of the contrastive loss.
         temperature: T.
         num_outputs: Width of the projections.
-        num_hidden: Width of their inner layer; null for D. 512 in the code of ProCo, which has BCL for CIFAR.
+        num_hidden: Width of their inner layer; null for D. The code of ProCo, which has BCL for CIFAR, uses 512.
         criterion, options: See `Objective`.
     """
 
@@ -72,10 +73,10 @@ class BalancedContrastive(Objective):
         *,
         criterion: Criterion,
         num_features: int,
-        weight: float = 0.35,
-        temperature: float = 0.1,
-        num_outputs: int = 128,
-        num_hidden: int | None = None,
+        weight: NonNegative = 0.35,
+        temperature: Positive = 0.1,
+        num_outputs: Width = 128,
+        num_hidden: Width | None = None,
         **options: object,
     ) -> None:
         super().__init__(criterion=criterion)
@@ -85,7 +86,7 @@ class BalancedContrastive(Objective):
 
     def forward(self, learner: Learner, batch: Batch) -> dict[str, Tensor]:
         features = learner.training_features(batch.images)
-        embeddings = self.projection(features)  # of all views: its BatchNorm sees what the backbone's sees
+        embeddings = self.projection(features)  # of all views: its BatchNorm sees the same images as the backbone's
         classified = contrasted = slice(None)
         if batch.views == 3:
             first = len(batch.targets) // 3

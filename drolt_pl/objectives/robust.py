@@ -1,44 +1,49 @@
-"""The robust loss beside the classifier's: the objective that owns loss, radii, centroids and inner layers."""
+"""The objective of DRO-LT: it owns the robust loss with its radii, centroids and inner layers."""
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from drolt_pl.backbones.layers import LayerTaps
 from drolt_pl.centroids import ClassStatistics, step_centroids
-from drolt_pl.errors import require_choice
+from drolt_pl.checked import checked
 from drolt_pl.losses import Criterion, DROLTLoss, LayeredDROLTLoss
 from drolt_pl.objectives.balance import gradient_balance
 from drolt_pl.objectives.base import Batch, Learner, Objective
+from drolt_pl.ranges import Fraction
 
-LOSS_TERMS = ("robust", "prior")  # the terms of DROLTLoss.terms that are part of the loss; the others are measurements
+LOSS_TERMS = ("robust", "prior")  # parts of the loss among DROLTLoss.terms; the other terms are measurements
 MEASURED_EVERY = 50  # steps of an epoch, from its first on
-SOURCES = ("epoch", "batch", "ema")
+
+Source = Literal["epoch", "batch", "ema"]
 
 
+@checked
 class Robust(Objective):
-    """The criterion and L_robust, mixed as the loss says (Samuel & Chechik 2021, Eq. 19).
+    """Mixes the criterion and L_robust by `DROLTLoss.mix` (Samuel & Chechik 2021, Eq. 19).
 
-    A mixed image counts for both its classes, with its shares. Every 50 steps the terms hold measurements as well:
-    ``own_mass``, the own class's share in the softmax of L_robust, and where it is of the classifier's features and
-    these learn, those of `gradient_balance`.
+    A mixed image counts for both its classes, by its shares. Every 50 steps the terms also hold measurements:
+    ``own_mass``, the own class's share in the softmax of L_robust, and without `taps`, in stages that train the
+    backbone, the two of `gradient_balance`.
 
     Args:
         criterion: The classifier's loss.
-        loss: The robust loss; of several layers where `taps` are given.
+        loss: The robust loss; with `taps` one of several layers.
         taps: The inner layers that the loss measures at; null for the features before the classifier.
-        centroids: What the loss measures against: `epoch` (means over the training set at the epoch's start),
-            `batch` (means of the batch) or `ema` (the epoch's, moved at every step). Paper Sec. 6 compares them.
+        centroids: The centroids that the loss measures against: `epoch` (means over the training set at the epoch's
+            start), `batch` (means of the batch) or `ema` (the epoch's, moved at every step). Paper Sec. 6 compares
+            them.
         ema_decay: Weight of the old centroid in `ema`.
         options: See `Objective`.
 
-    Buffers: `centroids` (C, W), W the width of the features that the loss measures.
+    The buffer `centroids` is (C, W), W the width of the features that the loss measures.
     """
 
     uses_centroids = True
     centroids: Tensor
-    _step = 0  # of the epoch: a resumed epoch then measures where the first one did
+    _step = 0  # counts within the epoch, so that a resumed epoch measures at the same steps
 
     def __init__(
         self,
@@ -46,12 +51,11 @@ class Robust(Objective):
         criterion: Criterion,
         loss: DROLTLoss | LayeredDROLTLoss,
         taps: LayerTaps | None = None,
-        centroids: str = "epoch",
-        ema_decay: float = 0.9,
+        centroids: Source = "epoch",
+        ema_decay: Fraction = 0.9,
         **options: object,
     ) -> None:
         super().__init__(criterion=criterion)
-        require_choice("centroids", centroids, SOURCES)
         self.loss, self.taps, self.source, self.ema_decay = loss, taps, centroids, ema_decay
         self.register_buffer("centroids", torch.zeros(loss.num_classes, loss.num_features))
 
@@ -63,7 +67,7 @@ class Robust(Objective):
 
     @property
     def layer_widths(self) -> Sequence[int]:
-        """Widths of the tapped layers' features; none where the loss measures the features before the classifier."""
+        """Widths of the tapped layers' features; empty if the loss measures the features before the classifier."""
         return () if self.taps is None else self.taps.widths
 
     def tapped(self) -> Tensor:
@@ -72,7 +76,7 @@ class Robust(Objective):
         return self.loss.normalise(self.taps.features())
 
     def set_statistics(self, statistics: Sequence[ClassStatistics]) -> None:
-        """Takes over what a centroid pass found: of each tapped layer, or of the features before the classifier."""
+        """Takes the statistics of a centroid pass: one for each tapped layer, or one of the classifier's features."""
         self.centroids.copy_(torch.cat([found.centroids for found in statistics], dim=1))
         for loss, found in zip(self.loss.parts(), statistics, strict=True):
             loss.set_statistics(found.total_variance, found.effective_dim)
@@ -102,7 +106,7 @@ class Robust(Objective):
         return {**terms, **named, "loss": self.loss.mix(terms["loss_ce"], total)}
 
     def _centroids_of(self, features: Tensor, targets: Tensor) -> Tensor:
-        """The centroids that this step measures against, (C, W), of its features (B, W)."""
+        """The centroids that this step measures its features (B, W) against, (C, W)."""
         used, kept = step_centroids(self.source, self.centroids, features, targets, decay=self.ema_decay)
         if kept is not self.centroids:
             self.centroids.copy_(kept)

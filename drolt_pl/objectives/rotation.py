@@ -1,4 +1,4 @@
-"""Self-supervision by rotation: which quarter turn an image was given."""
+"""Self-supervision by rotation: the network tells which quarter turn an image was given."""
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ from drolt_pl.objectives.base import Batch, Learner, Objective
 class Rotation(Objective):
     """Tells quarter turns apart (Gidaris et al. 2018): pre-training for long tails (SSP, Yang & Xu 2020).
 
-    Each image is turned once, by its place in the batch, which is drawn anew every epoch; so an epoch costs what one of
-    classification does. No classifier learns, and no label is read.
+    Each image is turned once an epoch. Its place in the batch, drawn anew every epoch, decides the turn, so an epoch
+    costs as much as one of classification. No classifier learns, and no label is read.
 
     Args:
         num_features: D.

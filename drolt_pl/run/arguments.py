@@ -1,4 +1,4 @@
-"""The words of a command line that concern the run's folder: which one it is, and that it holds no run yet."""
+"""Reads from the words of a command line which folder the run gets, and checks that it holds no run yet."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def refuse_existing(words: Sequence[str]) -> None:
     """Refuses a `hydra.run.dir` that holds a run, by the words alone: `occupied` looks again, at the folder itself.
 
     Raises:
-        SettingError: it does.
+        SettingError: the folder holds a run.
     """
     run_dir = argument(words, "hydra.run.dir")
     if run_dir and is_begun(Path(run_dir).resolve()):

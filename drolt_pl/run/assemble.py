@@ -1,4 +1,4 @@
-"""A run out of its configuration, ready to be trained."""
+"""Assembles a run from its configuration, ready to be trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,30 +8,31 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from drolt_pl.data import LongTailDataModule
-from drolt_pl.errors import SettingError, require
+from drolt_pl.errors import require
+from drolt_pl.learning.collapse import WarnOfCollapse
+from drolt_pl.learning.guard import Guard
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.learning.same_ranks import SameOnAllRanks
 from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import allow_unused_parameters
 from drolt_pl.run import parts, ranks
-from drolt_pl.run.build import build, plain, under
+from drolt_pl.run.build import build, not_finite, plain, under
 from drolt_pl.run.checkpoints import CheckpointFiles, identity
 from drolt_pl.run.outcome import batch_sentence
 from drolt_pl.run.recording import MetricsFile, StageCheckpoint, StageProgressBar
 from drolt_pl.run.stopping import Ending, StopWhenTold
 
 TEST_SELECTED = "protocol=test_selected chooses epochs on the test set: its accuracies are optimistic"
-REFUSED_PRECISIONS = ("16-true", "bf16-true", "64-true", "64", "transformer-engine", "transformer-engine-float16")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has been assembled.
+    """An assembled run.
 
     Attributes:
         config: The composed configuration.
-        folder: Where everything is written.
-        datamodule: The data, split.
+        folder: The run's folder; everything is written into it.
+        datamodule: The data module, split.
         module: Network, objectives and stages.
         trainer: Lightning's trainer with the callbacks.
         callbacks: The callbacks in their order, those of the configuration by their key there.
@@ -59,9 +60,8 @@ def assemble(config: DictConfig, folder: Path, conf: Path, ending: Ending | None
         ending: Ends the run before its time; null for a run that nothing stops.
 
     Raises:
-        SettingError: a value of the configuration that cannot be used.
+        SettingError: a value of the configuration cannot be used.
     """
-    _refuse(config)
     schedule = parts.build_schedule(config, conf)
     datamodule = parts.build_data(config, schedule)
     if config.protocol == "test_selected":
@@ -81,22 +81,18 @@ def assemble(config: DictConfig, folder: Path, conf: Path, ending: Ending | None
     return Run(config, folder, datamodule, module, trainer, callbacks, saved, files)
 
 
-def _refuse(config: DictConfig) -> None:
-    """Refuses options of the trainer that would break a run."""
-    if config.trainer.max_epochs is not None:
-        demand = "is refused: it is the schedule's sum; set schedule.stages.<stage>.epochs"
-        raise SettingError(f"trainer.max_epochs={config.trainer.max_epochs}", demand)
-    if str(config.trainer.precision) in REFUSED_PRECISIONS:
-        demand = "is refused, since centroids and radii are float32: take 32-true, bf16-mixed or 16-mixed"
-        raise SettingError(f"trainer.precision={config.trainer.precision}", demand)
-
-
 def _callbacks(
     config: DictConfig, folder: Path, datamodule: LongTailDataModule, saved: StageCheckpoint
 ) -> dict[str, pl.Callback]:
-    """All callbacks in their order: ranks compared, stages started and measured (conf/callbacks), the run recorded."""
+    """All callbacks in their order: first the comparison of ranks, then those of conf/callbacks, then the recording."""
     first = {"same_on_all_ranks": SameOnAllRanks(plain(config), datamodule.split_record()["sha256"])}
-    last: dict[str, pl.Callback] = {"metrics_file": MetricsFile(folder / "metrics.csv"), "stage_checkpoint": saved}
+    guard = Guard(config.get("guard", "stop"), not_finite(plain(config)))
+    last: dict[str, pl.Callback] = {
+        "guard": guard,
+        "collapse": WarnOfCollapse(),
+        "metrics_file": MetricsFile(folder / "metrics.csv"),
+        "stage_checkpoint": saved,
+    }
     if config.trainer.enable_progress_bar:
         last["progress_bar"] = StageProgressBar()
     return {**first, **build(config, "callbacks"), **last}

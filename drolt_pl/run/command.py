@@ -13,8 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from drolt_pl.errors import SettingError
 from drolt_pl.run import ranks, schema
 from drolt_pl.run.arguments import argument, quoted, refuse_existing
+from drolt_pl.run.choices import refuse_choices
 from drolt_pl.run.compose import composed
 from drolt_pl.run.explain import FAULT, USER_ERRORS, explain
 from drolt_pl.run.jobs import end_with_parent, program, resume_command, run_job
@@ -44,11 +46,11 @@ class Carrier(BaseException):
 def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
     """Runs a Hydra task on the words of `sys.argv`.
 
-    An error that a user can mend ends in one sentence, with `HYDRA_FULL_ERROR=1` below its traceback; every other one
-    in its traceback and a line that says whose fault it is.
+    An error that a user can mend is printed in one sentence; with `HYDRA_FULL_ERROR=1` its traceback comes first. Every
+    other error is printed with its traceback and a line that says whose fault it is.
 
     Args:
-        task: What is done with a configuration; `start` is most of it.
+        task: Does the work of a configuration; it calls `start`.
         conf: The folder of configurations.
 
     Returns:
@@ -77,7 +79,7 @@ def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
     except Carrier as carrier:
         return _ended_by(carrier.error, conf, carrier.run_dir)
     except Exception as error:
-        return _ended_by(error, conf)
+        return _ended_by(_of_words(error, conf), conf)
     return 0
 
 
@@ -94,6 +96,18 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None])
             return train(config, run_dir)
     except Exception as error:
         raise Carrier(error, run_dir if is_begun(run_dir) else None) from error
+
+
+def _of_words(error: Exception, conf: Path) -> Exception:
+    """The word that is at fault where Hydra ended in an error that is not its own, else the error."""
+    if not isinstance(error, USER_ERRORS):
+        try:
+            composed(conf, [word for word in sys.argv[1:] if not word.startswith("-")])
+        except SettingError as refused:
+            return refused
+        except Exception:
+            return error
+    return error
 
 
 def _ended_by(error: Exception, conf: Path, run_dir: Path | None = None) -> int:
@@ -113,10 +127,11 @@ def _ended_by(error: Exception, conf: Path, run_dir: Path | None = None) -> int:
 
 
 def _prepared(words: list[str], conf: Path) -> list[str]:
-    """The command line with `resume` spelt out and, where others run it too, the folder that rank 0 writes to."""
+    """The command line with `resume` spelt out. Of several ranks' lines, each names the folder that rank 0 decided."""
+    refuse_choices(words, conf)
     met = ranks.meeting()
     if met is None and "LOCAL_RANK" in os.environ:
-        return words  # started by a process that has been here
+        return words  # the process that started this one has prepared them
     if met is None or MULTIRUN & set(words):
         refuse_existing(words)
         spelt = _flags(resumed(words, conf), words)

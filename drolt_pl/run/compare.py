@@ -34,10 +34,10 @@ def compare_run(
     Args:
         run_dir: The run's folder.
         conf: The folder of configurations.
-        stage: The stage whose last epoch is taken; null for the first that trains a classifier.
-        views: Augmented views of the training set whose features are held in memory.
-        epochs: Of the classifiers that are trained.
-        lr: Their rate at the start.
+        stage: The stage whose last epoch is taken; null for the first stage that trains a classifier.
+        views: Number of augmented views of the training set whose features are held in memory.
+        epochs: Epochs of the classifiers that are trained.
+        lr: Their learning rate at the start.
         weight_decay: Their weight decay.
         trust: See `open_run`.
 
@@ -45,7 +45,7 @@ def compare_run(
         The JSON file and its content.
 
     Raises:
-        SettingError: not a run, or a stage that it has not trained.
+        SettingError: the folder holds no run, or the run did not train the stage.
     """
     run = open_run(run_dir, stage, trust=trust)
     data, val = run.datamodule, run.datamodule.val_dataloader()

@@ -1,4 +1,4 @@
-"""The configuration of a list of overrides, composed without a command line."""
+"""Composes a configuration from a list of overrides, without a command line."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,8 +6,11 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from drolt_pl.errors import SettingError
 from drolt_pl.run import schema
 
 
@@ -16,16 +19,32 @@ def composed(folder: Path, overrides: Sequence[str] = (), *, with_hydra: bool = 
 
     Args:
         folder: The folder, absolute.
-        overrides: As typed on the command line, without its flags.
-        with_hydra: Whether Hydra's own node stays in it.
+        overrides: The overrides, as typed on the command line, without its flags.
+        with_hydra: Whether the configuration keeps Hydra's own node.
     """
     with _hydra_of(folder):
-        return compose("config", list(overrides), return_hydra_config=with_hydra)
+        try:
+            return compose("config", list(overrides), return_hydra_config=with_hydra)
+        except (HydraException, OmegaConfBaseException):
+            raise
+        except Exception as error:  # Hydra's and OmegaConf's code meets what it does not expect
+            demand = f"cannot be applied to the configuration ({' '.join(str(error).split())})"
+            raise SettingError(_culprit(overrides), demand) from error
+
+
+def _culprit(overrides: Sequence[str]) -> str:
+    """The first override with which composing fails."""
+    for number, override in enumerate(overrides, 1):
+        try:
+            compose("config", list(overrides[:number]))
+        except Exception:
+            return override
+    return " ".join(overrides)
 
 
 @contextmanager
 def _hydra_of(folder: Path) -> Iterator[None]:
-    """Hydra at a folder; whoever calls may be a Hydra application of its own, and finds its own again."""
+    """Points Hydra to a folder, and restores its state after: the caller may be a Hydra application of its own."""
     schema.register()
     hydra = GlobalHydra.instance()
     before = hydra.hydra

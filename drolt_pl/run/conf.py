@@ -1,4 +1,4 @@
-"""Where conf/ is: beside the package in a checkout, inside it where a wheel is installed."""
+"""The folder conf/: it lies beside the package in a checkout, and inside the package once a wheel is installed."""
 
 from pathlib import Path
 

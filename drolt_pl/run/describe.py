@@ -12,6 +12,7 @@ from drolt_pl.analysis.representation import layer_accuracies, plane, spread_cla
 from drolt_pl.backbones.layers import blocks
 from drolt_pl.centroids import dataset_features
 from drolt_pl.data.base import LongTailDataModule
+from drolt_pl.records import write_atomically
 from drolt_pl.report.feature_plots import write_feature_figure
 from drolt_pl.results import Accuracies
 from drolt_pl.run.opened import open_run
@@ -34,8 +35,8 @@ def describe_run(
 
     Args:
         run_dir: The run's folder.
-        stage: The stage whose last epoch is taken; null for the first that trains a classifier.
-        layers: Names of the backbone's parts; none: its blocks.
+        stage: The stage whose last epoch is taken; null for the first stage that trains a classifier.
+        layers: Names of the backbone's parts; an empty list takes its blocks.
         classes: How many classes the figure shows, from the most frequent to the rarest.
         trust: See `open_run`.
 
@@ -43,7 +44,7 @@ def describe_run(
         The JSON file and its content.
 
     Raises:
-        SettingError: not a run, a stage that it has not trained, or an unknown layer.
+        SettingError: the folder holds no run, the run did not train the stage, or a layer is unknown.
     """
     run = open_run(run_dir, stage, trust=trust)
     data, device = run.datamodule, torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -66,7 +67,7 @@ def describe_run(
         "protocol": found.protocol,
         "layers": {layer: measured.plain() for layer, measured in accuracies.items()},
     }
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
     shown = spread_classes(data.class_counts, classes)
     features, targets = _features_of(shown, run.backbone, data, device)
     names = [f"{data.class_names[index]} ({data.class_counts[index]:,})" for index in shown]

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint, measured on several data sets in one test."""
+"""Measures the weights of a checkpoint on several data sets in one test."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class Checkpoint:
     """A loaded checkpoint.
 
     Attributes:
-        content: What the file holds.
-        unfitted: Whether the weights are those of the stage before, so that the stage starts with them.
+        content: The content of the file.
+        unfitted: Whether the weights are those of the stage before, so that the stage has to be started first.
     """
 
     content: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What is said of an error: one sentence of what a user can mend, and whose fault everything else is."""
+"""Turns an error into one sentence if a user can mend it, and says whose fault every other error is."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ from drolt_pl.run.build import sentence
 from drolt_pl.run.compose import composed
 
 USER_ERRORS = (SettingError, HydraException, OmegaConfBaseException)
-# What an error of composition says of a package that is not installed, and the extra that brings it.
+# By text of Hydra's error about a package that is not installed: the extra that brings the package.
 EXTRAS = {"Error locating target 'optuna.": "optuna", "Could not find 'hydra/launcher/submitit_": "slurm"}
 FAULT = (
     "This is a fault of drolt_pl, not of a setting: please report it where you got drolt_pl from, with the lines above "
@@ -23,15 +23,18 @@ FAULT = (
 
 
 def explain(error: BaseException, conf: Path) -> str:
-    """One sentence about one of `USER_ERRORS`: the key, and what is allowed.
+    """One sentence about one of `USER_ERRORS`: it names the key, and the values that are allowed.
 
     Args:
         error: The error.
-        conf: The folder of configurations, which says what is allowed.
+        conf: The folder of configurations; it decides which keys and values are allowed.
     """
-    text = sentence(error)
     if isinstance(error, SettingError):
-        return text
+        return str(error)
+    text = sentence(error)
+    if isinstance(error.__cause__, SettingError):  # of what Hydra builds: a sweeper, a launcher
+        where = re.search(r"full_key: (\S+)", text)
+        return str(error.__cause__.under(where.group(1) if where else ""))
     if isinstance(error, OverrideParseException):
         return f"{error.override} cannot be read as key=value ({str(error.__cause__ or error).splitlines()[0]})"
     for said, extra in EXTRAS.items():
@@ -50,16 +53,19 @@ def _missing_choice(text: str) -> str | None:
 
 
 def _wrong_key(error: BaseException, text: str, conf: Path) -> str | None:
-    key = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
-    if key is None:
-        return None
     cause = sentence(error.__cause__) if error.__cause__ else text
-    if "is not in struct" not in cause and "No match in the defaults list" not in text:
-        return f"{key.group(1)}: {cause}"
-    parent, _, last = key.group(1).rpartition(".")
+    typed = re.search(r"(?:Could not override|Error merging override) '?([^'= ]+)", text)
+    deeper = re.search(r"full_key: (\S+)", cause)
+    named = [found.group(1).lstrip("+~") for found in (typed, deeper) if found is not None]
+    if not named:
+        return None
+    name = max(named, key=len)  # where the value typed is a mapping, the key in it
+    if "is not in struct" not in cause and "not in '" not in cause and "No match in the defaults list" not in text:
+        return f"{name}: {cause.split(' full_key:')[0]}"
+    parent, _, last = name.rpartition(".")
     allowed = _keys(conf, parent)
     hint = f"{_suggest(last, allowed)}; {parent or 'the top level'} has {', '.join(allowed)}"
-    return f"{key.group(1)} is not a key of the configuration{hint}"
+    return f"{name} is not a key of the configuration{hint}"
 
 
 def _suggest(typed: str, allowed: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""A job of a sweep: the command that trains, in a process tree of its own, which ends with whoever started it."""
+"""A job of a sweep runs the command that trains in a process tree of its own, which ends with its parent."""
 
 import json
 import math
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from drolt_pl.results import Results
 
 IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input then tells whether its parent lives
-SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of what it starts
+SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of its processes
 PROGRAM = "DROLT_PROGRAM"  # how the sweep was started, in the same environment
 LAST_LINES = 20
 PATIENCE = GRACE + 5.0  # seconds between telling a job to stop and ending it
 # May differ when a job goes on: what `resume` may change, and where a trained stage is taken from.
 MAY_DIFFER = ("trainer.", "logger.", "logger=", "init_from=")
-# What a job must not inherit: a launcher's process may be a rank of its own, and `main` has set Hydra's variable.
+# A job must not inherit these: a launcher's process may itself be a rank, and `main` sets Hydra's variable.
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_NTASKS")
 NOT_INHERITED = (*RANK_VARIABLES, "HYDRA_FULL_ERROR")
 
@@ -43,7 +43,7 @@ NOT_INHERITED = (*RANK_VARIABLES, "HYDRA_FULL_ERROR")
 def program() -> tuple[str, ...]:
     """How the command that trains was started, without its arguments: `python train.py`, or `python -m MODULE`.
 
-    In a process that a launcher has started for a sweep: how the sweep was.
+    In a process that a launcher has started, it is the command that started the sweep.
     """
     told = os.environ.get(PROGRAM)
     if told is not None:
@@ -64,13 +64,13 @@ def run_job(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd
     A job that fails leaves `failure.json` (overrides, exit code, last lines) in its folder.
 
     Args:
-        program: What starts the command that trains, without its arguments.
-        overrides: What the job sets.
+        program: The words that start the command that trains, without its arguments.
+        overrides: The overrides of the job.
         run_dir: The job's folder, absolute.
-        cwd: Where relative paths in the overrides start.
+        cwd: The folder that relative paths in the overrides start from.
 
     Returns:
-        The validation objective in results.json; nan if the job failed, or validates nothing.
+        The validation objective in results.json; nan if the job failed or has no validation.
 
     Raises:
         SettingError: the folder holds a job with other overrides.
@@ -102,7 +102,7 @@ def _results(run_dir: Path) -> "Results | None":
 
 
 def saved_overrides(run_dir: Path) -> list[str] | None:
-    """The overrides that began the run of a folder; None where there is none."""
+    """The overrides that began the run of a folder; None if the folder holds no run."""
     path = run_dir / ".hydra" / "overrides.yaml"
     if not path.exists():
         return None
@@ -113,7 +113,7 @@ def saved_overrides(run_dir: Path) -> list[str] | None:
 
 
 def end_with_parent() -> None:
-    """In a job: ends its whole process group as soon as the process that started it is gone, however that ended."""
+    """In a job, ends the whole process group as soon as the process that started the job is gone, for any reason."""
     if os.environ.get(IS_JOB) != "1":
         return
 
@@ -126,7 +126,7 @@ def end_with_parent() -> None:
 
 
 def mark_sweep() -> None:
-    """Tells the processes that launchers start which process they serve, and how it was started."""
+    """Tells processes that launchers start, by the environment, which sweep they serve and how it was started."""
     os.environ.pop(PROGRAM, None)
     os.environ[PROGRAM] = shlex.join(program())
     os.environ[SWEEP] = f"{socket.gethostname()} {os.getpid()}"
@@ -136,7 +136,7 @@ def require_same(overrides: Sequence[str], run_dir: Path) -> None:
     """Refuses to go on with a job whose folder was begun with other overrides.
 
     Raises:
-        SettingError: it was.
+        SettingError: the folder was begun with other overrides.
     """
     before = saved_overrides(run_dir) if is_begun(run_dir) else None
     if before is None:
@@ -185,7 +185,7 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
         raise
     finally:
         ended.set()
-        # Ranks and loader workers that outlived it.
+        # End ranks and loader workers that outlived the job.
         _signal_group(job, signal.SIGKILL)
         job.wait()
         reader.join(PATIENCE)
@@ -206,7 +206,7 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
 
 
 def _end_with_sweep(job: "subprocess.Popen[str]", ended: threading.Event) -> None:
-    """Ends job and process once the sweep on this machine is gone: launchers' processes would outlive it."""
+    """Ends the job and this process once the sweep on this machine is gone; a launcher's process would outlive it."""
     host, _, sweep = os.environ.get(SWEEP, "").partition(" ")
     if host != socket.gethostname() or int(sweep) == os.getpid():
         return
@@ -224,7 +224,7 @@ def _is_gone(process: int) -> bool:
         return True
     except FileNotFoundError:
         return False  # no /proc: not Linux
-    return state == "Z"  # it has ended, and nobody has asked how
+    return state == "Z"  # it has ended, and its parent has not collected the exit code
 
 
 def _pass_on(source: IO[str], last: deque[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder before it has begun, and how a refused one takes it away again."""
+"""Files that lie in a run's folder before the run has begun; a refused run removes them again."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ def is_begun(run_dir: Path) -> bool:
 
 
 def remove_leftovers(run_dir: Path) -> None:
-    """Removes the folder of a run that was refused, and the folders of its day where they are empty now."""
+    """Removes the folder of a refused run, and the folders above it that are empty then."""
     if run_dir.is_dir() and not is_begun(run_dir):
         shutil.rmtree(run_dir)
         for parent in list(run_dir.parents)[:2]:

@@ -1,4 +1,4 @@
-"""Every stage's model measured after fit, and the model that the run reports."""
+"""Measures every stage's model after fit, and the model that the run reports."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from drolt_pl.run.evaluate import Checkpoint, evaluate_checkpoint
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured of a run.
+    """The measurements of a run.
 
     Attributes:
         stages: Accuracies of each stage's final model.
-        test, test_pool, val: Accuracies of the model that the run reports; null where there is no such set.
-        skipped_files: The files that dataset.on_corrupt=skip went past.
+        test, test_pool, val: Accuracies of the model that the run reports; null if there is no such set.
+        skipped_files: Unreadable files that dataset.on_corrupt=skip left out.
         selection: How the reported model was chosen.
-        objective: Its value of the monitored metric; null where nothing is validated.
+        objective: The reported model's value of the monitored metric; null if nothing is validated.
     """
 
     stages: dict[str, StageResults]
@@ -32,9 +32,9 @@ class Outcome:
 
 
 def measure(run: Run) -> Outcome:
-    """Measures each stage's final model and the one that is reported; the test set is first read here.
+    """Measures each stage's final model and the reported model; the test set is read here for the first time.
 
-    A stage that runs no epoch starts here: its classifier is fitted to the model of the stage before.
+    A stage without epochs starts here: its classifier is fitted to the model of the stage before.
     """
     schedule, saved = run.module.schedule, run.saved
     selects = run.config.protocol != "published"
@@ -88,7 +88,7 @@ def measure(run: Run) -> Outcome:
 
 
 def _stage_checkpoint(run: Run, stage: Stage) -> Checkpoint | None:
-    """The final model of a stage; for one that was not fitted yet, the model that it starts from."""
+    """The final model of a stage; if the stage is still to be fitted, the model that it starts from."""
     folder = run.saved.dirpath
     own = next((path for end in ("", "_init") if (path := folder / f"{stage.name}{end}.ckpt").exists()), None)
     if own is not None:
@@ -102,7 +102,7 @@ def _stage_checkpoint(run: Run, stage: Stage) -> Checkpoint | None:
 
 
 def _save_fitted(run: Run, stage: Stage, checkpoint: Checkpoint) -> None:
-    """Writes the checkpoint of a stage that was only fitted: that of the stage before with the weights of now."""
+    """Writes the checkpoint of a stage that was only fitted: the checkpoint before it, with the present weights."""
     content: dict[str, Any] = {**checkpoint.content, "state_dict": run.module.state_dict()}
     run.module.on_save_checkpoint(content)
     content["drolt_pl"]["images_seen"] = checkpoint.content["drolt_pl"]["images_seen"]
@@ -112,7 +112,7 @@ def _save_fitted(run: Run, stage: Stage, checkpoint: Checkpoint) -> None:
 
 
 def _skipped_files(run: Run) -> list[str]:
-    """The files that dataset.on_corrupt=skip went past, on any rank; printed, so that nobody overlooks them."""
+    """The unreadable files that dataset.on_corrupt=skip left out on any rank; prints them as well."""
     skipped: list[str] = run.datamodule.skipped_files()
     if skipped and run.trainer.is_global_zero:
         print(f"dataset.on_corrupt=skip went past {len(skipped)} unreadable files:", *skipped, sep="\n  ")

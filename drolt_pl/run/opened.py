@@ -1,6 +1,5 @@
-"""Opens a finished run again, to look at its backbone."""
+"""Opens a finished run again, to measure its backbone."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,11 @@ from drolt_pl.model import load_model
 from drolt_pl.results import Groups
 from drolt_pl.run import schema
 from drolt_pl.run.build import build, under
+from drolt_pl.run.checkpoints import saved_split
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.trust import refuse_foreign
 
-FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, of methods with several stages and with one
+FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, in methods of several stages and of one
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
 
     Raises:
         SettingError: the folder is not a run's, the run did not train the stage, its images have changed since, or its
-            files name what conf/ does not.
+            files name a class that conf/ does not name.
     """
     if not (run_dir / CONFIG).exists():
         raise SettingError(str(run_dir), f"is not a run's folder: it has no {CONFIG}")
@@ -68,8 +68,7 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
     datamodule: LongTailDataModule = build(config, "dataset")
     with under("dataset"):
         datamodule.setup()
-    split = run_dir / "split.json"
-    if split.exists() and json.loads(split.read_text())["sha256"] != datamodule.split_record()["sha256"]:
+    if saved_split(run_dir) not in (None, datamodule.split_record()["sha256"]):
         raise SettingError(
             str(run_dir), "was trained on another split of its data set, which has changed since: restore the images"
         )

@@ -1,4 +1,4 @@
-"""The circumstances of a run, for its record: versions, hardware, commit, the shares of a batch."""
+"""The circumstances of a run for its record: versions, hardware, commit, and each rank's share of a batch."""
 
 import platform
 import subprocess
@@ -18,14 +18,14 @@ PACKAGES = ("drolt-pl", "torch", "torchvision", "pytorch-lightning", "torchmetri
 
 
 def batch_shares(datamodule: LongTailDataModule, module: DROLTModule, trainer: pl.Trainer) -> Batch:
-    """The global batch, each rank's share, and what the learning rates are multiplied by."""
+    """The global batch, each rank's share, and the factor on the learning rates."""
     size, ranks = datamodule.batch_size, trainer.world_size
     scale = module.stage_optimizer.lr_scale
     return Batch(global_=size, per_rank=size // ranks, ranks=ranks, lr_scale=scale)
 
 
 def batch_sentence(datamodule: LongTailDataModule, module: DROLTModule, trainer: pl.Trainer) -> str:
-    """The same for the log of a run on several ranks."""
+    """A sentence with these numbers, for the log of a run on several ranks."""
     found = batch_shares(datamodule, module, trainer)
     return (
         f"{found.ranks} ranks: dataset.batch_size={found.global_} is {found.per_rank} images a rank and step; "

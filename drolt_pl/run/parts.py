@@ -1,4 +1,4 @@
-"""The parts of a run, each out of its piece of the configuration: schedule, data, network, objectives, module."""
+"""Builds the parts of a run from the configuration: schedule, data, network, objectives, module."""
 
 import os
 import shutil
@@ -17,9 +17,10 @@ from drolt_pl.data import LongTailDataModule
 from drolt_pl.data.augment.mixing import Mixing
 from drolt_pl.data.augment.transforms import for_views
 from drolt_pl.data.samplers import samplers_named
+from drolt_pl.data.split import NO_TEST
 from drolt_pl.errors import SettingError, require, require_choice
 from drolt_pl.learning.module import DROLTModule
-from drolt_pl.learning.schedule import Schedule, Stage
+from drolt_pl.learning.schedule import Schedule
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
 from drolt_pl.model.description import Description, Groups
 from drolt_pl.objectives import Objective
@@ -31,18 +32,17 @@ MONITORS = (
     *("val/acc", "val/many", "val/medium", "val/few"),
     *("val/acc_ncm", "val/acc_ncm_cosine", "val/many_ncm", "val/medium_ncm", "val/few_ncm"),
 )
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")  # of torch.compile
 
 
 def build_schedule(config: DictConfig, conf: Path) -> Schedule:
-    """The stages, with what their objectives and classifiers ask for; refuses names that nothing else looks up."""
+    """Builds the schedule, and checks the samplers and monitors that stages name."""
     kinds: dict[str, type[Objective]] = {key: get_class(spec["_target_"]) for key, spec in config.objectives.items()}
     stages: dict[str, dict[str, Any]] = plain(config.schedule.stages)
     own = {stage: str(fields["classifier"]) for stage, fields in stages.items()}
     fitted = {
         name
         for stage, name in own.items()
-        if name not in ("keep", "reset") and _classifier_class(name, conf, stage).fitted
+        if name not in ("keep", "reset") and _classifier_class(name, conf, f"schedule.stages.{stage}.classifier").fitted
     }
     uses = {name: kind.uses_centroids for name, kind in kinds.items()}
     with under("schedule"):
@@ -59,7 +59,7 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
 
 
 def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
-    """The data module, split."""
+    """Builds the data module and splits the data."""
     mixings = build_mixings(config, schedule)
     datamodule: LongTailDataModule = build(config, "dataset", plan=schedule.stage_at, mixings=mixings)
 
@@ -70,6 +70,8 @@ def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
     ranks.once_a_node("data", prepare)
     with under("dataset"):
         datamodule.setup("fit")
+        if not len(datamodule.split.test):
+            raise SettingError(*NO_TEST)  # now, not once all is trained
     for stage in schedule.trained:
         with under(f"schedule.stages.{stage.name}"):
             for_views(datamodule.augment, stage.views)
@@ -77,7 +79,7 @@ def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
 
 
 def build_mixings(config: DictConfig, schedule: Schedule) -> dict[str, Mixing]:
-    """What mixes the batches of stages, by name."""
+    """Builds the mixings that stages name, by name."""
     mixings: dict[str, Mixing] = {}
     for stage in schedule.trained:
         if stage.mixing is None:
@@ -92,12 +94,10 @@ def build_mixings(config: DictConfig, schedule: Schedule) -> dict[str, Mixing]:
 
 
 def build_backbone(config: DictConfig, channels: int) -> Backbone:
-    """The network, compiled if asked for."""
+    """Builds the network; with `compile` it is compiled."""
     backbone: Backbone = build(config, "backbone", in_channels=channels)
     if config.compile is None:
         return backbone
-    allowed = f"must be null or one of {COMPILE_MODES}"
-    require("compile", config.compile, config.compile in COMPILE_MODES, allowed)
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         remedy = "install it, name another in the variable CXX, or set compile=null"
@@ -109,7 +109,7 @@ def build_backbone(config: DictConfig, channels: int) -> Backbone:
 
 
 class Facts(NamedTuple):
-    """What the data and the backbone say to the other parts."""
+    """Sizes of data and backbone that the other parts need."""
 
     num_features: int
     num_classes: int
@@ -117,17 +117,19 @@ class Facts(NamedTuple):
 
 
 def classifier_specs(config: DictConfig, schedule: Schedule, facts: Facts, conf: Path) -> dict[str, dict[str, Any]]:
-    """Constructor arguments of each stage's own classifier: the base one, or the file of its name."""
+    """Constructor arguments of each stage's own classifier, from `classifier` or from the file that the stage names."""
     sizes = {"num_features": facts.num_features, "num_classes": facts.num_classes}
     owners = {schedule.classifier_of(stage.name) for stage in schedule.stages}
     own = [stage for stage in schedule.stages if stage.name in owners]
-    return {
-        stage.name: {**_classifier_spec(config, stage, conf), **(stage.classifier_args or {}), **sizes} for stage in own
-    }
+    specs: dict[str, dict[str, Any]] = {}
+    for stage in own:
+        spec = classifier_spec(config, stage.classifier, conf, f"schedule.stages.{stage.name}.classifier")
+        specs[stage.name] = {**spec, **(stage.classifier_args or {}), **sizes}
+    return specs
 
 
 def build_classifier(stage: str, spec: Mapping[str, Any]) -> Classifier:
-    """A stage's own classifier; what it refuses is an argument of the stage."""
+    """Builds a stage's own classifier; an error names the argument of the stage."""
     key = f"schedule.stages.{stage}.classifier_args"
     config = OmegaConf.create({})
     OmegaConf.update(config, key, spec)
@@ -153,7 +155,7 @@ def build_loss(
 def build_objectives(
     config: DictConfig, schedule: Schedule, facts: Facts, loss: DROLTLoss | LayeredDROLTLoss, taps: LayerTaps | None
 ) -> dict[str, Objective]:
-    """What the stages minimise, each with its own criterion, or the run's."""
+    """Builds the objectives that stages name, each with its own criterion or the run's."""
     objectives: dict[str, Objective] = {}
     for name in dict.fromkeys(stage.objective for stage in schedule.stages):
         own = f"objectives.{name}.criterion"
@@ -167,7 +169,7 @@ def build_objectives(
 def build_module(
     config: DictConfig, schedule: Schedule, datamodule: LongTailDataModule, checkpoints: Path, conf: Path
 ) -> DROLTModule:
-    """The Lightning module of all stages."""
+    """Builds the Lightning module of all stages."""
     backbone = build_backbone(config, datamodule.sample_shape[0])
     facts = Facts(backbone.num_features, datamodule.num_classes, datamodule.class_counts)
     specs = classifier_specs(config, schedule, facts, conf)
@@ -218,23 +220,31 @@ def _refuse_unfitted(schedule: Schedule, classifiers: Mapping[str, Classifier], 
             )
 
 
-def _classifier_spec(config: DictConfig, stage: Stage, conf: Path) -> dict[str, Any]:
-    if stage.classifier in ("keep", "reset"):
+def classifier_spec(config: DictConfig, name: str, conf: Path, key: str) -> dict[str, Any]:
+    """Constructor arguments of the classifier that a stage names: the base one, or those of a file.
+
+    Args:
+        config: The configuration.
+        name: What the stage says.
+        conf: The folder of configurations.
+        key: Where the stage says it.
+    """
+    if name in ("keep", "reset"):
         return plain(config.classifier)
     # Below the configuration, so that the file may refer to it.
-    file = _classifier_file(stage.classifier, conf, stage.name)
+    file = _classifier_file(name, conf, key)
     whole = OmegaConf.merge(OmegaConf.to_container(config), {"own": OmegaConf.load(file)})
     return plain(whole.own)
 
 
-def _classifier_class(name: str, conf: Path, stage: str) -> type[Classifier]:
+def _classifier_class(name: str, conf: Path, key: str) -> type[Classifier]:
     found: type[Classifier] = get_class(
-        str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf, stage)), "_target_"))
+        str(OmegaConf.select(OmegaConf.load(_classifier_file(name, conf, key)), "_target_"))
     )
     return found
 
 
-def _classifier_file(name: str, conf: Path, stage: str) -> Path:
+def _classifier_file(name: str, conf: Path, key: str) -> Path:
     files = {path.stem: path for path in sorted((conf / "classifier").glob("*.yaml"))}
-    require_choice(f"schedule.stages.{stage}.classifier", name, ["keep", "reset", *files])
+    require_choice(key, name, ["keep", "reset", *files])
     return files[name]

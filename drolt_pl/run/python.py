@@ -1,4 +1,4 @@
-"""`drolt_pl.train`: one run from Python, as the command runs it."""
+"""`drolt_pl.train` trains one run from Python, as the command does."""
 
 import copy
 import os
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from drolt_pl.errors import SettingError
 from drolt_pl.run import ranks
 from drolt_pl.run.arguments import argument, quoted, refuse_existing
+from drolt_pl.run.choices import refuse_choices
 from drolt_pl.run.compose import composed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.explain import USER_ERRORS, explain
@@ -32,17 +33,18 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     """Trains one run and returns its results; `drolt train OVERRIDES` does the same.
 
     Args:
-        overrides: What is set, as typed on the command line: `["dataset=cifar100_lt", "loss.eps=2"]`. `resume=FOLDER`
+        overrides: The overrides, as typed on the command line: `["dataset=cifar100_lt", "loss.eps=2"]`. `resume=FOLDER`
             goes on with a run. Flags, and so sweeps (-m), are for the command line.
 
     Raises:
-        SettingError: a value that cannot be used; the folder of a new run is removed again.
+        SettingError: a value cannot be used; the folder of a new run is removed again.
     """
     words = [str(word) for word in overrides]
     flags = [word for word in words if word.startswith("-")]
     if flags:
         raise SettingError("train", "takes overrides alone: flags such as -m are for the command line", flags[0])
     try:
+        refuse_choices(words, CONF)
         earlier = resumed(words, CONF)
         source = earlier or Composition(CONF, tuple(words))
         run_dir = _folder(words, source)
@@ -64,7 +66,7 @@ def train(overrides: Sequence[str] = ()) -> "Results":
 
 
 def _folder(words: Sequence[str], source: Composition) -> Path:
-    """The run's folder, the same in all processes of the run, each of which calls `train`."""
+    """The run's folder. Every process of a run calls `train`, and all of them get the same folder."""
     number = next(_calls)
 
     def decide() -> str:
@@ -78,7 +80,7 @@ def _folder(words: Sequence[str], source: Composition) -> Path:
     if "LOCAL_RANK" not in os.environ:
         os.environ[RUN_DIR] = decide()
         return Path(os.environ[RUN_DIR])
-    # Lightning has started this process, or others beside it, which all run the caller's script.
+    # Lightning has started this process or others beside it, and all of them run the caller's script.
     if number == 0:
         return Path(os.environ[RUN_DIR])
     given = argument(source.overrides, "hydra.run.dir")
@@ -95,7 +97,7 @@ def _without_hydra(config: DictConfig) -> DictConfig:
 
 
 def _of_the_run(config: DictConfig) -> DictConfig:
-    """The run's configuration; what it takes from Hydra's, the loggers' folders, is in it."""
+    """The configuration without Hydra's node; the loggers' folders, which refer to that node, are resolved."""
     current = HydraConfig.instance()
     before = current.cfg
     with open_dict(config.hydra):

@@ -1,7 +1,7 @@
-"""Processes of one run that something else has started: torchrun, srun, or a user on each node.
+"""Processes of one run that torchrun, srun, or a user on each node has started.
 
-Each of them reads the command line for itself. What only one of them may decide (the run's folder, its name a time) or
-do (fetching data for its node) goes through a store that all of them reach.
+Each of them reads the command line for itself. Some things only one of them may decide (the run's folder, whose name is
+a time) or do (fetching data for its node). These go through a store that all of them reach.
 """
 
 import os
@@ -27,13 +27,13 @@ class Meeting:
     """Where this process meets the others of its run.
 
     Attributes:
-        rank: This process among all, or among the first processes of the nodes.
-        local_rank: This process on its node.
-        node: Its node.
+        rank: Number of this process among all, or among the first processes of the nodes.
+        local_rank: Number of this process on its node.
+        node: Number of its node.
         address: Host of the store.
         port: Port of the store.
         hosted: Whether the launcher serves the store; else rank 0 does.
-        world: How many processes the launcher has started; null where a user starts one on each node.
+        world: Number of processes that the launcher has started; null if a user starts one on each node.
     """
 
     rank: int
@@ -45,9 +45,9 @@ class Meeting:
     world: int | None
 
     def decided(self, key: str, decide: Callable[[], str], *, decides: bool) -> str:
-        """The text that the one process of a group for which `decides` holds comes to, in all of them.
+        """Returns one text in all processes of a group: the process with `decides` computes it.
 
-        Where that process fails, the others end with exit code 1 and leave the message to it.
+        If that process fails, the others end with exit code 1 and leave the message to it.
         """
         key = f"drolt_pl/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{key}"
         if decides:
@@ -65,7 +65,7 @@ class Meeting:
 
     @cached_property
     def _store(self) -> "TCPStore":
-        # Served until this process ends: nobody has to count who has read what.
+        # The store is served until this process ends, so nobody has to wait for the last reader.
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         serves = self.rank == 0 and not self.hosted
@@ -74,12 +74,12 @@ class Meeting:
 
 @cache
 def meeting() -> Meeting | None:
-    """Where the processes of this run meet; None where this process is alone, or starts the others itself."""
+    """Where the processes of this run meet; None if this process is alone or starts the others itself."""
     return find_meeting(os.environ)
 
 
 def find_meeting(variables: Mapping[str, str]) -> Meeting | None:
-    """The same from environment variables, which torchrun, srun or a user (MASTER_ADDR, MASTER_PORT, NODE_RANK) set."""
+    """Reads the meeting from variables of torchrun, srun or a user (MASTER_ADDR, MASTER_PORT, NODE_RANK)."""
 
     def number(name: str) -> int:
         return int(variables.get(name, "0"))
@@ -112,7 +112,7 @@ def is_first() -> bool:
 
 
 def require_all_used(devices: int, nodes: int) -> None:
-    """Every process that a launcher has started must be a rank of the run.
+    """Refuses a launcher that has started more or fewer processes than the run has ranks.
 
     Raises:
         SettingError: the trainer's devices and nodes are not the launcher's processes; its name is below `trainer`.
@@ -130,8 +130,8 @@ def once_a_node(key: str, action: Callable[[], None]) -> None:
     """Does something in one process of each node, before the others of that node go on.
 
     Args:
-        key: Names the action.
-        action: What to do.
+        key: Name of the action.
+        action: The action.
     """
     met = meeting()
 

@@ -1,4 +1,4 @@
-"""Callbacks that record a run: checkpoints by stage, metrics.csv, and the progress bar that names the stage."""
+"""Callbacks that record a run: checkpoints by stage, metrics.csv, and a progress bar with the stage's name."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ from drolt_pl.records import write_atomically
 
 @dataclass
 class Best:
-    """The best epoch of a stage by its monitor, and how many were compared."""
+    """The best epoch of a stage by its monitor, and the number of epochs compared."""
 
     score: float | None
     epoch: int
@@ -31,9 +31,10 @@ class Best:
 
 
 class StageCheckpoint(Checkpoint):
-    """Writes `last.ckpt` every epoch, and for each stage `<stage>.ckpt` at its end and `<stage>_best.ckpt`.
+    """Writes `last.ckpt` every epoch, `<stage>.ckpt` at the end of each stage, and `<stage>_best.ckpt`.
 
-    `last` is written after the others: a run killed between two of them repeats that epoch and writes the same again.
+    `last` is written after the others: a run that is killed in between repeats the epoch and writes the same files
+    again.
 
     Args:
         dirpath: The run's checkpoint folder.
@@ -64,12 +65,12 @@ class StageCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.dirpath / "last.ckpt")
 
     def has_ended(self) -> bool:
-        """Whether the last stage that trains has been trained to its end."""
+        """Whether the last stage with epochs was trained to its end."""
         last = self.schedule.trained[-1].name  # `_init` where `init_from` took the stage from another run
         return any((self.dirpath / f"{last}{end}.ckpt").exists() for end in ("", "_init"))
 
     def name_result(self, trainer: pl.Trainer, source: str) -> None:
-        """Copies the checkpoint of the model that the run reports to `best.ckpt`."""
+        """Copies the checkpoint of the reported model to `best.ckpt`."""
         if trainer.is_global_zero:
             with (self.dirpath / source).open("rb") as file, replacing(self.dirpath / "best.ckpt") as copy:
                 shutil.copyfileobj(file, copy)
@@ -93,8 +94,8 @@ class StageCheckpoint(Checkpoint):
 class MetricsFile(Checkpoint):
     """Writes `metrics.csv`: one row an epoch, one column a logged key, on rank 0.
 
-    A resumed run keeps the rows of the epochs before it and replaces later ones. (A `Checkpoint` runs after the hooks
-    that log.)
+    A resumed run keeps the rows of earlier epochs and replaces later ones. (It is a `Checkpoint`, since those run after
+    the hooks that log.)
 
     Args:
         path: The file.
@@ -104,7 +105,7 @@ class MetricsFile(Checkpoint):
         self.path = Path(path)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Lightning keeps the last value of every key: without this a stage would show those of the one before.
+        # Lightning keeps the last value of every key: without this a stage would show values of the one before.
         trainer.callback_metrics.clear()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -140,7 +141,7 @@ class MetricsFile(Checkpoint):
 class StageProgressBar(TrackingBar):
     """Lightning's rich bar, with the stage in its description and a line for other passes over data.
 
-    Where standard output is no terminal, one plain line an epoch takes its place.
+    If standard output is no terminal, one plain line per epoch takes its place.
     """
 
     def __init__(self) -> None:
@@ -161,12 +162,12 @@ class StageProgressBar(TrackingBar):
             print(f"{self.description(trainer.current_epoch)}  {shown}", flush=True)
 
     def track(self, batches: Iterable[tuple[Tensor, Tensor]], description: str, /) -> Iterator[tuple[Tensor, Tensor]]:
-        """Passes `batches` on, counting them in a line of the bar."""
+        """Yields `batches` and counts them in a line of the bar."""
         return self.counted(list_length(batches), batches, description)
 
 
 def list_length(batches: Iterable[tuple[Tensor, Tensor]]) -> int | None:
-    """How many batches there are, null where that is not known before."""
+    """The number of batches; null if the loader does not know it."""
     try:
         return len(batches)  # type: ignore[arg-type]
     except TypeError:

@@ -1,4 +1,4 @@
-"""`resume=FOLDER`: what a run that goes on is composed of, and what may change in it."""
+"""`resume=FOLDER` composes a run that goes on, and refuses changes other than of trainer and loggers."""
 
 import re
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.")
 
 @dataclass(frozen=True)
 class Composition:
-    """What Hydra composes a run's configuration from.
+    """The parts from which Hydra composes a run's configuration.
 
     Attributes:
-        folder: Holds config.yaml.
-        overrides: What is set in it.
+        folder: The folder that holds config.yaml.
+        overrides: The overrides.
     """
 
     folder: Path
@@ -31,7 +31,7 @@ class Composition:
 
 
 def resumed(words: Sequence[str], conf: Path) -> Composition | None:
-    """A run of a folder's own configuration, in that folder; None where nothing is resumed.
+    """Composes the run of a folder from its own configuration; None if the command line resumes nothing.
 
     Args:
         words: The command line.
@@ -40,7 +40,7 @@ def resumed(words: Sequence[str], conf: Path) -> Composition | None:
     `trust=true` lets the folder's configuration name any class.
 
     Raises:
-        SettingError: no run's folder, a change of what a run keeps, or a configuration that names what conf/ does not.
+        SettingError: the folder holds no run, a change is refused, or a class is named that conf/ does not name.
     """
     run = argument(words, "resume")
     if run in (None, "", "null"):

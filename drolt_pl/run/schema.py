@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from drolt_pl.learning.schedule import Curve, Stage
 
-PRIMITIVES = {int, float, bool, str}
+PRIMITIVES = {int, float, str}  # OmegaConf takes any number for a boolean
 FILLED_IN = ("name", "uses_centroids", "fits")  # of a Stage, by Schedule
 
 
@@ -26,7 +26,7 @@ def register() -> None:
 
 
 def _schedule() -> type[Any]:
-    """A structured configuration: order, budget, what differs from schedule to schedule, and any number of stages."""
+    """A structured configuration: order, budget, the values in which schedules differ, and any number of stages."""
     curve = _mirror(Curve)
     stage = _mirror(Stage, leave_out=FILLED_IN, curve=curve)
     budget: dict[str, Any] = {
@@ -80,8 +80,11 @@ def _dataclass(name: str, fields: list[Any]) -> type[Any]:
 
 
 def _readable(hint: Any) -> Any:
-    """A type that OmegaConf checks: a primitive, or one or null; it takes anything else as it is."""
-    parts = set(typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)) - {types.NoneType}
+    """The hint if OmegaConf can check it (a primitive, or a primitive or null), else `Any`."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    parts = set(typing.get_args(hint) if union else (hint,)) - {types.NoneType}
+    if typing.get_origin(hint) is typing.Literal and all(isinstance(part, str) for part in typing.get_args(hint)):
+        return str
     # OmegaConf 2.3 fails on a union of two primitives in a dictionary of stages.
     return hint if len(parts) == 1 and parts <= PRIMITIVES else Any
 

@@ -1,4 +1,4 @@
-"""One run from its configuration to its results: trained, tested, written down."""
+"""Takes one run from its configuration to its results: trains it, tests it, and writes its folder."""
 
 import json
 import logging
@@ -21,10 +21,13 @@ from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
 from drolt_pl.run.assemble import TEST_SELECTED, Run, assemble
 from drolt_pl.run.build import plain
 from drolt_pl.run.checkpoints import newest, saved_split
+from drolt_pl.run.choices import removed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
 from drolt_pl.run.outcome import batch_shares, circumstances
 from drolt_pl.run.stopping import Ending
+from drolt_pl.run.tree import Tree
+from drolt_pl.run.validate import validate
 from drolt_pl.run.warmstart import warm_checkpoint
 from drolt_pl.tracking.wandb_run import log_end
 
@@ -37,11 +40,9 @@ def train(config: DictConfig, run_dir: Path) -> Results:
     Raises:
         Stopped: a signal told the run to stop; it says how to go on.
     """
-    prepare_process(config)
     ending = Ending(run_dir)
     with ending.watching():
-        run = assemble(config, run_dir, CONF, ending)
-        return _train(run)
+        return _train(prepared(config, run_dir, ending))
 
 
 def _train(run: Run) -> Results:
@@ -70,13 +71,32 @@ def _train(run: Run) -> Results:
     return results
 
 
+def prepared(config: DictConfig, run_dir: Path, ending: Ending | None = None) -> Run:
+    """A run that is ready to be trained, once its configuration has been found to be right.
+
+    Args:
+        config: The composed configuration.
+        run_dir: The run's folder.
+        ending: Ends the run before its time; null for a run that nothing stops.
+
+    Raises:
+        SettingError: it is not; of several wrong values, all are named.
+    """
+    validate(config, CONF, removed(folders.overrides(run_dir) or []))
+    prepare_process(config)
+    try:
+        return assemble(config, run_dir, CONF, ending)
+    except SettingError as error:
+        raise error.renamed(Tree(config).name) from error
+
+
 def prepare_process(config: DictConfig) -> None:
-    """Sets what a run sets for its whole process: threads, seeds, warnings that nobody can mend."""
+    """Sets threads, seeds and warning filters of the process; the warnings it silences cannot be acted on."""
     # ResNet-32 becomes four times slower within ten epochs on CPUs where tiny activations stay denormal.
     torch.set_flush_denormal(True)
     # Lightning walks its batches with a check that torch deprecates.
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-    # What the ranks log is reduced already, or equal on all of them.
+    # The values that ranks log are reduced already, or equal on all of them.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # the progress bar says the rest
     if config.num_threads is not None:
@@ -89,17 +109,18 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
 
     Args:
         run: The run, measured.
-        outcome: What was measured.
-        record: The split.
-        images_before: Images that another run had seen (`init_from`).
+        outcome: The measurements.
+        record: The record of the split.
+        images_before: Images that the run of `init_from` had seen.
     """
     config, module = run.config, run.module
     passes = sum(part.seconds for part in run.callbacks.values() if isinstance(part, RefreshCentroids))
     seconds = run.saved.seconds
     measures = any(stage.uses_centroids for stage in module.schedule.trained)
     loss = module.loss if measures else None
+    words = _overrides(run.folder)
     learned = loss is not None and config.loss.eps_mode == "learned"
-    words = folders.overrides(run.folder) or []
+    words = _overrides(run.folder)
     return Results(
         schema_=SCHEMA,
         name=config.name,
@@ -131,14 +152,21 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
             images_per_s=(module.images_seen - images_before) / max(seconds, 1e-9),
         ),
         overrides=words,
-        **circumstances(
-            ["python", "train.py", *(folders.overrides(run.folder) or [])], run.trainer.strategy.root_device, HOME
-        ),
+        **circumstances(["python", "train.py", *words], run.trainer.strategy.root_device, HOME),
     )
 
 
+def _overrides(run_dir: Path) -> list[str]:
+    """The overrides that began the run; a damaged file of them costs no trained run its results."""
+    try:
+        return folders.overrides(run_dir) or []
+    except SettingError as error:
+        print(f"warning: {error}; results.json does not have the overrides", flush=True)
+        return []
+
+
 def _start(run: Run, split_sha256: str) -> tuple[Path | None, int]:
-    """The checkpoint that training goes on from, null for none, and the images that another run has seen for it."""
+    """The checkpoint that training goes on from, null for none, and the images that the run of `init_from` had seen."""
     config = run.config
     last = _last_checkpoint(run, split_sha256)
     if last is not None or config.init_from is None:

@@ -1,4 +1,4 @@
-"""What the configuration in a run's folder may name: it may come from elsewhere, and must execute nothing new."""
+"""Checks the classes that the configuration in a run's folder names: it may come from elsewhere."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ def refuse_foreign(run_dir: Path, conf: Path) -> None:
     """Refuses a run's configuration that names a class or a resolver which no file of conf/ names.
 
     Raises:
-        SettingError: it does, or it is no configuration.
+        SettingError: the configuration names one, or the file is no configuration.
     """
     try:
         content = yaml.safe_load((run_dir / CONFIG).read_text(encoding="utf-8"))

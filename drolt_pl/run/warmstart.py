@@ -1,4 +1,4 @@
-"""Starting a run after a stage that another run has trained."""
+"""Starts a run after a stage that another run has trained."""
 
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ from drolt_pl.run.checkpoints import saved_split
 
 
 def split_source(init_from: str, first_stage: str) -> tuple[Path, str]:
-    """`<run dir>[:stage]` as (folder, stage); without a stage, the schedule's first one."""
+    """Splits `<run dir>[:stage]` into folder and stage; the stage is the schedule's first one by default."""
     folder, _, stage = init_from.rpartition(":")
     return (Path(folder), stage) if folder else (Path(stage), first_stage)
 
 
 def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> tuple[str, dict[str, Any]]:
-    """A checkpoint of `module` at the end of a stage that another run has trained.
+    """Makes a checkpoint of `module` at the end of a stage that another run has trained.
 
-    Backbone, the classifiers of the stages so far and the centroids come from that run; radii and optimizer start
-    fresh. The number of epochs that the other run spent on the stage may differ from this schedule's.
+    Backbone, centroids and the classifiers of the stages so far come from that run; radii and optimizer start fresh.
+    The other run may have trained the stage for another number of epochs than this schedule has.
 
     Args:
         init_from: `<run dir>[:stage]`.
@@ -31,12 +31,12 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
         The stage's name and the checkpoint, which `Trainer.fit(ckpt_path=...)` continues.
 
     Raises:
-        SettingError: no such run or stage, another split, or weights that do not fit.
+        SettingError: there is no such run or stage, its split is another, or its weights do not fit.
     """
     names = [stage.name for stage in module.schedule.stages]
     folder, theirs = split_source(init_from, names[0])
     path = folder / "checkpoints" / f"{theirs}.ckpt"
-    # A method of one stage calls it `train`, one of several `ce_warmup`: a foreign name stands for our first stage.
+    # Methods of one stage call it `train`, others `ce_warmup`: an unknown name stands for our first stage.
     stage = theirs if theirs in names or not path.exists() else names[0]
     if stage not in names[:-1]:
         raise SettingError("init_from", f"must name a stage before the last of the schedule {names}", stage)

@@ -1,1 +1,1 @@
-"""Many runs: which jobs there are, and who starts them."""
+"""Sweeps: the list of their jobs, and the sweepers and launcher that run them."""

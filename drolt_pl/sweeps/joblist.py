@@ -1,4 +1,4 @@
-"""Which jobs a sweep consists of: from the values of its keys to the overrides of each distinct job."""
+"""The jobs of a sweep: from the values of its keys to the overrides of each distinct job."""
 
 import itertools
 import math
@@ -9,39 +9,42 @@ from typing import TypedDict
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 
 from drolt_pl.errors import SettingError
 
-Job = dict[str, str]  # override by key, in the order in which they are given to train.py
+MOST_JOBS = 10_000
+
+Job = dict[str, str]  # overrides by key, in the order in which train.py gets them
 Variants = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 class Rule(TypedDict):
-    """Where a job sets a key as in `at`, KEY=VALUE, or KEY=A,B for one of several values, `keys` change nothing."""
+    """In a job that sets `at` (KEY=VALUE, or KEY=A,B for one of several values), `keys` change nothing."""
 
     at: str
     keys: list[str]
 
 
 class Warmup(TypedDict):
-    """A stage that jobs train once where they differ only in the keys of `shared_over`, or in keys below them."""
+    """A stage that is trained once for all jobs that differ only in keys of `shared_over` or in keys below them."""
 
     stage: str
     shared_over: list[str]
 
 
 def parse(overrides: Iterable[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Hydra's reading of overrides, sweeps included; `glob(...)` needs the loader."""
+    """Parses overrides as Hydra does, sweeps included; `glob(...)` needs the loader."""
     return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
 
 
 def product(space: Sequence[Override]) -> list[Job]:
-    """One job for each combination of values; the first key varies slowest.
+    """Makes one job for each combination of values; the first key varies slowest.
 
     Raises:
-        SettingError: a key has an interval, which has no list of values.
+        SettingError: a key has an interval, which has no list of values, or there are more than `MOST_JOBS`.
     """
+    refuse_many(space)
     axes = []
     for override in space:
         if override.is_interval_sweep():
@@ -50,10 +53,25 @@ def product(space: Sequence[Override]) -> list[Job]:
     return [_merged(parts) for parts in itertools.product(*axes)]
 
 
-def draw(space: Sequence[Override], number: int, seed: int) -> list[Job]:
-    """`number` random jobs; a key's values do not depend on the other keys of the space.
+def refuse_many(space: Sequence[Override]) -> None:
+    """Refuses more jobs than anybody waits for, before any of them is written out.
 
-    Lists and ranges are drawn from uniformly, intervals too, or log-uniformly where they are tagged `log`.
+    Raises:
+        SettingError: the product of the values is above `MOST_JOBS`.
+    """
+    number = math.prod(_number(override) for override in space)
+    if number > MOST_JOBS:
+        longest = max(space, key=_number)
+        demand = (
+            f"has {_number(longest):,} values: the sweep would have {number:,} jobs, and {MOST_JOBS:,} are the most"
+        )
+        raise SettingError(str(longest.key_or_group), demand)
+
+
+def draw(space: Sequence[Override], number: int, seed: int) -> list[Job]:
+    """Draws `number` random jobs; a key's values do not depend on the other keys of the space.
+
+    Lists, ranges and intervals are drawn from uniformly; intervals with the tag `log` are drawn from log-uniformly.
     """
     jobs = []
     for index in range(number):
@@ -65,27 +83,43 @@ def draw(space: Sequence[Override], number: int, seed: int) -> list[Job]:
     return jobs
 
 
+def corners(space: Sequence[Override]) -> list[Job]:
+    """Jobs in which each value of a list, and each end of a range or an interval, comes up once."""
+    ends = {override.key_or_group: _ends(override) for override in space}
+    first = _merged(values[0] for values in ends.values())
+    return [first, *({**first, **value} for values in ends.values() for value in values[1:])]
+
+
+def _ends(override: Override) -> list[Job]:
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return [setting(override, str(end)) for end in (value.start, value.end)]
+    if isinstance(value, RangeSweep) and isinstance(steps := value.range(), range) and len(steps):
+        return [setting(override, str(end)) for end in (steps[0], steps[-1])]
+    return [setting(override, choice) for choice in choices(override)]
+
+
 @dataclass(frozen=True)
 class Variant:
     """Overrides that belong together: those of one label of each axis.
 
     Attributes:
-        overrides: As typed on the command line.
-        name: Names its jobs; None where there is no axis.
+        overrides: The overrides, as typed on the command line.
+        name: The name of its jobs; None if there is no axis.
     """
 
     overrides: tuple[str, ...]
     name: str | None
 
     def of(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs of this variant; what it sets wins."""
+        """Adds this variant's overrides to jobs; they win over the jobs' own."""
         own = _merged(setting(override, None) for override in parse(self.overrides))
         name = {} if self.name is None else {"name": f"name={self.name}"}
         return [{**job, **own, **name} for job in jobs]
 
 
 def combined(variants: Variants) -> list[Variant]:
-    """Every combination of labels, one of each axis; a single variant that sets nothing where there is no axis."""
+    """Every combination of one label of each axis; without axes a single variant that sets nothing."""
     found = []
     for labels in itertools.product(*variants.values()):
         chosen = [variants[axis][label] for axis, label in zip(variants, labels, strict=True)]
@@ -94,11 +128,11 @@ def combined(variants: Variants) -> list[Variant]:
 
 
 def distinct(jobs: Iterable[Job], irrelevant: Sequence[Rule]) -> list[Job]:
-    """Jobs without what changes nothing, each once.
+    """Leaves out overrides that change nothing, and keeps each distinct job once.
 
     Args:
         jobs: The jobs.
-        irrelevant: What changes nothing.
+        irrelevant: The rules by which an override changes nothing.
     """
     rules = [(parse([rule["at"]])[0], set(rule["keys"])) for rule in irrelevant]
     kept: dict[tuple[str, ...], Job] = {}
@@ -114,7 +148,7 @@ def distinct(jobs: Iterable[Job], irrelevant: Sequence[Rule]) -> list[Job]:
 
 
 def without(job: Job, prefixes: Sequence[str]) -> tuple[str, ...]:
-    """A job's overrides but those of the given keys, and of keys below them."""
+    """A job's overrides without those of the given keys and of keys below them."""
     return tuple(
         sorted(
             override
@@ -125,8 +159,19 @@ def without(job: Job, prefixes: Sequence[str]) -> tuple[str, ...]:
 
 
 def choices(override: Override) -> list[str | None]:
-    """The values that a key takes, as text; a key that is not swept has the one that was typed, given as None."""
+    """The values of a swept key as text; a key that is not swept has None, which stands for the typed value."""
     return list(override.sweep_string_iterator()) if override.is_sweep_override() else [None]
+
+
+def _number(override: Override) -> int:
+    """How many values a key takes, without writing them out."""
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return len(value.list) if isinstance(value, ChoiceSweep) else 1
+    start, stop, step = (float(part) for part in (value.start or 0, value.stop or 0, value.step))
+    if not all(map(math.isfinite, (start, stop, step))) or step == 0:
+        raise SettingError(str(override.input_line), "must be a range of finite numbers with a step that is not 0")
+    return max(math.ceil((stop - start) / step), 0)
 
 
 def setting(override: Override, value: str | None) -> Job:
@@ -140,7 +185,7 @@ def _merged(parts: Iterable[Job]) -> Job:
 
 
 def _values(override: Override) -> list[object]:
-    """The values that an override names: one, or those of a list."""
+    """The values of an override: one, or those of its list."""
     value = override.value()
     return list(value.list) if isinstance(value, ChoiceSweep) else [value]
 

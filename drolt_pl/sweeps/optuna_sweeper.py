@@ -1,7 +1,7 @@
-"""A sweep whose jobs Optuna chooses, one batch after another; a study that was cut short goes on.
+"""A sweep in which Optuna chooses the jobs, batch by batch; a study that was cut short goes on.
 
-Not hydra-optuna-sweeper 1.3: it holds Optuna below 3, one objective that is not a number ends its sweep, and its
-storage does not work with SQLAlchemy 2, so that no study can go on.
+It replaces hydra-optuna-sweeper 1.3, which holds Optuna below 3, ends its sweep at one objective that is not a number,
+and has a storage that does not work with SQLAlchemy 2, so that no study can go on.
 """
 
 import math
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from drolt_pl.checked import checked
 from drolt_pl.errors import SettingError
+from drolt_pl.ranges import Seed
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job
-from drolt_pl.sweeps.sweeper import JobListSweeper
+from drolt_pl.sweeps.sweeper import JobListSweeper, Jobs
 
 if TYPE_CHECKING:
     import optuna
@@ -23,6 +25,7 @@ STUDY = "study.journal"  # in the sweep's folder
 OVERRIDES = "overrides"  # user attribute of a trial
 
 
+@checked
 class OptunaSweeper(JobListSweeper):
     """Maximises the validation objective over the keys that are given as lists, ranges or intervals.
 
@@ -38,7 +41,7 @@ class OptunaSweeper(JobListSweeper):
         others: Arguments of `JobListSweeper`.
     """
 
-    def __init__(self, *, n_trials: int, n_jobs: int, sampler: Callable[..., Any], seed: int, **others: Any) -> None:
+    def __init__(self, *, n_trials: Jobs, n_jobs: Jobs, sampler: Callable[..., Any], seed: Seed, **others: Any) -> None:
         super().__init__(variants={}, seed=seed, **others)
         self.n_trials, self.n_jobs, self.sampler = n_trials, n_jobs, sampler
 
@@ -51,8 +54,10 @@ class OptunaSweeper(JobListSweeper):
 
         if self.config.protocol == "published":
             raise SettingError("protocol=published", "has no validation to tune by: tune under protocol=holdout")
-        self.begin()
+        self.refuse_ranks()
         space = self.space(arguments)
+        self.refuse_wrong(joblist.corners(space))
+        self.begin()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(self.sweep_dir / STUDY))),

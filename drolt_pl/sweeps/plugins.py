@@ -1,4 +1,4 @@
-"""Sweepers and launcher made known to Hydra in this process alone."""
+"""Registers our sweepers and launcher with Hydra, in this process alone."""
 
 from hydra.core.plugins import Plugins
 
@@ -10,10 +10,10 @@ KINDS = (JobListSweeper, OptunaSweeper, RayLauncher)
 
 
 def register() -> None:
-    """Registers them.
+    """Registers sweepers and launcher.
 
-    Hydra scans the namespace `hydra_plugins`, whose modules every Hydra application of an environment imports, and
-    instantiates plugins of that namespace alone. Ours are registered by hand and let in by name.
+    Hydra scans the namespace `hydra_plugins` and instantiates plugins of that namespace alone. Every Hydra application
+    of an environment would import modules of that namespace, so ours are registered by hand and let in by name.
     """
     plugins = Plugins.instance()
     for kind in KINDS:

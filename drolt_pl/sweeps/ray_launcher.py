@@ -1,4 +1,4 @@
-"""Jobs of a sweep on a Ray cluster, which decides how many run at once, and on which GPU of which machine."""
+"""Runs jobs of a sweep on a Ray cluster, which decides how many run at once and where."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ class RayLauncher(Launcher):
     Args:
         init: Arguments of `ray.init`: `num_cpus` and `num_gpus` bound what a cluster of this machine offers; `address`
             names a cluster that runs already.
-        remote: What a job takes up, arguments of `ray.remote`: `num_cpus`, `num_gpus` (a fraction: so many jobs share a
-            card; null: `trainer.devices` cards where the cluster has any).
+        remote: Resources of a job, arguments of `ray.remote`: `num_cpus` and `num_gpus`. With a fraction of a GPU
+            several jobs share a card; null takes `trainer.devices` cards if the cluster has any.
     """
 
     def __init__(self, *, init: Mapping[str, Any], remote: Mapping[str, Any]) -> None:

@@ -1,13 +1,14 @@
-"""The sweeper of `python train.py -m`: a list of distinct jobs, each run once, with a stage they share trained once."""
+"""The sweeper of `python train.py -m` runs each distinct job once, and trains a stage that jobs share once."""
 
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -15,32 +16,40 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from drolt_pl.checked import checked
 from drolt_pl.disk import write_whole
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, refuse, require
 from drolt_pl.folders import FAILURE, JOBS
+from drolt_pl.ranges import Seed, Text
 from drolt_pl.run import ranks
+from drolt_pl.run.choices import removed
+from drolt_pl.run.conf import CONF
 from drolt_pl.run.jobs import mark_sweep, require_same
 from drolt_pl.run.lock import locked
 from drolt_pl.run.signals import Stopped
 from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job, Rule, Variant, Warmup
 
+RUN = {"dataset", "backbone", "schedule", "trainer"}  # what the configuration of a run has
+Jobs = Annotated[int, Ge(1), Le(joblist.MOST_JOBS)]
 
+
+@checked
 class JobListSweeper(Sweeper):
     """Runs the product of `params`, the command line and `variants`, or random draws from it, each distinct job once.
 
     Jobs are numbered in the order of the list, and the number is the name of a job's folder.
 
     Args:
-        params: Values by key, as typed on the command line, which wins.
+        params: Values by key, in the form of the command line; values of the command line win.
         variants: Choices that set several keys: overrides by label by axis. The labels become the job's `name`.
-        each: A group of configurations, each of whose files is a label of the axis of that name.
+        each: A group of configurations; each of its files is a label of the axis of that name.
         tuned: A key of the configuration that holds further values by key. They are swept in the variants whose
-            configuration has them, and in no other, wherever they are typed.
-        irrelevant: What is left out of jobs, since it changes nothing in them.
+            configuration has them, and in no other, even if they are typed on the command line.
+        irrelevant: Rules for overrides that are left out of jobs, since they change nothing.
         draws: The number of random jobs (of each variant) in place of the product.
-        seed: Of the draws.
-        warmup: A stage that jobs share: the first of them trains it, the others start from its weights (`init_from`).
+        seed: Seed of the draws.
+        warmup: A stage that jobs share: the first job trains it, the others start from its weights (`init_from`).
     """
 
     config: DictConfig
@@ -50,15 +59,19 @@ class JobListSweeper(Sweeper):
     def __init__(
         self,
         *,
-        params: Mapping[str, str],
+        params: Mapping[str, str | float | bool],
         variants: joblist.Variants,
         irrelevant: Sequence[Rule],
-        each: str | None = None,
-        tuned: str | None = None,
-        draws: int | None = None,
-        seed: int = 0,
+        each: Text | None = None,
+        tuned: Text | None = None,
+        draws: Jobs | None = None,
+        seed: Seed = 0,
         warmup: Warmup | None = None,
     ) -> None:
+        ruled = isinstance(irrelevant, list) and all(set(rule) == {"at", "keys"} for rule in irrelevant)
+        require("irrelevant", irrelevant, ruled, "must be a list of {at: KEY=VALUE, keys: [KEY, ...]}")
+        shared = warmup is None or (isinstance(warmup, dict) and set(warmup) == {"stage", "shared_over"})
+        require("warmup", warmup, shared, "must be null or {stage: NAME, shared_over: [KEY, ...]}")
         self.params, self.variants, self.irrelevant = params, variants, irrelevant
         self.each, self.tuned = each, tuned
         self.draws, self.seed, self.warmup = draws, seed, warmup
@@ -74,8 +87,10 @@ class JobListSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the jobs that have not finished yet; raises a `SettingError` if some failed."""
-        self.begin()
+        self.refuse_ranks()
         jobs = self.jobs(self.space(arguments))
+        self.refuse_wrong(jobs)
+        self.begin()
         self.run(dict(enumerate(jobs)))
         failed = [str(number) for number in range(len(jobs)) if (self.folder(number) / FAILURE).exists()]
         if failed:
@@ -85,16 +100,39 @@ class JobListSweeper(Sweeper):
                 f"under {self.sweep_dir}): the same command with hydra.sweep.dir={self.sweep_dir} tries them again",
             )
 
-    def begin(self) -> None:
-        """Makes the sweep's folder, and holds it for as long as this process lives."""
+    def refuse_ranks(self) -> None:
+        """Refuses to be started once for each process of a run."""
         if "LOCAL_RANK" in os.environ or ranks.meeting() is not None:
             raise SettingError("-m", "starts the processes of its jobs itself: run it without torchrun or srun")
+
+    def refuse_wrong(self, jobs: Iterable[Job]) -> None:
+        """Refuses wrong values before any job is launched: each in the first job that has it.
+
+        Raises:
+            SettingError: there are such; of several, all are named. Another application's are not looked at.
+        """
+        if not set(self.config) >= RUN:
+            return
+        from drolt_pl.run.validate import problems_of  # imports torch
+
+        loader, seen = self.hydra_context.config_loader, set[str]()
+        found: list[SettingError] = []
+        for words in (list(job.values()) for job in jobs):
+            if not seen.issuperset(words):
+                seen.update(words)
+                config = loader.load_sweep_config(self.config, words)
+                run = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+                found += problems_of(run, CONF, removed(words))
+        refuse(found)
+
+    def begin(self) -> None:
+        """Makes the sweep's folder, and holds it for as long as this process lives."""
         self._held.enter_context(locked(self.sweep_dir))
         mark_sweep()
         write_whole(self.sweep_dir / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())
 
     def space(self, arguments: Sequence[str]) -> list[Override]:
-        """The keys of the sweep and their values: the configuration's, then the command line's."""
+        """The keys of the sweep with their values, from the configuration and from the command line, which wins."""
         typed = [*(f"{key}={values}" for key, values in self.params.items()), *arguments]
         parsed = joblist.parse(typed, self.hydra_context.config_loader)
         return list({override.key_or_group: override for override in parsed}.values())
@@ -114,7 +152,7 @@ class JobListSweeper(Sweeper):
         return joblist.distinct(jobs, self.irrelevant)
 
     def _labelled(self) -> joblist.Variants:
-        """The variants, with those that the files of `each` are."""
+        """The variants, with one label for each file of `each`."""
         if self.each is None:
             return self.variants
         files = self.hydra_context.config_loader.get_group_options(self.each)
@@ -122,7 +160,7 @@ class JobListSweeper(Sweeper):
         return {**self.variants, self.each: {**axis, **self.variants.get(self.each, {})}}
 
     def _tuned(self, variant: Variant) -> dict[str, Override]:
-        """What a variant's configuration adds to the space, by key."""
+        """The keys that a variant's configuration adds to the space."""
         if self.tuned is None:
             return {}
         loader = self.hydra_context.config_loader
@@ -160,7 +198,7 @@ class JobListSweeper(Sweeper):
         return objectives
 
     def _ready(self, waiting: Sequence[int], jobs: Mapping[int, Job]) -> dict[int, list[str]]:
-        """Overrides of the jobs that can start: of those that share a stage nobody has trained yet, only the first."""
+        """Overrides of the jobs that can start; of jobs that share an untrained stage only the first one can."""
         batch: dict[int, list[str]] = {}
         first: set[tuple[str, ...]] = set()
         for number in waiting:
@@ -173,7 +211,7 @@ class JobListSweeper(Sweeper):
                 first.add(key)
                 if source not in (None, self.folder(number)):
                     extra = [f"init_from='{source}:{self.warmup['stage']}'"]
-            # Hydra must not write .hydra: a job that goes on keeps the one that began it.
+            # Hydra must not write .hydra: a job that goes on keeps the files that began it.
             hydra = [f"hydra.sweep.subdir='{number}'", "hydra.output_subdir=null"]
             batch[number] = [*jobs[number].values(), *extra, *hydra]
         return batch

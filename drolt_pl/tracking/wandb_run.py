@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytorch_lightning as pl
 from lightning_fabric.loggers.logger import rank_zero_experiment
@@ -15,19 +15,20 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from drolt_pl import folders
-from drolt_pl.errors import require_choice
+from drolt_pl.checked import checked
+from drolt_pl.ranges import Positive, Text
 from drolt_pl.results import Results
 from drolt_pl.tracking.wandb_tables import METRICS, accuracy_rows, confusion_chart, csv_table
 
 if TYPE_CHECKING:
     import wandb
 
-MODES = ("online", "offline", "disabled")
 ID_FILE = "wandb_id"  # in the run's folder
 MAX_NAME = 120
 UNNAMED = ("trainer", "logger", "init_from", "sweep")  # these groups and keys say nothing about the experiment
 
 
+@checked
 class WandbRun(WandbLogger):
     """Logs a run's folder as one W&B run: online, offline, or not at all.
 
@@ -44,22 +45,21 @@ class WandbRun(WandbLogger):
         group: Name of the group; null for the folder of the sweep.
         artifacts: Whether the best checkpoint and the split are uploaded too.
         init_timeout: Seconds to wait for a server that does not answer, at the start of a run and before its tables.
-        finish_timeout: Seconds to wait for uploads at the end of a run; the run's folder has what is missing then.
+        finish_timeout: Seconds to wait for uploads at the end of a run; the run's folder keeps the rest.
     """
 
     def __init__(
         self,
         run_dir: str | Path,
         *,
-        project: str = "drolt_pl",
-        mode: str = "online",
-        entity: str | None = None,
-        group: str | None = None,
+        project: Text = "drolt_pl",
+        mode: Literal["online", "offline", "disabled"] = "online",
+        entity: Text | None = None,
+        group: Text | None = None,
         artifacts: bool = False,
-        init_timeout: float = 10.0,
-        finish_timeout: float = 60.0,
+        init_timeout: Positive = 10.0,
+        finish_timeout: Positive = 60.0,
     ) -> None:
-        require_choice("mode", mode, MODES)
         super().__init__(project=project, save_dir=str(run_dir), offline=mode != "online")
         self.run_dir, self.project, self.mode, self.entity, self.group = Path(run_dir), project, mode, entity, group
         self.artifacts, self.init_timeout, self.finish_timeout = artifacts, init_timeout, finish_timeout

@@ -95,7 +95,7 @@ def test_timm_options_reach_the_model() -> None:
         (lambda: CifarResNet(33), "depth must be one of (20, 32, 44, 56), got 33"),
         (lambda: CifarResNet(32, 0), "in_channels must be a whole number >= 1, got 0"),
         (lambda: SmallConvNet(0), "in_channels must be a whole number >= 1, got 0"),
-        (lambda: SmallConvNet(1, 30), "num_features must be a positive multiple of 4, got 30"),
+        (lambda: SmallConvNet(1, 30), "num_features must be a whole number >= 4 and a multiple of 4, got 30"),
         (lambda: TorchvisionResNet("resnet51"), "arch must be one of ('resnet50', 'resnext50_32x4d'), got 'resnet51'"),
         (lambda: TorchvisionResNet(weights="V9"), "weights must be null or one of ('IMAGENET1K_V1',"),
         (lambda: TorchvisionResNet(weights="DEFAULT", in_channels=1), "in_channels must be 3 with pretrained weights"),

@@ -143,7 +143,7 @@ def test_the_nearest_mean_has_kangs_three_forms(form: str) -> None:
     for i, z in enumerate(features):
         for c, mean in means.items():
             torch.testing.assert_close(logits[i, c], -(point(z) - mean).norm(), rtol=1e-5, atol=1e-5)  # type: ignore[operator]
-    with pytest.raises(SettingError, match=r"^form must be one of .*'cl2n'.* got 'l2'"):
+    with pytest.raises(SettingError, match=r"^form must be null or one of .*'cl2n'.* got 'l2'"):
         NearestMeanClassifier(D, C, form="l2")
 
 

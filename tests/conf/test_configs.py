@@ -29,6 +29,41 @@ def _command_lines() -> list[str]:
     return sorted(set(found))
 
 
+def _keys(node: object, prefix: str = "") -> set[str]:
+    """Dotted keys of a configuration and of everything below it."""
+    if not isinstance(node, dict):
+        return set()
+    own = {f"{prefix}{key}": value for key, value in node.items()}
+    return own.keys() | {below for key, value in own.items() for below in _keys(value, f"{key}.")}
+
+
+def test_every_key_that_the_pages_name_exists() -> None:
+    """Keys in running text and tables, `a.b=c` or `a.b`; a method or a data set may bring them."""
+    methods = [f"method={path.stem}" for path in (HOME / "conf" / "method").glob("*.yaml")]
+    sets = [f"dataset={path.stem}" for path in (HOME / "conf" / "dataset").glob("*.yaml")]
+    others = ["logger=wandb", "sweep=fair", "sweep=optuna", "hydra/launcher=ray"]
+    known: set[str] = set()
+    for choice in [*methods, *sets, *others]:
+        config = composed(choice, with_hydra=choice in others)
+        known |= _keys(OmegaConf.to_container(config, resolve=False))
+    roots = {key.split(".")[0] for key in known} | {group.name for group in FOLDERS}
+    groups = {group.relative_to(HOME / "conf").as_posix() for group in GROUPS}
+    pages = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
+    unknown = set()
+    for page in pages:
+        spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+        for word in (word.lstrip("+~") for span in spans for word in span.split()):
+            key, sets_it, _ = word.partition("=")
+            is_key = re.fullmatch(r"[a-z_]+(/[a-z]+)?(\.[a-z_0-9]+)*", key) and not key.endswith(FILE_TYPES)
+            if is_key and ("." in key or sets_it) and key.split(".")[0] in roots and not key.startswith(FREE):
+                unknown |= set() if key in known | groups else {f"{page.name}: {word}"}
+    assert not unknown
+
+
+FREE = ("hydra.launcher.",)  # its keys are those of the launcher that is chosen
+FILE_TYPES = (".py", ".yaml", ".md", ".json", ".csv", ".ckpt", ".npz")
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_composes(choice: str) -> None:
     if choice.startswith("experiment=") or choice.startswith("sweep="):

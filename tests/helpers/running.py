@@ -23,11 +23,11 @@ SHORT = (
 EPOCHS = 6
 
 
-def composed(*overrides: str) -> DictConfig:
+def composed(*overrides: str, with_hydra: bool = False) -> DictConfig:
     """The configuration of `python train.py OVERRIDES`."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(HOME / "conf"), version_base="1.3"):
-        return compose("config", list(overrides))
+        return compose("config", list(overrides), return_hydra_config=with_hydra)
 
 
 def train_here(run_dir: Path, *overrides: str) -> dict[str, Any]:

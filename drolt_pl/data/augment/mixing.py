@@ -2,17 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from drolt_pl.checked import checked
 from drolt_pl.data.images.loaders import BatchLoader
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.data.longtail import IntArray
+from drolt_pl.errors import SettingError
+from drolt_pl.ranges import Positive
 
-SHARES = ("sample", "batch")
 
-
+@checked
 class Mixing(ABC):
     """Mixes each sample of a batch with another.
 
@@ -22,9 +25,7 @@ class Mixing(ABC):
             Mixup's authors and of MiSLAS does.
     """
 
-    def __init__(self, *, alpha: float = 1.0, share_per: str = "sample") -> None:
-        require("alpha", alpha, alpha > 0, "must be > 0")
-        require_choice("share_per", share_per, SHARES)
+    def __init__(self, *, alpha: Positive = 1.0, share_per: Literal["sample", "batch"] = "sample") -> None:
         self.alpha, self.share_per = alpha, share_per
 
     def __call__(
@@ -120,3 +121,7 @@ class MixedLoader:
         generator = self.make_generator()
         for images, targets in self.loader:
             yield self.mixing(images, targets, generator)
+
+    def rows_of(self, number: int) -> IntArray:
+        """The rows of one batch."""
+        return self.loader.rows_of(number)

@@ -1,15 +1,23 @@
 """Learned and random augmentation policies on batches, each sample with its own draws."""
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 from torchvision import transforms
 
+from drolt_pl.checked import checked
 from drolt_pl.data.augment.operations import OPERATIONS, apply_operations
-from drolt_pl.errors import require, require_choice
+from drolt_pl.errors import require
+from drolt_pl.ranges import Fraction, Level
 
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
 IDENTITY = OPERATIONS.index("Identity")
-POLICIES = tuple(policy.value for policy in transforms.AutoAugmentPolicy)
+
+Strength = Annotated[float, Ge(0), Le(100)]
+Turn = Annotated[float, Ge(0), Le(0.5)]  # half the circle
+Bins = Annotated[int, Ge(2), Le(1000)]
 
 
 def magnitude_table(num_bins: int, height: int, width: int) -> Tensor:
@@ -33,6 +41,7 @@ def magnitude_table(num_bins: int, height: int, width: int) -> Tensor:
     return torch.stack([levels.get(name, torch.zeros(num_bins)) for name in OPERATIONS]).double()
 
 
+@checked
 class AutoAugment:
     """Applies one of 25 learned pairs of operations to each image, each with its own chance (Cubuk et al. 2019).
 
@@ -44,8 +53,7 @@ class AutoAugment:
         fill: Value of pixels that come from outside the image.
     """
 
-    def __init__(self, *, policy: str = "cifar10", fill: int = 0) -> None:
-        require_choice("policy", policy, POLICIES)
+    def __init__(self, *, policy: Literal["cifar10", "imagenet", "svhn"] = "cifar10", fill: Level = 0) -> None:
         self.fill = fill
         pairs = transforms.AutoAugment(transforms.AutoAugmentPolicy(policy)).policies
         self.operations = torch.tensor([[OPERATIONS.index(name) for name, _, _ in pair] for pair in pairs])
@@ -64,6 +72,7 @@ class AutoAugment:
         return images
 
 
+@checked
 class RandAugment:
     """Draws operations uniformly, all at one level (Cubuk et al. 2020); operations and levels are torchvision's.
 
@@ -74,9 +83,15 @@ class RandAugment:
         fill: Value of pixels that come from outside the image.
     """
 
-    def __init__(self, *, num_ops: int = 2, magnitude: int = 9, num_magnitude_bins: int = 31, fill: int = 0) -> None:
-        require("num_ops", num_ops, num_ops >= 0, "must be >= 0")
-        require("magnitude", magnitude, 0 <= magnitude < num_magnitude_bins, f"must be in [0, {num_magnitude_bins})")
+    def __init__(
+        self,
+        *,
+        num_ops: Annotated[int, Ge(0), Le(64)] = 2,
+        magnitude: Annotated[int, Ge(0), Le(1000)] = 9,
+        num_magnitude_bins: Bins = 31,
+        fill: Level = 0,
+    ) -> None:
+        require("magnitude", magnitude, magnitude < num_magnitude_bins, f"must be in [0, {num_magnitude_bins})")
         self.num_ops, self.magnitude, self.num_magnitude_bins, self.fill = num_ops, magnitude, num_magnitude_bins, fill
         self.operations = torch.tensor([code for code, name in enumerate(OPERATIONS) if name not in ("Invert", "Hue")])
 
@@ -91,6 +106,7 @@ class RandAugment:
         return images
 
 
+@checked
 class ColorJitter:
     """Multiplies brightness, contrast and saturation of each image by random factors and turns its hue.
 
@@ -105,17 +121,13 @@ class ColorJitter:
     def __init__(
         self,
         *,
-        brightness: float = 0.4,
-        contrast: float = 0.4,
-        saturation: float = 0.4,
-        hue: float = 0.0,
-        chance: float = 1.0,
+        brightness: Strength = 0.4,
+        contrast: Strength = 0.4,
+        saturation: Strength = 0.4,
+        hue: Turn = 0.0,
+        chance: Fraction = 1.0,
     ) -> None:
         strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
-        for field, strength in strengths.items():
-            require(field, strength, strength >= 0, "must be >= 0")
-        require("hue", hue, hue <= 0.5, "must be <= 0.5, half the circle")
-        _check_chance(chance)
         names = ("Brightness", "Contrast", "Color", "Hue")
         used = [(name, strength) for name, strength in zip(names, strengths.values(), strict=True) if strength > 0]
         self.operations = torch.tensor([OPERATIONS.index(name) for name, _ in used], dtype=torch.int64)
@@ -135,6 +147,7 @@ class ColorJitter:
         return images
 
 
+@checked
 class RandomGrey:
     """Takes some images' colours away, as torchvision's RandomGrayscale, but with a draw for each image.
 
@@ -142,18 +155,13 @@ class RandomGrey:
         chance: Chance of an image, in [0, 1].
     """
 
-    def __init__(self, *, chance: float = 0.2) -> None:
-        _check_chance(chance)
+    def __init__(self, *, chance: Fraction = 0.2) -> None:
         self.chance = chance
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         chosen = torch.rand(len(images), generator=generator) < self.chance
         operations = torch.where(chosen, OPERATIONS.index("Color"), IDENTITY)
         return apply_operations(images, operations, torch.full((len(images),), -1.0, dtype=torch.float64))
-
-
-def _check_chance(chance: float) -> None:
-    require("chance", chance, 0 <= chance <= 1, "must be in [0, 1]")
 
 
 def _signed(magnitudes: Tensor, operations: Tensor, generator: torch.Generator) -> Tensor:

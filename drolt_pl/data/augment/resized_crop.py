@@ -5,11 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from drolt_pl.errors import SettingError
+from drolt_pl.checked import checked
+from drolt_pl.ranges import Proportions, Shares
 
 TRIES = 10  # torchvision's
 
 
+@checked
 class RandomResizedCrop:
     """Resizes a random rectangle of each image to the whole image's size (Szegedy et al. 2015).
 
@@ -24,14 +26,9 @@ class RandomResizedCrop:
         SettingError: a range that is empty or out of these bounds.
     """
 
-    def __init__(
-        self, *, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    ) -> None:
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise SettingError("scale", "must be two numbers in (0, 1], the smaller first", list(scale))
-        if not 0 < ratio[0] <= ratio[1]:
-            raise SettingError("ratio", "must be two numbers > 0, the smaller first", list(ratio))
-        self.scale, self.ratio = scale, ratio
+    def __init__(self, *, scale: Shares = (0.08, 1.0), ratio: Proportions = (3 / 4, 4 / 3)) -> None:
+        (least, most), (narrowest, widest) = scale, ratio
+        self.scale, self.ratio = (least, most), (narrowest, widest)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         num_images, _, height, width = images.shape

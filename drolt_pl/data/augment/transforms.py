@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from drolt_pl.checked import checked
 from drolt_pl.errors import SettingError, require
+from drolt_pl.ranges import Padding, PositiveFraction
 
 # Takes (B, C, H, W) uint8 images and a CPU generator, gives (B, C, H, W) uint8 images.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -50,6 +52,20 @@ def for_views(augment: Augments, views: int) -> Augment | None:
     return augment[0] if views == 1 else PerView(augment)
 
 
+def try_augments(augment: Augments, shape: Sequence[int], dtype: torch.dtype) -> None:
+    """Tries augmentations on two black images: what does not fit their size is found before training.
+
+    Raises:
+        SettingError: an augmentation refuses them.
+    """
+    listed = augment if isinstance(augment, Sequence) else () if augment is None else (augment,)
+    for place, one in enumerate(listed):
+        try:
+            one(torch.zeros(2, *shape, dtype=dtype), torch.Generator())
+        except SettingError as error:
+            raise error.under(f"augment.{place}" if isinstance(augment, Sequence) else "augment") from error
+
+
 class Chain:
     """Applies augmentations one after the other.
 
@@ -63,11 +79,15 @@ class Chain:
         self.steps = list(steps)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        for step in self.steps:
-            images = step(images, generator)
+        for place, step in enumerate(self.steps):
+            try:
+                images = step(images, generator)
+            except SettingError as error:
+                raise error.under(f"steps.{place}") from error
         return images
 
 
+@checked
 class CropFlip:
     """Crops each zero-padded image at random, then mirrors every second one on average.
 
@@ -76,13 +96,13 @@ class CropFlip:
         flip: Whether images may be mirrored; digits may not.
     """
 
-    def __init__(self, *, padding: int = 4, flip: bool = True) -> None:
-        require("padding", padding, padding >= 0, "must be >= 0")
+    def __init__(self, *, padding: Padding = 4, flip: bool = True) -> None:
         self.padding = padding
         self.flip = flip
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        num_images = len(images)
+        num_images, side = len(images), min(images.shape[2:])
+        require("padding", self.padding, self.padding <= side, f"must be at most the images' side of {side} pixels")
         # Drawn on the CPU whatever the device, so that a GPU run sees the images that a CPU run sees.
         shifts = torch.randint(2 * self.padding + 1, (2, num_images), generator=generator)
         mirrored = torch.rand(num_images, generator=generator) < (0.5 if self.flip else 0.0)
@@ -116,6 +136,7 @@ def crop_and_mirror(images: Tensor, shifts: Tensor, mirrored: Tensor, *, padding
     return padded.view(num_images, channels, -1).gather(2, flat).view_as(images)
 
 
+@checked
 class Cutout:
     """Blackens a square at a random place of each image (DeVries & Taylor 2017).
 
@@ -125,8 +146,7 @@ class Cutout:
         share: Side of the square as a share of the image's shorter side, in (0, 1]; the paper's 16 of CIFAR's 32.
     """
 
-    def __init__(self, *, share: float = 0.5) -> None:
-        require("share", share, 0 < share <= 1, "must be in (0, 1]")
+    def __init__(self, *, share: PositiveFraction = 0.5) -> None:
         self.share = share
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -22,6 +22,9 @@ class BatchSource(Protocol):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
+    def rows_of(self, number: int) -> IntArray:
+        """The rows of one batch."""
+
 
 class BatchLoader:
     """Gives the trainer its batches, each transformed as a whole.
@@ -53,6 +56,10 @@ class BatchLoader:
         for samples, targets in self.batches:
             yield self.transform(samples, generator), targets
 
+    def rows_of(self, number: int) -> IntArray:
+        """The rows of one batch."""
+        return self.batches.rows_of(number)
+
 
 class MemoryBatches:
     """Indexes batches out of tensors, without another process or a copy between devices.
@@ -75,6 +82,10 @@ class MemoryBatches:
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
             yield self.samples[batch], self.targets[batch]
+
+    def rows_of(self, number: int) -> IntArray:
+        """The rows of one batch."""
+        return self.rows[number * self.batch_size : (number + 1) * self.batch_size]
 
 
 @dataclass(frozen=True)
@@ -176,6 +187,7 @@ class WorkerBatches:
         report: Callable[[list[int]], None] = lambda rows: None,
     ) -> None:
         self.device, self.report = device, report
+        self.rows, self.batch_size = rows, batch_size
         self.loader: DataLoader[Batch | ImageError] = DataLoader(
             _FetchedBatches(part, rows, batch_size, keys, on_corrupt),
             batch_size=None,
@@ -199,3 +211,7 @@ class WorkerBatches:
                     batch.samples.to(self.device, non_blocking=True),
                     batch.targets.to(self.device, non_blocking=True),
                 )
+
+    def rows_of(self, number: int) -> IntArray:
+        """The rows of one batch, before any stand-in."""
+        return self.rows[number * self.batch_size : (number + 1) * self.batch_size]

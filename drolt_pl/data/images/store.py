@@ -1,6 +1,7 @@
 """The samples of a split: held on the training device, or read by workers, as `dataset.loader` says."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,8 +16,6 @@ from drolt_pl.data.sources import Catalogue
 from drolt_pl.data.split import Split
 from drolt_pl.errors import require
 
-LOADERS = ("auto", "memory", "workers")
-SKIPS = ("error", "skip")
 MEMORY_LIMIT = 2 * 1024**3  # bytes of samples up to which `loader=auto` holds them
 
 
@@ -29,9 +28,9 @@ class SampleStore:
     Args:
         catalogue: All samples.
         split: The parts.
-        loader: One of `LOADERS`.
+        loader: See `LongTailDataModule`.
         num_workers: Processes that read.
-        on_corrupt: One of `SKIPS`.
+        on_corrupt: See `LongTailDataModule`.
 
     Attributes:
         unreadable: Samples that this process could not read, as indices into the catalogue.
@@ -68,6 +67,10 @@ class SampleStore:
             return self._worker_batches(name, rows, batch_size, device, None, "leave_out")
         samples, targets, readable = self._held(name, device)
         return MemoryBatches(samples, targets, rows[readable[rows]], batch_size)
+
+    def names(self, indices: IntArray | Sequence[int]) -> list[str]:
+        """The names of samples by their places in the catalogue."""
+        return [os.fsdecode(name) for name in self.catalogue.names[np.asarray(indices, np.int64)]]
 
     def unreadable_anywhere(self) -> set[int]:
         """`unreadable` of all ranks together; every rank must call it."""

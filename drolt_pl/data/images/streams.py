@@ -5,6 +5,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from drolt_pl.data.longtail import IntArray
+
 # Samples and targets, and for mixed samples the targets mixed in and the shares kept.
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor, Tensor]
 StreamsBatch = tuple[Tensor, Tensor, Tensor | None, Tensor | None, tuple[Batch, ...]]
@@ -16,6 +18,9 @@ class Stream(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Batch]: ...
+
+    def rows_of(self, number: int) -> IntArray:
+        """The rows of one batch."""
 
 
 class Streams:
@@ -38,3 +43,7 @@ class Streams:
         for first, *others in zip(*self.streams, strict=True):
             samples, targets, partners, shares = first if len(first) == 4 else (*first, None, None)
             yield samples, targets, partners, shares, tuple(others)
+
+    def rows_of(self, number: int) -> IntArray:
+        """The rows of one batch of the first stream."""
+        return self.streams[0].rows_of(number)

@@ -1,8 +1,11 @@
 """The evaluation view of an image: what validation, tests and predictions see of it."""
 
+from typing import Literal, get_args
+
 from PIL import Image, ImageOps
 
-TRAIN_CROPS = ("center", "random_resized")
+TrainCrop = Literal["center", "random_resized"]
+TRAIN_CROPS: tuple[str, ...] = get_args(TrainCrop)
 
 
 def evaluation_view(image: Image.Image, size: int, crop: str = "center") -> Image.Image:

@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100, cut to a long tail."""
 
-import os
 import warnings
 from pathlib import Path
 from typing import ClassVar, Unpack
@@ -8,15 +7,18 @@ from typing import ClassVar, Unpack
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from drolt_pl.checked import checked
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.images.sources import ArraySource
 from drolt_pl.data.settings import DataSettings
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError
+from drolt_pl.ranges import AnyPath
 
 DEFAULTS: DataSettings = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 
 
+@checked
 class CIFAR10LT(LongTailDataModule):
     """CIFAR-10 with the class counts of LDAM-DRW's CIFAR-10-LT; the 10,000 official test images test.
 
@@ -28,9 +30,7 @@ class CIFAR10LT(LongTailDataModule):
 
     archive: ClassVar[type[CIFAR10]] = CIFAR10
 
-    def __init__(
-        self, *, root: str | os.PathLike[str] = "data", download: bool = False, **settings: Unpack[DataSettings]
-    ) -> None:
+    def __init__(self, *, root: AnyPath = "data", download: bool = False, **settings: Unpack[DataSettings]) -> None:
         super().__init__(**(DEFAULTS | settings))
         self.root, self.download = Path(root).expanduser(), download
         if not download and not (self.root / self.archive.base_folder).is_dir():

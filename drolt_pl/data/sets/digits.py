@@ -4,6 +4,7 @@ from typing import Unpack
 
 import numpy as np
 
+from drolt_pl.checked import checked
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.images.sources import ArraySource
 from drolt_pl.data.settings import DataSettings
@@ -13,6 +14,7 @@ from drolt_pl.data.sources import Catalogue
 DEFAULTS: DataSettings = {"n_max": 104, "imbalance_ratio": 50.0, "test_per_class": 50}
 
 
+@checked
 class DigitsLT(LongTailDataModule):
     """1,797 grey images of 10 digits, 174 to 183 a digit; no download.
 

@@ -8,12 +8,15 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from drolt_pl.checked import checked
 from drolt_pl.data.base import LongTailDataModule
-from drolt_pl.data.images.sources import TRAIN_CROPS, FileSource
+from drolt_pl.data.images.sources import FileSource
 from drolt_pl.data.images.suffixes import IMAGE_SUFFIXES
+from drolt_pl.data.images.view import TrainCrop
 from drolt_pl.data.settings import DataSettings
 from drolt_pl.data.sources import Catalogue
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.errors import SettingError, require
+from drolt_pl.ranges import AnyPath, PathText, Pixels
 
 IMAGENET: DataSettings = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -21,10 +24,11 @@ IMAGENET: DataSettings = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0
 class FileSettings(DataSettings, total=False):
     """The keyword arguments of `ImageFileDataModule` except its root."""
 
-    image_size: int | None
-    train_crop: str
+    image_size: Pixels | None
+    train_crop: TrainCrop
 
 
+@checked
 class ImageFileDataModule(LongTailDataModule):
     """The base of data sets of image files.
 
@@ -39,9 +43,9 @@ class ImageFileDataModule(LongTailDataModule):
     def __init__(
         self,
         *,
-        root: str | os.PathLike[str] | None,
-        image_size: int | None = None,
-        train_crop: str = "center",
+        root: AnyPath | None,
+        image_size: Pixels | None = None,
+        train_crop: TrainCrop = "center",
         **settings: Unpack[DataSettings],
     ) -> None:
         super().__init__(**(IMAGENET | settings))
@@ -53,9 +57,6 @@ class ImageFileDataModule(LongTailDataModule):
                 "root", "must be a folder that exists", str(root), remedy="give the folder of the images"
             )
         scan(self.root)  # a folder that may not be read is refused now
-        demand = "must be >= 1, or null to keep the images' size"
-        require("image_size", image_size, image_size is None or image_size >= 1, demand)
-        require_choice("train_crop", train_crop, TRAIN_CROPS)
         if train_crop == "random_resized" and image_size is None:
             raise SettingError("image_size", "must be given with train_crop='random_resized'")
         self.size, self.train_crop = image_size, train_crop
@@ -64,6 +65,7 @@ class ImageFileDataModule(LongTailDataModule):
         return FileSource(self.root, names, image_size=self.size, train_crop=self.train_crop)
 
 
+@checked
 class ImageFolderLT(ImageFileDataModule):
     """`root/train/<class>/*` with test images in `root/test` or `root/val`, or all images in `root/<class>/*`.
 
@@ -81,10 +83,10 @@ class ImageFolderLT(ImageFileDataModule):
     def __init__(
         self,
         *,
-        root: str | os.PathLike[str] | None,
-        train_dir: str = "train",
-        val_dir: str | None = None,
-        test_dir: str | None = None,
+        root: AnyPath | None,
+        train_dir: PathText = "train",
+        val_dir: PathText | None = None,
+        test_dir: PathText | None = None,
         **settings: Unpack[FileSettings],
     ) -> None:
         super().__init__(root=root, **settings)

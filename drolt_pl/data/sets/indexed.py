@@ -1,17 +1,19 @@
 """ImageNet-LT, Places-LT and iNaturalist 2018 from the index that `drolt data prepare` writes."""
 
-import os
 from pathlib import Path
 from typing import ClassVar, Unpack
 
 import numpy as np
 
+from drolt_pl.checked import checked
 from drolt_pl.data.prepare.index import PART_NAMES, load_index, read_meta
 from drolt_pl.data.sets.folder import FileSettings, ImageFileDataModule
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError
+from drolt_pl.ranges import AnyPath
 
 
+@checked
 class IndexedImages(ImageFileDataModule):
     """Images named by an index.
 
@@ -26,8 +28,8 @@ class IndexedImages(ImageFileDataModule):
     def __init__(
         self,
         *,
-        index: str | os.PathLike[str],
-        root: str | os.PathLike[str] | None = None,
+        index: AnyPath,
+        root: AnyPath | None = None,
         **settings: Unpack[FileSettings],
     ) -> None:
         self.index = Path(index).expanduser()

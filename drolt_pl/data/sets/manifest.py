@@ -10,12 +10,15 @@ from typing import Unpack
 
 import numpy as np
 
+from drolt_pl.checked import checked
 from drolt_pl.data.prepare.index import PART_NAMES
 from drolt_pl.data.sets.folder import FileSettings, ImageFileDataModule
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError
+from drolt_pl.ranges import AnyPath
 
 
+@checked
 class ManifestLT(ImageFileDataModule):
     """Images named by a CSV file. Its first line names the columns `path`, `label` and, if you want, `split`.
 
@@ -32,8 +35,8 @@ class ManifestLT(ImageFileDataModule):
     def __init__(
         self,
         *,
-        manifest: str | os.PathLike[str] | None,
-        root: str | os.PathLike[str] | None = None,
+        manifest: AnyPath | None,
+        root: AnyPath | None = None,
         **settings: Unpack[FileSettings],
     ) -> None:
         if manifest is None:

@@ -118,7 +118,7 @@ def test_a_chain_applies_its_steps_in_order() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CropFlip(padding=-1), "padding must be >= 0, got -1"),
+        (lambda: CropFlip(padding=-1), "padding must be a whole number >= 0, got -1"),
         (lambda: Cutout(share=0), r"share must be in \(0, 1\], got 0"),
         (lambda: Chain(["flip"]), "steps must take a batch of images and a generator each, got 'flip'"),
     ],
