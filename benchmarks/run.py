@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CPU = ("startup", "loss", "centroid_pass", "training_step", "joint_epoch", "scaling", "data", "predict")
+CPU = ("startup", "loss", "centroid_pass", "training_step", "joint_epoch", "scaling", "data", "predict", "features")
 TEXT = """# Benchmarks
 
 Each file asks one question and prints ratios: both sides are measured in turn in one run, and the table shows the
@@ -25,6 +25,7 @@ a test.
 | `scaling.py` | two ranks against one; growth with the batch and the classes |
 | `data.py` | the data pipelines against plain ones; `--images FOLDER` for your own JPEG files |
 | `predict.py` | predictions of many files against a bare loop, and their memory |
+| `features.py` | an epoch on stored features against reading them and the matrix products |
 | `gpu_recipe.py`, `gpu_imagenet.py` | the full schedule and ImageNet-shaped throughput on a GPU (`make bench-gpu`) |
 
 The last run, {date}, by `{command}`; this page is written by it:

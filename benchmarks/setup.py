@@ -19,6 +19,8 @@ from drolt_pl.data.augment.transforms import Augment
 from drolt_pl.data.images.sources import ArraySource
 from drolt_pl.learning.optim import StageOptimizer
 from drolt_pl.learning.schedule import Schedule
+from drolt_pl.losses import CrossEntropy
+from drolt_pl.objectives import Robust
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 logging.getLogger("lightning").setLevel(logging.WARNING)
@@ -57,7 +59,11 @@ def joint_module(backbone: nn.Module, class_counts: Sequence[int], *, sampling: 
     return DROLTModule(
         backbone,
         {"joint": LinearClassifier(**sizes)},
-        loss=DROLTLoss(**sizes, class_counts=class_counts),
+        objectives={
+            "dro_lt": Robust(
+                criterion=CrossEntropy(class_counts), loss=DROLTLoss(**sizes, class_counts=class_counts, ce_weight=0.5)
+            )
+        },
         schedule=Schedule({"joint": stage}),
         optimizer=StageOptimizer(partial(torch.optim.SGD, momentum=0.9), lr=0.01, weight_decay=2e-4),
         class_counts=class_counts,
@@ -76,7 +82,9 @@ class EpochTime(pl.Callback):
         self.seconds = time.perf_counter() - self.started
 
 
-def fit_one_epoch(module: DROLTModule, data: Noise, *, precision: Any, **trainer: Any) -> tuple[float, float]:
+def fit_one_epoch(
+    module: DROLTModule, data: LongTailDataModule, *, precision: Any, **trainer: Any
+) -> tuple[float, float]:
     """Trains one epoch; returns its seconds and those of the centroid pass before it."""
     centroids, clock = RefreshCentroids(), EpochTime()  # callbacks start in this order: the clock after the pass
     pl.Trainer(

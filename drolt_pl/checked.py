@@ -176,6 +176,8 @@ def _bounded(base: object, bounds: Sequence[object], value: object) -> str:
         if length is not None and length.min_length == length.max_length == 2:
             return ", ".join([f"two {entries}", *demands])
         return ", ".join([f"a list of {entries}", *(["not empty"] if length is not None else []), *demands])
+    if get_origin(base) in (dict, Mapping):
+        return ", ".join([describe(base), "not empty"])
     interval = _interval(bounds, value)
     known = bool(interval) and base is float and _is_number(value)  # what it is to be need not be said
     empty = ["that is not empty"] if length is not None else []

@@ -106,7 +106,7 @@ class Setting(Record):
     """The values that decide which result table a kept run belongs to.
 
     Attributes:
-        folder: Name of the folder, for a data set that is a folder of images.
+        folder: Name of the folder or file, for a data set that is a folder of images or a file of features.
         profile: Shape of the cut; null for a data set that is not cut, and so is `imbalance_ratio`.
     """
 

@@ -1,8 +1,28 @@
-"""The interface of backbones: images in, features out."""
+"""The interface of backbones: samples in, features out."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from drolt_pl.errors import SettingError
+
+# Arguments by which backbones get weights from elsewhere; who has a checkpoint leaves them out.
+WEIGHTS = ("weights", "rename", "pretrained", "checkpoint_path")
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that a network was made for.
+
+    Attributes:
+        image_size: Pixels per side.
+        mean, std: By channel, of pixel values in [0, 1].
+    """
+
+    image_size: int = 32
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module, ABC):
@@ -19,6 +39,35 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Features (B, D) of images (B, ...), or (B, E, D) of E experts."""
+
+    @classmethod
+    def made_for(cls, arguments: dict[str, object]) -> Images:
+        """The images that a network of these constructor arguments was made for; nothing is built for the answer."""
+        return Images()
+
+    @classmethod
+    def sized_for(cls, shape: tuple[int, ...], arguments: dict[str, object]) -> dict[str, object]:
+        """The constructor arguments that the samples decide.
+
+        Args:
+            shape: Of one sample, (C, H, W) of images and (D,) of stored features.
+            arguments: The other arguments.
+
+        Raises:
+            SettingError: the network takes no such samples.
+        """
+        return {"in_channels": shape[0]}
+
+
+class ImageBackbone(Backbone):
+    """Base of our networks of images (B, C, H, W)."""
+
+    @classmethod
+    def sized_for(cls, shape: tuple[int, ...], arguments: dict[str, object]) -> dict[str, object]:
+        if len(shape) != 3:
+            demand = f"must take stored features, as backbone=mlp and identity do: {cls.__name__} takes images"
+            raise SettingError("_target_", demand)
+        return super().sized_for(shape, arguments)
 
 
 def each(features: Tensor) -> tuple[Tensor, ...]:

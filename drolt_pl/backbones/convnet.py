@@ -6,13 +6,13 @@ from typing import Annotated
 from annotated_types import Ge, Le, MultipleOf
 from torch import Tensor, nn
 
-from drolt_pl.backbones.base import Backbone
+from drolt_pl.backbones.base import ImageBackbone
 from drolt_pl.checked import checked
 from drolt_pl.ranges import Few
 
 
 @checked
-class SmallConvNet(Backbone):
+class SmallConvNet(ImageBackbone):
     """Three 3x3 convolutions with BatchNorm, then global average pooling.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.backbones.base import Backbone
+from drolt_pl.backbones.base import ImageBackbone
 from drolt_pl.checked import checked
 from drolt_pl.ranges import Few
 
@@ -38,7 +38,7 @@ class BasicBlock(nn.Module):
 
 
 @checked
-class CifarResNet(Backbone):
+class CifarResNet(ImageBackbone):
     """ResNet-20/32/44/56 for images of about 32 pixels (He et al. 2016, Sec. 4.2; option A).
 
     ResNet-32 with a 100-way linear classifier has 470,004 parameters, as in the LDAM code that the field builds on.

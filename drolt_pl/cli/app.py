@@ -9,6 +9,7 @@ import typer
 
 from drolt_pl.cli.classifiers import classifiers
 from drolt_pl.cli.data import app as data_app
+from drolt_pl.cli.embed import embed
 from drolt_pl.cli.errors import fail, one_sentence
 from drolt_pl.cli.evaluate import evaluate
 from drolt_pl.cli.export import export, info
@@ -32,6 +33,7 @@ app.command()(sweep)
 app.command()(wandb_dashboard)
 app.command()(classifiers)
 app.command()(features)
+app.command()(embed)
 Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]
 
 

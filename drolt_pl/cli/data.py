@@ -79,7 +79,9 @@ def prepare(
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="A folder of images, a manifest (.csv, .csv.gz) or an index (.npz).")],
+    path: Annotated[
+        Path, typer.Argument(help="A folder of images, a manifest (.csv, .csv.gz), an index (.npz) or stored features.")
+    ],
     root: Annotated[
         Path | None, typer.Option(help="Folder that a manifest's or index's paths are relative to.")
     ] = None,

@@ -40,20 +40,17 @@ class LongTailDataModule(pl.LightningDataModule):
     Args:
         mean, std: Per channel, of pixel values in [0, 1]. Images need them; samples that are no images take None.
         batch_size: Training samples drawn a step over *all* processes, by each stream.
-        eval_batch_size: Samples a step of each process in evaluation and in the centroid pass. None takes 512, and on
-            a CPU 128, because the maps of more leave its cache.
+        eval_batch_size: Samples a step of each process in evaluation; None: 512, and 128 on a CPU, for its cache.
         loader: `memory` holds the samples on the training device, `workers` reads them for every epoch, `auto` is
             `memory` up to 2 GB of samples.
         num_workers: Processes of the `workers` loader.
         on_corrupt: `error` stops at a file that cannot be read and names it; `skip` goes on, see `SampleStore`.
         augment: Takes uint8 images (B, C, H, W) and a generator, gives the same shape; None for no augmentation. A
             list has one for each view of a stage, and a stage of one view takes the first.
-        crop_padding, flip: How far images of this set may be shifted, and whether they may be mirrored. They are not
-            used here: augmentations refer to them (`${dataset.crop_padding}`).
+        crop_padding, flip: Augmentations refer to them, as `${dataset.crop_padding}`.
         seed: Decides sampling and augmentation, not the split.
-        test_pool: Whether the images that the profile cut away are a second test set.
-        plan: Gives the sampling of an epoch.
-        mixings: The mixings that `StageSampling.mixing` may name.
+        test_pool: Whether what the profile cut away is a second test set.
+        plan, mixings: Gives the sampling of an epoch, and the mixings that it may name.
         rules: See `SplitRules`.
 
     Attributes:
@@ -132,6 +129,11 @@ class LongTailDataModule(pl.LightningDataModule):
             found, self.split, loader=self.loader, num_workers=self.num_workers, on_corrupt=self.on_corrupt
         )
 
+    def require_views(self, views: int) -> None:
+        """Refuses more views of a sample than there are."""
+        for_views(self.augment, views)
+        self._samples.require_views(views)
+
     def split_record(self) -> DataRecord:
         """Which samples train, validate and test, as plain JSON values."""
         return {
@@ -201,7 +203,7 @@ class LongTailDataModule(pl.LightningDataModule):
         )
         share, source = self.batch_size // world_size, self._samples.source
         further = (number,) if number else ()  # the first stream keeps the seeds of an epoch of one stream
-        rows, keys = in_views(sampler.indices(), share, stage.views), None
+        rows, keys = self._samples.rows_in_views(sampler.indices(), share, stage.views, epoch), None
         if source.keyed:
             positions = in_views(sampler.positions, share, stage.views, offset=sampler.length)
             keys = SampleKeys((self.seed, epoch, *further), positions)

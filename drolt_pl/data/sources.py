@@ -25,11 +25,13 @@ class Source(ABC):
         shape: Of one sample, as fetched and as the network sees it, e.g. (C, H, W) or (D,).
         dtype: Of the tensor that `fetch` gives.
         keyed: Whether a sample comes out differently for each key. Such samples are fetched for every epoch anew.
+        views: How many views of a training sample are stored; None where views are drawn when needed, by augmentation.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     keyed: bool = False
+    views: int | None = None
 
     @abstractmethod
     def fetch(self, indices: IntArray, keys: Sequence[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
@@ -40,6 +42,10 @@ class Source(ABC):
             keys: One key a sample, which seeds its random crop or the like; None for the evaluation view.
             threads: Threads that read.
         """
+
+    def in_view(self, indices: IntArray, view: int) -> IntArray:
+        """Under which indices `fetch` gives a stored view of training samples, (n,)."""
+        return indices
 
     def transform(
         self, mean: Sequence[float] | None, std: Sequence[float] | None, augment: Augment | None

@@ -13,7 +13,7 @@ from drolt_pl.errors import SettingError
 PARTS = ("train", "val", "test", "pool")
 
 # What is refused where a test is asked for and there is none: a key, and what it must do.
-NO_TEST = ("test_per_class", "must leave some class a test image: add images, or a folder of test images")
+NO_TEST = ("test_per_class", "must leave some class a test image; add images, or a folder of test images")
 
 
 class SplitRecord(TypedDict):

@@ -1,7 +1,6 @@
 """Steps whose loss or gradients are no numbers: the run stops at them or leaves them out, and saves nothing of them."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytorch_lightning as pl
 import torch
@@ -41,7 +40,7 @@ class Guard(pl.Callback):
         require_choice("guard", mode, MODES)
         self.mode, self.suspects = mode, Suspects(suspects or {})
         self.skipped, self._warned = 0, -1
-        self._batch: tuple[Any, ...] = ()
+        self._batch: Sequence[object] = ()
         self._step = 0
         self._buffers: list[Tensor] = []
 
@@ -54,7 +53,7 @@ class Guard(pl.Callback):
                 raise NonFiniteError("class means of the features", where, remedy=self.suspects.of_features(module))
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: tuple[Tensor, ...], batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Sequence[object], batch_idx: int
     ) -> None:
         self._batch, self._step = batch, batch_idx
         if self.mode == "skip" and batch_idx % trainer.accumulate_grad_batches == 0:

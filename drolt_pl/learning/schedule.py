@@ -15,7 +15,7 @@ OBJECTIVES = {"ce": False, "dro_lt": True}  # by name of an objective: whether i
 USUAL_WARMUP = 5  # epochs, of conf/schedule: shorter stages, as trials have, may lie within it
 
 Group = Literal["backbone", "classifier", "eps"]
-Rates = Rate | Mapping[Group, Rate | None] | None
+Rates = Rate | Annotated[Mapping[Group, Rate | None], Len(1)] | None
 
 
 @checked

@@ -1,14 +1,13 @@
 """Why a step has no finite loss: the images, the configuration or the weights, as far as they can be told apart."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 
 from drolt_pl.centroids import evaluating
 from drolt_pl.learning.module import DROLTModule
-from drolt_pl.learning.protocols import NamesSamples
+from drolt_pl.learning.protocols import NamesSamples, data_of
 from drolt_pl.objectives import Batch
 
 SLOWER = "lower optimizer.lr or the stage's lr, or set loss.feature_norm=l2"
@@ -83,7 +82,7 @@ class Suspects:
 
 def _names(trainer: pl.Trainer, step: int) -> list[str]:
     """The samples of this rank in a step, where the data module knows; views of one come one after the other."""
-    data = cast(Any, trainer).datamodule
+    data: object = data_of(trainer)
     return data.names_of_step(trainer.current_epoch, step) if isinstance(data, NamesSamples) else []
 
 

@@ -244,8 +244,5 @@ class LabelAwareSmoothing(Criterion):
         log_p = logits.log_softmax(1)
         own = log_p.gather(1, targets[:, None])[:, 0]
         smoothing = self.smoothing.to(logits.dtype)[targets]
-        if self.spread == "all":
-            rest = log_p.mean(1)
-        else:
-            rest = (log_p.sum(1) - own) / max(logits.shape[1] - 1, 1)
+        rest = log_p.mean(1) if self.spread == "all" else (log_p.sum(1) - own) / max(logits.shape[1] - 1, 1)
         return -((1 - smoothing) * own + smoothing * rest)

@@ -9,7 +9,7 @@ from types import ModuleType
 from torch import nn
 
 from drolt_pl import backbones, classifiers
-from drolt_pl.backbones import Backbone
+from drolt_pl.backbones import WEIGHTS, Backbone
 from drolt_pl.errors import SettingError
 
 Spec = Mapping[str, object]
@@ -28,8 +28,6 @@ def _classes(package: ModuleType) -> dict[str, type[nn.Module]]:
 BACKBONES = {name: kind for name, kind in _classes(backbones).items() if issubclass(kind, Backbone)}
 NECKS = {name: kind for name, kind in _classes(backbones).items() if not issubclass(kind, Backbone)}
 CLASSIFIERS = _classes(classifiers)
-# Arguments by which our backbones fetch weights, with values that fetch none: a model's file holds the weights.
-WITHOUT_WEIGHTS: Spec = {"pretrained": False, "weights": None, "checkpoint_path": ""}
 
 
 def build_backbone(spec: Spec, *, trust: bool = False) -> Backbone:
@@ -50,7 +48,7 @@ def build_backbone(spec: Spec, *, trust: bool = False) -> Backbone:
     elif neck is not None:
         raise SettingError("description.neck", "must be null or describe a neck", neck)
     if kind in BACKBONES.values():
-        arguments |= {key: value for key, value in WITHOUT_WEIGHTS.items() if key in arguments}
+        arguments = {key: value for key, value in arguments.items() if key not in WEIGHTS}  # the file holds them
     backbone = _constructed(kind, "backbone", arguments)
     if not isinstance(backbone, Backbone):
         raise SettingError("description.backbone", "must be a subclass of drolt_pl.backbones.Backbone", kind.__name__)

@@ -76,9 +76,11 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         uses_centroids: Whether stages with this objective need the class centroids (and train the radii).
+        needs_images: Whether it works on pixels, which stored features do not have.
     """
 
     uses_centroids: ClassVar[bool] = False
+    needs_images: ClassVar[bool] = False
 
     def __init__(self, *, criterion: Criterion, **options: object) -> None:
         super().__init__()

@@ -19,6 +19,8 @@ class Rotation(Objective):
         criterion, options: See `Objective`.
     """
 
+    needs_images = True
+
     def __init__(self, *, criterion: Criterion, num_features: int, **options: object) -> None:
         super().__init__(criterion=criterion)
         self.head = nn.Linear(num_features, 4)

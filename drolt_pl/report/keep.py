@@ -72,11 +72,13 @@ def _setting(run_dir: Path) -> Setting:
     """The setting of a run, from the files that Hydra wrote; null where they do not say."""
     choices, dataset = folders.choices(run_dir), folders.dataset(run_dir)
     ratio = dataset.get("imbalance_ratio")
-    # The same class reads every folder of images, so the name of the folder is part of the data set's name.
-    is_folder = choices.get("dataset") == "image_folder"
+    # The same class reads every folder of images, so the name of the folder is part of the data set's name; so with
+    # files of stored features.
+    key = {"image_folder": "root", "features": "file"}.get(choices.get("dataset", ""))
+    source = Path(str(dataset.get(key) or "")) if key else None
     return Setting.model_validate(
         {
-            "folder": Path(str(dataset.get("root") or "")).name if is_folder else None,
+            "folder": None if source is None else source.stem if key == "file" else source.name,
             "profile": dataset.get("profile") if ratio is not None else None,
             "imbalance_ratio": ratio,
             "backbone": choices.get("backbone"),

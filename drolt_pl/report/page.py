@@ -12,6 +12,7 @@ from drolt_pl.report.aggregate import METRICS, KeptRun, Number, Row, Table, load
 from drolt_pl.report.tables import percent
 
 MARKED = re.compile(r"(<!-- ([\w-]+):begin -->\n).*?(<!-- \2:end -->)", re.DOTALL)
+NOTE = "note.md"
 PROTOCOLS = {
     "holdout": "Epochs are selected on validation images; the test set is read once, after training.",
     "published": "The full training pool, no validation: the last epoch.",
@@ -67,7 +68,15 @@ def _view(table: Table) -> dict[str, object]:
         "protocol": PROTOCOLS.get(table.protocol, f"Protocol {table.protocol}."),
         "rows": [_row(row, table.references) for row in table.rows],
         "classifiers": _classifiers(table.rows),
+        "notes": _notes(table),
     }
+
+
+def _notes(table: Table) -> list[str]:
+    """What `note.md`, beside the folders of a table's rows, says of its numbers."""
+    paths = [Path(run.path) for row in table.rows for run in row.runs]
+    files = dict.fromkeys(path.parents[1] / NOTE for path in paths if len(path.parents) > 1)
+    return [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
 
 
 def _classifiers(rows: Sequence[Row]) -> dict[str, object] | None:

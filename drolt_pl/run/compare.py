@@ -1,6 +1,7 @@
 """Compares the classifiers of conf/comparison.yaml on the backbone of a run."""
 
 import csv
+import io
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from drolt_pl.comparison import Comparison
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.images.loaders import BatchLoader
 from drolt_pl.data.plan import Sampling
+from drolt_pl.records import write_atomically
 from drolt_pl.run.opened import open_run
 
 METRICS = ("acc", "many", "medium", "few")
@@ -99,9 +101,10 @@ def candidates(conf: Path) -> dict[str, Candidate]:
 
 
 def _write_csv(path: Path, found: Comparison) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["classifier", *(f"{part}_{key}" for part in ("val", "test") for key in METRICS)])
-        for name, compared in found.classifiers.items():
-            measured = [{} if part is None else part.numbers() for part in (compared.val, compared.test)]
-            writer.writerow([name, *(numbers.get(key) for numbers in measured for key in METRICS)])
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(["classifier", *(f"{part}_{key}" for part in ("val", "test") for key in METRICS)])
+    for name, compared in found.classifiers.items():
+        measured = [{} if part is None else part.numbers() for part in (compared.val, compared.test)]
+        writer.writerow([name, *(numbers.get(key) for numbers in measured for key in METRICS)])
+    write_atomically(path, file.getvalue())

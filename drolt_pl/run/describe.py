@@ -54,7 +54,7 @@ def describe_run(
         train=data.centroid_dataloader(),
         test=data.test_dataloader(),
         class_counts=data.class_counts,
-        image_shape=(data.in_channels, data.image_size, data.image_size),
+        image_shape=data.sample_shape,
         device=device,
         many=run.groups.many,
         few=run.groups.few,

@@ -13,9 +13,10 @@ from drolt_pl.folders import CONFIG
 from drolt_pl.model import load_model
 from drolt_pl.results import Groups
 from drolt_pl.run import schema
-from drolt_pl.run.build import build, under
+from drolt_pl.run.build import under
 from drolt_pl.run.checkpoints import saved_split
 from drolt_pl.run.conf import CONF
+from drolt_pl.run.network import build_datamodule
 from drolt_pl.run.trust import refuse_foreign
 
 FIRST = ("ce_warmup", "train")  # the first stage that trains a classifier, in methods of several stages and of one
@@ -65,7 +66,7 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
     schema.register()  # the run's configuration may hold a `${sum:...}`
     config = OmegaConf.load(run_dir / CONFIG)
     assert isinstance(config, DictConfig)
-    datamodule: LongTailDataModule = build(config, "dataset")
+    datamodule = build_datamodule(config)
     with under("dataset"):
         datamodule.setup()
     if saved_split(run_dir) not in (None, datamodule.split_record()["sha256"]):

@@ -1,8 +1,5 @@
 """Builds the parts of a run from the configuration: schedule, data, network, objectives, module."""
 
-import os
-import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +12,17 @@ from drolt_pl.backbones.layers import LayerTaps
 from drolt_pl.classifiers import Classifier
 from drolt_pl.data import LongTailDataModule
 from drolt_pl.data.augment.mixing import Mixing
-from drolt_pl.data.augment.transforms import for_views
 from drolt_pl.data.samplers import samplers_named
 from drolt_pl.data.split import NO_TEST
 from drolt_pl.errors import SettingError, require, require_choice
 from drolt_pl.learning.module import DROLTModule
-from drolt_pl.learning.schedule import Schedule
+from drolt_pl.learning.schedule import Schedule, Stage
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
 from drolt_pl.model.description import Description, Groups
 from drolt_pl.objectives import Objective
 from drolt_pl.run import ranks
 from drolt_pl.run.build import build, plain, under
+from drolt_pl.run.network import backbone_spec, build_backbone, build_datamodule
 
 # Accuracies of the classifier, and in stages with centroids of the nearest one.
 MONITORS = (
@@ -61,7 +58,7 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
 def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
     """Builds the data module and splits the data."""
     mixings = build_mixings(config, schedule)
-    datamodule: LongTailDataModule = build(config, "dataset", plan=schedule.stage_at, mixings=mixings)
+    datamodule = build_datamodule(config, plan=schedule.stage_at, mixings=mixings)
 
     def prepare() -> None:
         with under("dataset"):
@@ -74,8 +71,21 @@ def build_data(config: DictConfig, schedule: Schedule) -> LongTailDataModule:
             raise SettingError(*NO_TEST)  # now, not once all is trained
     for stage in schedule.trained:
         with under(f"schedule.stages.{stage.name}"):
-            for_views(datamodule.augment, stage.views)
+            datamodule.require_views(stage.views)
+            _refuse_pixels(config, stage, mixings, datamodule.sample_shape)
     return datamodule
+
+
+def _refuse_pixels(
+    config: DictConfig, stage: Stage, mixings: Mapping[str, Mixing], sample_shape: tuple[int, ...]
+) -> None:
+    """Some objectives and mixings work on pixels; samples that are no images have none."""
+    if len(sample_shape) == 3:
+        return
+    kind: type[Objective] = get_class(config.objectives[stage.objective]["_target_"])
+    mixed = stage.mixing is not None and mixings[stage.mixing].needs_images
+    for field, value, needs in (("objective", stage.objective, kind.needs_images), ("mixing", stage.mixing, mixed)):
+        require(field, value, not needs, "must be one for stored features: this one works on the pixels of images")
 
 
 def build_mixings(config: DictConfig, schedule: Schedule) -> dict[str, Mixing]:
@@ -91,21 +101,6 @@ def build_mixings(config: DictConfig, schedule: Schedule) -> dict[str, Mixing]:
             raise SettingError(f"{key}={stage.mixing}", demand)
         mixings[stage.mixing] = build(config, f"mixing.{stage.mixing}")
     return mixings
-
-
-def build_backbone(config: DictConfig, channels: int) -> Backbone:
-    """Builds the network; with `compile` it is compiled."""
-    backbone: Backbone = build(config, "backbone", in_channels=channels)
-    if config.compile is None:
-        return backbone
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(compiler) is None:
-        remedy = "install it, name another in the variable CXX, or set compile=null"
-        raise SettingError(
-            f"compile={config.compile}", f"needs a C++ compiler, and {compiler} was not found", remedy=remedy
-        )
-    backbone.compile(mode=config.compile)
-    return backbone
 
 
 class Facts(NamedTuple):
@@ -170,13 +165,14 @@ def build_module(
     config: DictConfig, schedule: Schedule, datamodule: LongTailDataModule, checkpoints: Path, conf: Path
 ) -> DROLTModule:
     """Builds the Lightning module of all stages."""
-    backbone = build_backbone(config, datamodule.sample_shape[0])
+    spec = backbone_spec(config, datamodule.sample_shape)
+    backbone = build_backbone(config, spec, checkpoints)
     facts = Facts(backbone.num_features, datamodule.num_classes, datamodule.class_counts)
     specs = classifier_specs(config, schedule, facts, conf)
     classifiers = {name: build_classifier(name, spec) for name, spec in specs.items()}
     loss, taps = build_loss(config, backbone, datamodule.sample_shape, facts)
     description = Description(
-        backbone={**plain(config.backbone), "in_channels": datamodule.sample_shape[0]},
+        backbone=spec,
         classifiers=specs,
         class_names=tuple(datamodule.class_names),
         class_counts=tuple(datamodule.class_counts),

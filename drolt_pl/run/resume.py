@@ -51,9 +51,9 @@ def resumed(words: Sequence[str], conf: Path) -> Composition | None:
         raise SettingError(f"resume={run}", "is not a run's folder: it has no .hydra/config.yaml")
     trusted = argument(words, "trust")
     require_choice("trust", trusted, (None, "true", "false"))
-    before = OmegaConf.select(_saved_configuration(saved / "config.yaml", run), "logger") or {}
     if trusted != "true":
         refuse_foreign(folder, conf)
+    before = OmegaConf.select(_saved_configuration(saved / "config.yaml", run), "logger") or {}
     changes = [word for word in words if not is_of(word, "resume") and not is_of(word, "trust")]
     refused = [change for change in changes if not change.lstrip("+~").startswith(RESUMABLE)]
     if refused:

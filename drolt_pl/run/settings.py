@@ -97,6 +97,7 @@ class Settings(TypedDict):
     mixing: Mapping[str, Mixing]
     class_balance: NotRequired[ClassBalance]
     groups: Limits
+    guard: NotRequired[Literal["stop", "skip", "off"]]
     resume: AnyPath | None
     init_from: AnyPath | None
     compile: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None
@@ -146,7 +147,7 @@ class TrainerArguments(TypedDict, total=False):
     gradient_clip_algorithm: Literal["norm", "value"] | None
     deterministic: bool | Literal["warn"] | None
     benchmark: bool | None
-    profiler: Text | Profiler | None
+    profiler: Literal["simple", "advanced", "pytorch", "xla"] | Profiler | None
     detect_anomaly: bool
     sync_batchnorm: bool
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.accelerators import AcceleratorRegistry
+from pytorch_lightning.strategies import StrategyRegistry
 
 from drolt_pl.errors import SettingError
 from drolt_pl.run import ranks
@@ -44,6 +46,11 @@ def _trainer(trainer: DictConfig) -> Iterator[SettingError]:
     if str(trainer.precision) in REFUSED_PRECISIONS:
         demand = "is refused, since centroids and radii are float32: take 32-true, bf16-mixed or 16-mixed"
         yield SettingError(f"trainer.precision={trainer.precision}", demand)
+    accelerators = ["auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())]
+    strategies = ["auto", *StrategyRegistry.available_strategies()]
+    for name, allowed in (("accelerator", accelerators), ("strategy", strategies)):
+        if trainer[name] not in allowed:
+            yield SettingError(f"trainer.{name}", f"must be one of {', '.join(allowed)}", trainer[name])
     if trainer.num_nodes > 1 and ranks.meeting() is None and "LOCAL_RANK" not in os.environ:
         demand = f"needs a launcher that starts the run on each of {trainer.num_nodes} nodes, and none has"
         remedy = "start it by torchrun or srun, or set NODE_RANK, MASTER_ADDR and MASTER_PORT on every node"

@@ -84,10 +84,11 @@ def prepared(config: DictConfig, run_dir: Path, ending: Ending | None = None) ->
     """
     validate(config, CONF, removed(folders.overrides(run_dir) or []))
     prepare_process(config)
+    tree = Tree(config)  # as it was typed: Hydra resolves what it instantiates in place
     try:
         return assemble(config, run_dir, CONF, ending)
     except SettingError as error:
-        raise error.renamed(Tree(config).name) from error
+        raise error.renamed(tree.name) from error
 
 
 def prepare_process(config: DictConfig) -> None:
@@ -118,7 +119,6 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
     seconds = run.saved.seconds
     measures = any(stage.uses_centroids for stage in module.schedule.trained)
     loss = module.loss if measures else None
-    words = _overrides(run.folder)
     learned = loss is not None and config.loss.eps_mode == "learned"
     words = _overrides(run.folder)
     return Results(
@@ -186,6 +186,9 @@ def _last_checkpoint(run: Run, split_sha256: str) -> Path | None:
         demand = "the data set has changed since this run began; restore it, or start a new run"
         raise SettingError(f"resume={run.config.resume}:", demand)
     found = newest(run.folder, run.module.schedule, run.files)
+    if found.path is None and run.config.backbone.get("weights") and any(run.saved.dirpath.glob("*.ckpt")):
+        demand = "has pretrained weights and no whole checkpoint to go on from"
+        raise SettingError(f"resume={run.config.resume}", demand, remedy="remove its checkpoints, and it starts again")
     if run.trainer.is_global_zero:
         print(found.sentence, flush=True)
     return found.path

@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from drolt_pl.backbones import CifarResNet, SmallConvNet, TimmBackbone, TorchvisionResNet
+from drolt_pl.backbones import MLP, CifarResNet, Identity, SmallConvNet, TimmBackbone, TorchvisionResNet
 from drolt_pl.classifiers import LinearClassifier
 from drolt_pl.errors import SettingError
 
@@ -24,7 +24,7 @@ def instantiate(name: str, **kwargs: Any) -> nn.Module:
     config = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     package, _, cls = config.pop("_target_").rpartition(".")
     assert package == "drolt_pl.backbones"
-    classes = {cls.__name__: cls for cls in (CifarResNet, SmallConvNet, TimmBackbone, TorchvisionResNet)}
+    classes = {cls.__name__: cls for cls in (MLP, CifarResNet, Identity, SmallConvNet, TimmBackbone, TorchvisionResNet)}
     module: nn.Module = classes[cls](**config, **kwargs)
     return module
 
@@ -52,7 +52,7 @@ def test_option_a_shortcut_pads_with_zeros_and_has_no_weights() -> None:
 
 
 @pytest.mark.parametrize("in_channels", [1, 3])
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted({path.stem for path in CONF.glob("*.yaml")} - {"identity", "mlp"}))
 def test_every_config_gives_pooled_features(name: str, in_channels: int) -> None:
     backbone = instantiate(name, in_channels=in_channels).eval()
     size = {"convnet_small": 8}.get(name, 32)
@@ -60,6 +60,14 @@ def test_every_config_gives_pooled_features(name: str, in_channels: int) -> None
         features = backbone(torch.randn(2, in_channels, size, size))
     assert features.shape == (2, backbone.num_features)
     assert (features >= 0).all()  # after ReLU and the mean over pixels
+
+
+@pytest.mark.parametrize(("name", "num_features"), [("identity", 12), ("mlp", 256)])
+def test_backbones_of_features(name: str, num_features: int) -> None:
+    backbone = instantiate(name, in_channels=12)
+    features = torch.randn(1, 12)  # one sample: LayerNorm needs no more
+    assert backbone(features).shape == (1, num_features) == (1, backbone.num_features)
+    assert name == "mlp" or torch.equal(backbone(features), features)
 
 
 def test_resnets_for_large_images_have_torchvisions_sizes() -> None:
@@ -97,7 +105,10 @@ def test_timm_options_reach_the_model() -> None:
         (lambda: SmallConvNet(0), "in_channels must be a whole number >= 1, got 0"),
         (lambda: SmallConvNet(1, 30), "num_features must be a whole number >= 4 and a multiple of 4, got 30"),
         (lambda: TorchvisionResNet("resnet51"), "arch must be one of ('resnet50', 'resnext50_32x4d'), got 'resnet51'"),
-        (lambda: TorchvisionResNet(weights="V9"), "weights must be null or one of ('IMAGENET1K_V1',"),
+        (
+            lambda: TorchvisionResNet(weights="V9"),
+            "weights must be null, true, a file that exists, or one of ('IMAGENET",
+        ),
         (lambda: TorchvisionResNet(weights="DEFAULT", in_channels=1), "in_channels must be 3 with pretrained weights"),
         (lambda: TimmBackbone("resnet19"), "name must be one of timm.list_models(), got 'resnet19'; near are resnet18"),
         (lambda: TimmBackbone("test_resnet", global_pool=""), "name must be a model with one pooled feature vector"),
@@ -118,8 +129,10 @@ def test_weights_without_network_are_refused_in_one_sentence(monkeypatch: pytest
         TorchvisionResNet(weights="IMAGENET1K_V2")
 
     monkeypatch.setattr("timm.create_model", offline)
-    with pytest.raises(SettingError, match=r"^pretrained weights of test_resnet cannot be .* use pretrained=false$"):
-        TimmBackbone("test_resnet", pretrained=True)
+    with pytest.raises(
+        ValueError, match=r"^weights=true of test_resnet cannot be .* use weights=null, or give a file$"
+    ):
+        TimmBackbone("test_resnet", weights=True)
 
 
 def test_small_convnet_learns_the_digits_fast() -> None:

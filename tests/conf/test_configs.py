@@ -8,7 +8,10 @@ from helpers.running import HOME, composed
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from drolt_pl.cli.app import app
 from drolt_pl.learning.schedule import Schedule
 
 FOLDERS = sorted(path for path in (HOME / "conf").iterdir() if path.is_dir())
@@ -81,6 +84,33 @@ def test_every_command_of_the_pages_composes(line: str) -> None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(HOME / "conf"), version_base="1.3"):
         compose("config", first, return_hydra_config=True)
+
+
+def _drolt_lines() -> list[str]:
+    """Every line of the README, the docs and the examples that runs a `drolt` command, without its comment."""
+    pages = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md")), *sorted((HOME / "examples").glob("*.sh"))]
+    return sorted(
+        {
+            line.strip()
+            for line in re.findall(
+                r"^drolt ([^\n#]+)", "\n".join(page.read_text() for page in pages), flags=re.MULTILINE
+            )
+        }
+    )
+
+
+@pytest.mark.parametrize("line", _drolt_lines())
+def test_every_drolt_command_of_the_pages_parses(line: str) -> None:
+    words = shlex.split(line)
+    if "..." in words or words[0] == "train":  # shortened, or overrides alone
+        return
+    command, context = get_command(app), None
+    while isinstance(command, TyperGroup):
+        context = command.context_class(command, parent=context)
+        name, command, words = command.resolve_command(context, words)
+    parsed = command.make_context(name, words, parent=context)
+    if name == "embed":
+        composed(*(word for word in parsed.params["data"] if "=" in word))
 
 
 def test_imagenet_brings_its_backbone_and_schedule_and_the_command_line_wins() -> None:

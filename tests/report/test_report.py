@@ -105,6 +105,15 @@ def test_kept_run_is_small_and_complete(tmp_path: Path) -> None:
     assert "## toy_lt (photos): exp, ratio 50, protocol holdout, backbone resnet32" in render_results(tmp_path / "kept")
 
 
+def test_the_setting_of_a_run_on_features_names_their_file(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", made_up())
+    (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"dataset": {"file": "data/v1.lite0.safetensors"}}))
+    choices = {"hydra": {"runtime": {"choices": {"dataset": "features"}}}}
+    (run / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(choices))
+    keep_run(run, tmp_path / "kept")
+    assert json.loads((tmp_path / "kept" / "results.json").read_text())["setting"]["folder"] == "v1.lite0"
+
+
 def test_a_run_with_very_many_classes_stays_small(tmp_path: Path) -> None:
     num_classes = 8142
     results = made_up(class_counts=list(range(num_classes, 0, -1)), eps=[1 / 3] * num_classes)

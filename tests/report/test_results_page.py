@@ -209,3 +209,11 @@ def test_validation_and_images_that_the_cut_left_over_are_reported(tmp_path: Pat
     )
     assert "\n  On validation images: 25.0 ± 7.1.\n" in render_results(tmp_path)
     assert "\n  On the images that the cut left over: 30.0 ± 7.1.\n" in render_results(tmp_path)
+
+
+def test_a_note_beside_kept_runs_stands_with_their_numbers(tmp_path: Path) -> None:
+    keep(tmp_path / "exp" / "crt", seed0=made_up())
+    assert "ImageNet" not in render_results(tmp_path)
+    (tmp_path / "exp" / "note.md").write_text("The network has seen these classes on ImageNet.\n")
+    for text in (render_results(tmp_path), render_readme("<!-- exp:begin -->\n<!-- exp:end -->\n", tmp_path)):
+        assert text.count("The network has seen these classes on ImageNet.\n") == 1

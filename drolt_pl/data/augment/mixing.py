@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,12 @@ class Mixing(ABC):
         alpha: Shares come from Beta(alpha, alpha), > 0.
         share_per: ``sample`` draws a share for each image, ``batch`` one for all images of a batch, as the code of
             Mixup's authors and of MiSLAS does.
+
+    Attributes:
+        needs_images: Whether it works on pixels, and not on stored features.
     """
+
+    needs_images: ClassVar[bool] = False
 
     def __init__(self, *, alpha: Positive = 1.0, share_per: Literal["sample", "batch"] = "sample") -> None:
         self.alpha, self.share_per = alpha, share_per
@@ -85,6 +90,8 @@ class CutMix(Mixing):
     The rectangle has the image's proportions and 1 - share of its area. Its centre is any pixel, so at the border
     part of it falls outside. The share given back is that of the pixels kept.
     """
+
+    needs_images = True
 
     def mix(
         self, images: Tensor, partners: Tensor, shares: Tensor, generator: torch.Generator

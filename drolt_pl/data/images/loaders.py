@@ -81,7 +81,7 @@ class MemoryBatches:
         rows = torch.from_numpy(self.rows).to(self.samples.device)
         for start in range(0, len(rows), self.batch_size):
             batch = rows[start : start + self.batch_size]
-            yield self.samples[batch], self.targets[batch]
+            yield self.samples.index_select(0, batch), self.targets.index_select(0, batch)
 
     def rows_of(self, number: int) -> IntArray:
         """The rows of one batch."""

@@ -12,9 +12,10 @@ from torch import Tensor
 from drolt_pl.data.images.loaders import BatchSource, MemoryBatches, Part, SampleKeys, WorkerBatches
 from drolt_pl.data.images.readable import OnCorrupt, fetch_readable, none_readable, stand_ins
 from drolt_pl.data.longtail import IntArray
+from drolt_pl.data.plan import in_views
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.data.split import Split
-from drolt_pl.errors import require
+from drolt_pl.errors import SettingError, require
 
 MEMORY_LIMIT = 2 * 1024**3  # bytes of samples up to which `loader=auto` holds them
 
@@ -33,6 +34,7 @@ class SampleStore:
         on_corrupt: See `LongTailDataModule`.
 
     Attributes:
+        training: Name of the part that training draws from: `train`, or `views` where several views are stored.
         unreadable: Samples that this process could not read, as indices into the catalogue.
     """
 
@@ -44,21 +46,46 @@ class SampleStore:
         self.catalogue, self.source = catalogue, source
         self.num_workers, self.on_corrupt = num_workers, on_corrupt
         self.parts = {name: Part(source, indices, catalogue.targets[indices]) for name, indices in split.parts.items()}
+        self.training = "train"
+        if self.stored_views > 1:
+            self.training, train = "views", self.parts["train"]
+            indices = [source.in_view(train.indices, view) for view in range(self.stored_views)]
+            self.parts["views"] = Part(source, np.concatenate(indices), np.tile(train.targets, self.stored_views))
         num_samples = sum(len(part.indices) for part in self.parts.values())
         fits = num_samples * int(np.prod(source.shape)) * source.dtype.itemsize <= MEMORY_LIMIT and not source.keyed
         self.in_memory = loader == "memory" or (loader == "auto" and fits)
         self.unreadable: set[int] = set()
         self._resident: dict[str, tuple[Tensor, Tensor, NDArray[np.bool_]]] = {}
 
+    @property
+    def stored_views(self) -> int:
+        """Views of a training sample that the source stores, 1 where it augments or has no others."""
+        return self.source.views or 1
+
+    def require_views(self, views: int) -> None:
+        """Refuses a stage of more views than are stored."""
+        fits = self.source.views is None or views <= self.source.views
+        demand = f"must be at most {self.source.views}, the views of a training sample that the file holds"
+        if not fits:
+            raise SettingError("views", demand, views, remedy="store more: drolt embed --views")
+
+    def rows_in_views(self, rows: IntArray, batch_size: int, views: int, epoch: int) -> IntArray:
+        """Rows for `training_batches`, those of each batch `views` times; stored views are taken in turn."""
+        tiled = in_views(rows, batch_size, views)
+        if self.stored_views == 1:
+            return tiled
+        number = in_views(np.zeros_like(rows), batch_size, views, offset=1)
+        return tiled + (epoch * views + number) % self.stored_views * len(self.parts["train"].indices)
+
     def training_batches(
         self, rows: IntArray, batch_size: int, device: torch.device, keys: SampleKeys | None
     ) -> BatchSource:
         """Batches of rows of the training part. A stand-in is of the same class, so sizes and classes stay."""
         if not self.in_memory:
-            return self._worker_batches("train", rows, batch_size, device, keys, "replace")
-        samples, targets, readable = self._held("train", device)
+            return self._worker_batches(self.training, rows, batch_size, device, keys, "replace")
+        samples, targets, readable = self._held(self.training, device)
         if not readable.all():
-            rows = _replaced(readable, self.parts["train"].targets)[rows]
+            rows = _replaced(readable, self.parts[self.training].targets)[rows]
         return MemoryBatches(samples, targets, rows, batch_size)
 
     def evaluation_batches(self, name: str, rows: IntArray, batch_size: int, device: torch.device) -> BatchSource:

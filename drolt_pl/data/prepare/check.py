@@ -1,4 +1,4 @@
-"""Looking into a data set of image files: classes, groups, sizes, modes, and defects."""
+"""Looking into a data set: classes, groups, sizes, modes, and defects of its image files or of its stored features."""
 
 import os
 from collections import Counter
@@ -11,11 +11,13 @@ import numpy as np
 from drolt_pl.data.images.sources import FileSource
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.prepare.index import PART_NAMES, load_index
-from drolt_pl.data.prepare.inspection import Inspection, inspect_files
+from drolt_pl.data.prepare.inspection import Inspection, inspect_features, inspect_files
 from drolt_pl.data.prepare.published import listed
+from drolt_pl.data.sets.features import FeaturesLT
 from drolt_pl.data.sets.folder import ImageFolderLT
 from drolt_pl.data.sets.manifest import ManifestLT
 from drolt_pl.data.sources import Catalogue
+from drolt_pl.data.stored import holds_features, read_features
 from drolt_pl.groups import FEW, MANY, group_masks
 
 BARS, BAR_WIDTH = 30, 40  # classes that the text histogram shows, and its longest bar
@@ -129,14 +131,18 @@ class DataCheck:
 def check_data(
     path: Path, *, root: Path | None = None, threads: int = 1, progress: Callable[[int, int], None] = lambda *_: None
 ) -> DataCheck:
-    """Look into every file of a folder, manifest or index.
+    """Look into every file of a folder, manifest or index, or into every row of a file of features.
 
     Args:
-        path: See `open_catalogue`.
+        path: See `open_catalogue`, or a file of features.
         root: Folder that the paths of a manifest or index are relative to, if not the default.
         threads: Threads that decode.
         progress: Called with how many more files are done, and how many there are.
     """
+    if path.is_file() and holds_features(path):
+        stored = read_features(path)
+        progress(len(stored.targets), len(stored.targets))
+        return DataCheck(FeaturesLT(file=path).catalogue(), inspect_features(stored.features))
     images, catalogue = open_catalogue(path, root)
     total = len(catalogue.names)
     found = inspect_files(images, catalogue.names, threads=threads, progress=lambda done: progress(done, total))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from drolt_pl.data.longtail import IntArray
 
@@ -85,3 +86,16 @@ def inspect_files(
     found.missing = sorted(missing)
     found.unreadable = {place: unreadable[place] for place in sorted(unreadable)}
     return found
+
+
+def inspect_features(features: Tensor) -> Inspection:
+    """Look into stored features (N, D): sizes are (D, 1), modes the number type; unreadable is what is not finite."""
+    number, width = features.shape
+    finite = features.isfinite().all(1).tolist()
+    digests = [np.void(hashlib.sha256(row.numpy().tobytes()).digest()) for row in features]
+    return Inspection(
+        sizes=np.tile([width, 1], (number, 1)),
+        modes=np.full(number, str(features.dtype).removeprefix("torch.")),
+        digests=np.array(digests, "V32"),
+        unreadable={place: "has values that are not finite" for place in range(number) if not finite[place]},
+    )

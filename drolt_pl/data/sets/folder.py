@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,13 @@ from drolt_pl.ranges import AnyPath, PathText, Pixels
 IMAGENET: DataSettings = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
+ImageSize = Pixels | Literal["native"] | None
+
+
 class FileSettings(DataSettings, total=False):
     """The keyword arguments of `ImageFileDataModule` except its root."""
 
-    image_size: Pixels | None
+    image_size: ImageSize
     train_crop: TrainCrop
 
 
@@ -34,7 +37,8 @@ class ImageFileDataModule(LongTailDataModule):
 
     Args:
         root: Folder that the image paths are relative to.
-        image_size: Pixels per side that images are scaled to; None takes them as they are, all of one size.
+        image_size: Pixels per side that images are scaled to; None and `native` take them as they are, all of one
+            size. A run's configuration leaves null to the network instead.
         train_crop: With `center`, training sees images as evaluation does. With `random_resized` it sees a random
             part of each, as large images of varying size need. See `FileSource`.
         settings: Those of `LongTailDataModule`; mean and std are ImageNet's where they are left out.
@@ -44,7 +48,7 @@ class ImageFileDataModule(LongTailDataModule):
         self,
         *,
         root: AnyPath | None,
-        image_size: Pixels | None = None,
+        image_size: ImageSize = None,
         train_crop: TrainCrop = "center",
         **settings: Unpack[DataSettings],
     ) -> None:
@@ -57,9 +61,9 @@ class ImageFileDataModule(LongTailDataModule):
                 "root", "must be a folder that exists", str(root), remedy="give the folder of the images"
             )
         scan(self.root)  # a folder that may not be read is refused now
-        if train_crop == "random_resized" and image_size is None:
+        self.size, self.train_crop = None if image_size == "native" else image_size, train_crop
+        if train_crop == "random_resized" and self.size is None:
             raise SettingError("image_size", "must be given with train_crop='random_resized'")
-        self.size, self.train_crop = image_size, train_crop
 
     def _source(self, names: NDArray[np.bytes_]) -> FileSource:
         return FileSource(self.root, names, image_size=self.size, train_crop=self.train_crop)
