@@ -20,8 +20,8 @@ from drolt_pl.model.parts import build_backbone, build_classifier
 from drolt_pl.predict.files import Pace, predict_files
 
 NETWORKS = {  # by name: its description, and pixels per side of what it sees
+    "small network, 32 px": ({"_target_": "drolt_pl.backbones.SmallConvNet", "num_features": 64, "in_channels": 3}, 32),
     "ResNet-20, 32 px": ({"_target_": "drolt_pl.backbones.CifarResNet", "depth": 20}, 32),
-    "ResNet-18, 64 px": ({"_target_": "drolt_pl.backbones.TorchvisionResNet", "arch": "resnet18"}, 64),
 }
 
 
@@ -103,7 +103,7 @@ def peak(folder: Path, count: int, workers: int) -> float:
     code = (
         "import resource, sys; from itertools import islice; from pathlib import Path; import predict as p; "
         "torch = p.torch; torch.set_num_threads(1); from drolt_pl.predict.names import Names; "
-        f"model = p.build(*p.NETWORKS['ResNet-20, 32 px']); names = islice(Names([{str(folder)!r}]), {count}); "
+        f"model = p.build(*p.NETWORKS['small network, 32 px']); names = islice(Names([{str(folder)!r}]), {count}); "
         f"p.predict_files(model, names, Path({str(folder / 'out.csv')!r}), pace=p.Pace(workers={workers})); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )

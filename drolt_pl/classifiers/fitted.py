@@ -167,7 +167,9 @@ class NearestMeanClassifier(FittedClassifier):
         features, means = self.measured(features), self.means
         if self.form is None and self.distance == "cosine":
             features, means = F.normalize(features, dim=1), F.normalize(means - self.origin, dim=1)
-        distances = torch.cdist(features, means.to(features.dtype), compute_mode="donot_use_mm_for_euclid_dist")
+        # The exact way has no name in ONNX; an exported file is compared with the model.
+        mode = "use_mm_for_euclid_dist" if torch.compiler.is_exporting() else "donot_use_mm_for_euclid_dist"
+        distances = torch.cdist(features, means.to(features.dtype), compute_mode=mode)
         return -distances.masked_fill(~self.present, torch.inf)
 
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:

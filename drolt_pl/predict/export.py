@@ -102,7 +102,7 @@ def _onnx(model: Model, path: Path) -> Runner:
             raise SettingError("--format onnx", f"needs {package}", remedy="pip install 'drolt-pl[export]'") from error
     import onnxruntime
 
-    with _quiet():
+    with _exporting():
         program = torch.onnx.export(
             model,
             (_example(model),),
@@ -120,7 +120,7 @@ def _onnx(model: Model, path: Path) -> Runner:
 
 
 def _torch_export(model: Model, path: Path) -> Runner:
-    with _quiet():
+    with _exporting():
         program = torch.export.export(
             model, (_example(model),), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
         )
@@ -135,12 +135,13 @@ def _difference(model: Model, runner: Runner, images: Tensor) -> float:
     largest = 0.0
     for batch in (images[:1], *torch.split(images, 32)):
         ours, theirs = model(batch), runner(batch)
-        if theirs.shape != ours.shape or not bool(theirs.isfinite().all()):
+        finite = ours.isfinite()  # a classifier may rule a class out with minus infinity
+        if theirs.shape != ours.shape or not torch.equal(theirs.isfinite(), finite):
             raise SettingError(
                 "--format", f"gives {tuple(theirs.shape)} logits that are not the model's; none was left"
             )
-        difference = float((ours - theirs).abs().max())
-        if difference > TOLERANCE * max(1.0, float(ours.abs().max())):
+        difference = float((ours - theirs)[finite].abs().max())
+        if difference > TOLERANCE * max(1.0, float(ours[finite].abs().max())):
             demand = f"gives other logits than the model, by up to {difference:.2g}: no file was left"
             raise SettingError("--format", demand)
         largest = max(largest, difference)
@@ -167,8 +168,15 @@ def _example(model: Model) -> Tensor:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps torch's remarks on its own exporters from the user; what fails raises all the same."""
+def _exporting() -> Iterator[None]:
+    """Keeps torch's remarks on its exporters from the user; says in a sentence that a network is beyond them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        except Exception as error:  # torch's exporters have no exception in common
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+            raise SettingError("--format", f"cannot hold this network: torch's exporter says {reason!r}") from error

@@ -11,7 +11,10 @@ from helpers.models import write_model
 from helpers.photos import write_photos
 
 from drolt_pl import Model
+from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.errors import SettingError
+from drolt_pl.model import Description
+from drolt_pl.model.parts import build_backbone, build_classifier
 from drolt_pl.predict import export as module
 from drolt_pl.predict.export import export
 from drolt_pl.predict.info import info
@@ -83,6 +86,24 @@ def test_another_answer_leaves_no_file(model: Model, tmp_path: Path, monkeypatch
         assert len(list(tmp_path.iterdir())) == 1
 
 
+class Branching(torch.nn.Linear):
+    """Logits by a way that no exporter can follow."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if features.sum().item() > 0:
+            features = -features
+        return super().forward(features)
+
+
+def test_a_network_that_cannot_be_exported_is_a_sentence(model: Model, tmp_path: Path) -> None:
+    odd = Model(model.backbone, Branching(8, 3), description=model.description, stage="train").eval()
+    for form in ("onnx", "torch-export"):
+        with pytest.raises(SettingError, match="cannot hold this network") as refused:
+            export(odd, form, tmp_path / "model.pt2")
+        assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingError, match="--format must be one of"):
         export(model, "tflite", tmp_path / "model")
@@ -91,3 +112,32 @@ def test_what_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(SettingError, match=r"needs onnxscript; pip install 'drolt-pl\[export\]'"):
         export(model, "onnx", tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+@pytest.mark.parametrize(
+    ("backbone", "classifier"),
+    [
+        ({"_target_": "drolt_pl.backbones.CifarResNet", "depth": 20}, "CosineClassifier"),
+        ({"_target_": "drolt_pl.backbones.TorchvisionResNet", "arch": "resnet50"}, "LWSClassifier"),
+        ({"_target_": "drolt_pl.backbones.TimmBackbone", "name": "test_vit", "img_size": 32}, "NearestMeanClassifier"),
+        ({"_target_": "drolt_pl.backbones.TimmBackbone", "name": "test_efficientnet"}, "OLTRClassifier"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["_target_"].rpartition(".")[2],
+)
+def test_other_networks(form: str, backbone: dict[str, object], classifier: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = build_backbone(backbone)
+    spec = {"_target_": f"drolt_pl.classifiers.{classifier}", "num_features": network.num_features, "num_classes": 3}
+    description = Description(
+        backbone=backbone,
+        classifiers={"train": spec},
+        class_names=("cat", "dog", "owl"),
+        preprocessing=Preprocessing(image_size=32, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3),
+    )
+    model = Model(network, build_classifier(spec), description=description, stage="train").eval()
+    for tensor in model.classifier.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.normal_()
+    assert export(model, form, tmp_path / "model.pt2").difference < 1e-4
