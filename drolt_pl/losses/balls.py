@@ -31,7 +31,7 @@ class UncertaintyBalls(nn.Module):
 
     With eps_mode ``learned`` there is one parameter, `rho` (C,): the radii are softplus(rho), never negative. Buffers
     are `class_counts` (C,) and, from :meth:`set_statistics`, `total_variance` (C,) and `effective_dim` (0-d). With eps
-    ``auto`` there is `measured_eps` (0-d) too, nan until it is measured.
+    ``auto`` there is `measured_eps` (0-d) too, -1 until it is measured.
     """
 
     rho: Tensor | None
@@ -69,7 +69,7 @@ class UncertaintyBalls(nn.Module):
         self.register_buffer("has_statistics", torch.tensor(False))
         self.register_buffer("coverage_radii", torch.zeros(num_classes), persistent=False)
         if self.is_auto:  # other losses' checkpoints hold no such buffer
-            self.register_buffer("measured_eps", torch.tensor(math.nan))
+            self.register_buffer("measured_eps", torch.tensor(-1.0))
         start = torch.full((num_classes,), inverse_softplus(self.eps)) if eps_mode == "learned" else None
         self.register_parameter("rho", None if start is None else nn.Parameter(start))
         self.register_load_state_dict_post_hook(_restore_statistics)  # type: ignore[no-untyped-call]
@@ -160,7 +160,7 @@ class UncertaintyBalls(nn.Module):
 def _restore_statistics(balls: UncertaintyBalls, _: object) -> None:
     """Runs after load_state_dict: reads back once whether statistics are there, and updates the radii from them."""
     balls._knows_statistics = bool(balls.has_statistics)
-    balls._is_measured = balls.is_auto and bool(balls.measured_eps.isfinite())
+    balls._is_measured = balls.is_auto and bool(balls.measured_eps >= 0)
     if balls._knows_statistics:
         balls._update_coverage_radii()
 

@@ -290,13 +290,13 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(tmp_path: Path) -> No
     ("setting", "message"),
     [
         ({"batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
-        ({"eval_batch_size": 0}, "eval_batch_size must be a whole number >= 1, got 0"),
+        ({"eval_batch_size": 0}, "eval_batch_size must be null or a whole number >= 1, got 0"),
         ({"num_workers": -1}, "num_workers must be a whole number >= 0, got -1"),
         ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
         ({"loader": "fast"}, "loader must be one of .*, got 'fast'"),
         ({"augment": {}}, "augment must take a batch of images and a generator, or be null, got {}"),
-        ({"std": [0.0, 1.0]}, "std must be > 0 for every channel, got"),
-        ({"imbalance_ratio": 0}, "imbalance_ratio must be >= 1"),
+        ({"std": [0.0, 1.0]}, "std must be .*> 0.*, got"),
+        ({"imbalance_ratio": 0}, "imbalance_ratio must be null or .*>= 1"),
     ],
 )
 def test_wrong_settings_are_refused_at_birth(setting: dict[str, Any], message: str) -> None:

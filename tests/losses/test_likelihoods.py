@@ -190,7 +190,7 @@ def test_a_run_measures_auto_once_and_resumes_with_it(tmp_path: Path) -> None:
         for name in ("ce_warmup", "joint", "best")
     }
     key = "objectives.dro_lt.loss.balls.measured_eps"
-    assert bool(saved["ce_warmup"][key].isnan())  # passes went by, and nothing asked for radii
+    assert float(saved["ce_warmup"][key]) < 0  # passes went by, and nothing asked for radii
     assert float(saved["joint"][key]) > 0
     assert torch.equal(saved["best"][key], saved["joint"][key])
     radii = [float(saved["joint"][key]) / math.sqrt(n) for n in results["class_counts"]]

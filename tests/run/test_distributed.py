@@ -37,7 +37,7 @@ def run(run_dir: Path, *overrides: str) -> list[Any]:
 def test_with_gather_two_ranks_step_as_one_process_does(tmp_path: Path) -> None:
     overrides = (
         *("trainer=cpu", "loss.gather=true", "augment=none", "dataset.flip=false", STEPS),
-        "backbone={_target_: helpers.watching.PlainNet}",
+        "backbone._target_=helpers.watching.PlainNet",
         *("~schedule.stages.ce_warmup", "~schedule.stages.rebalance", "schedule.stages.joint.epochs=3"),
         "schedule.stages.joint.epoch_size=288",  # of the 287 images two ranks would leave one out
     )
@@ -113,7 +113,7 @@ def test_rates_follow_the_batch_where_asked(tmp_path: Path) -> None:
 
 
 def test_a_base_batch_that_is_no_batch_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"^optimizer\.base_batch must be a whole number > 0, or null, got 0$"):
+    with pytest.raises(SettingError, match=r"^optimizer\.base_batch must be null or a whole number >= 1, got 0$"):
         build(composed("optimizer.base_batch=0"), "optimizer")
 
 

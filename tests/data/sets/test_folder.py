@@ -100,7 +100,7 @@ def test_wrong_settings_are_refused_at_birth(tmp_path: Path) -> None:
     for setting, message in (
         ({"root": None}, "root must be given: the folder of the images, as in dataset.root="),
         ({"root": tmp_path / "x"}, "root must be a folder that exists, got '.*x'; give the folder"),
-        ({"image_size": 0}, "image_size must be null or a whole number >= 1, got 0"),
+        ({"image_size": 0}, "image_size must be null or 'native' or a whole number >= 1, got 0"),
         ({"train_crop": "random"}, "train_crop must be one of .*, got 'random'"),
         ({"train_crop": "random_resized"}, "image_size must be given with train_crop='random_resized'"),
         ({"test_dir": "tests"}, "test_dir must be a folder that exists, got '.*tests'; correct it"),
