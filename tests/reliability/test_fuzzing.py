@@ -58,7 +58,9 @@ ENCODINGS = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1", "cp037"]
 @st.composite
 def encoded(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> bytes:
     """Text as bytes: in some encoding, cut, with bytes changed, or whole."""
-    data = draw(texts).encode(draw(ENCODINGS), "surrogatepass" if draw(st.booleans()) else "replace")
+    encoding = draw(ENCODINGS)
+    keeps = encoding.startswith("utf") and draw(st.booleans())  # other encodings know no surrogates
+    data = draw(texts).encode(encoding, "surrogatepass" if keeps else "replace")
     if data and draw(st.booleans()):
         place = draw(st.integers(0, len(data) - 1))
         data = draw(st.sampled_from([data[:place], data[:place] + b"\0" + data[place:], data * 2]))
@@ -279,7 +281,10 @@ def test_any_archive_is_an_index_or_a_sentence(data: st.DataObject) -> None:
 
 def test_archives_that_unpack_to_far_more_are_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "index.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("names.npy", "w") as member:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("names.npy", "w", force_zip64=True) as member,
+    ):
         for _ in range(2_100):
             member.write(bytes(1024**2))
     with pytest.raises(SettingError, match="it unpacks to more than"):
