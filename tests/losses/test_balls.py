@@ -70,7 +70,7 @@ def test_auto_is_a_coverage_of_one_half(eps_mode: Any, radius_of: Any) -> None:
 def test_auto_is_measured_once_when_radii_are_first_asked_for() -> None:
     loss = make(eps="auto")
     loss.set_statistics(1e4 * VARIANCES, 3.0)  # a pass before the loss is in use
-    assert bool(loss.balls.measured_eps.isnan())
+    assert float(loss.balls.measured_eps) == -1  # not measured yet
     loss.set_statistics(VARIANCES, 2.5)
     first = loss.radii()
     loss.set_statistics(100 * VARIANCES, 2.0)
