@@ -20,6 +20,7 @@ SWEEP = "multirun.yaml"  # in the folder of a sweep, as JOBS is
 JOBS = "jobs.json"  # overrides of every job, by the name of its folder
 FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
 MAX_YAML = 512 * 1024  # bytes of a configuration
+MAX_DEPTH = 64  # levels of nested lists and mappings in it
 JOB_NAME = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)  # a folder beside the list, not above it
 
 
@@ -106,12 +107,19 @@ def require_own(folder: Path, *names: str) -> None:
 def parse_yaml(text: str, path: Path) -> object:
     """The plain values of a YAML text without aliases, by which a short text can hold endless values.
 
+    Deep nesting is refused too: reading it takes the square of its depth.
+
     Raises:
         SettingError: it is no such text.
     """
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it refers to itself")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("it refers to itself")
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it nests deeper than {MAX_DEPTH} levels")
         content: object = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, OverflowError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
