@@ -19,7 +19,8 @@ from drolt_pl.centroids import (
     evaluating,
 )
 from drolt_pl.classifiers import HeldOut
-from drolt_pl.learning.module import DROLTModule
+from drolt_pl.learning.averaging import AverageWeights
+from drolt_pl.learning.module import DROLTModule, ours
 from drolt_pl.learning.protocols import Batches, ChoosesEpochs, Embeds, HasCentroids, TakesStatistics, Tracks, data_of
 from drolt_pl.ranges import Seed
 
@@ -207,8 +208,8 @@ class FitClassifier(pl.Callback):
 
 
 def stage_callbacks() -> list[pl.Callback]:
-    """The three callbacks that a `DROLTModule` needs, in their order."""
-    return [EnterStage(), RefreshCentroids(), FitClassifier()]
+    """The callbacks that a `DROLTModule` needs, in their order."""
+    return [EnterStage(), AverageWeights(), RefreshCentroids(), FitClassifier()]
 
 
 class SeedEpoch(pl.Callback):
@@ -223,13 +224,6 @@ class SeedEpoch(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         sequence = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
-
-def ours(pl_module: pl.LightningModule) -> DROLTModule:
-    """The module as a `DROLTModule`; raises TypeError for another one, which these callbacks cannot serve."""
-    if not isinstance(pl_module, DROLTModule):
-        raise TypeError(f"this callback needs a DROLTModule, got {type(pl_module).__name__}")
-    return pl_module
 
 
 def _with_centroids(pl_module: pl.LightningModule) -> HasCentroids:

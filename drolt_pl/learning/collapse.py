@@ -3,8 +3,7 @@
 import pytorch_lightning as pl
 from torch import Tensor
 
-from drolt_pl.learning.callbacks import ours
-from drolt_pl.learning.module import DROLTModule
+from drolt_pl.learning.module import DROLTModule, ours
 
 EQUAL = 1e-5  # distance of centroids from their mean, over the length of that mean, below which they are one
 NOTHING = 1e-3  # probability of holding the true centroid below which a ball covers nothing

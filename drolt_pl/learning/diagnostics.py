@@ -8,8 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from drolt_pl.learning.callbacks import ours
-from drolt_pl.learning.module import DROLTModule
+from drolt_pl.learning.module import DROLTModule, ours
 from drolt_pl.learning.protocols import LogsHistograms, data_of
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
 

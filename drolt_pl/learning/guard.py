@@ -8,8 +8,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor
 
 from drolt_pl.errors import SettingError, require_choice
-from drolt_pl.learning.callbacks import ours
-from drolt_pl.learning.module import DROLTModule
+from drolt_pl.learning.module import DROLTModule, ours
 from drolt_pl.learning.suspects import Suspects
 
 MODES = ("stop", "skip", "off")

@@ -28,8 +28,7 @@ from drolt_pl.objectives import Batch, Objective
 class DROLTModule(pl.LightningModule):
     """Trains all stages of a method in one `fit`; for DRO-LT: CE warm-up, the robust loss, a re-balanced classifier.
 
-    The trainer needs the callbacks `EnterStage`, `RefreshCentroids` and `FitClassifier` in this order;
-    `stage_callbacks()` makes them.
+    The trainer needs the callbacks that `stage_callbacks()` makes.
 
     Args:
         backbone: images -> features (B, D), or (B, E, D) of E experts.
@@ -240,3 +239,10 @@ class DROLTModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.images_seen = checkpoint["drolt_pl"]["images_seen"]
+
+
+def ours(pl_module: pl.LightningModule) -> DROLTModule:
+    """The module as a `DROLTModule`; raises TypeError for another one, which these callbacks cannot serve."""
+    if not isinstance(pl_module, DROLTModule):
+        raise TypeError(f"this callback needs a DROLTModule, got {type(pl_module).__name__}")
+    return pl_module

@@ -66,6 +66,9 @@ class TrainingData(Protocol):
 
     batch_size: int
 
+    def train_dataloader(self) -> Iterable[Sequence[object]]:
+        """The batches of this rank in the epoch that the trainer runs."""
+
     def centroid_dataloader(self) -> Batches:
         """The training set of this rank, without augmentation or resampling."""
 

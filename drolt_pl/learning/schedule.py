@@ -9,7 +9,7 @@ from annotated_types import Len
 
 from drolt_pl.checked import checked
 from drolt_pl.errors import SettingError, require, require_choice
-from drolt_pl.ranges import Count, Few, Fraction, Images, Milestones, Positive, Rate, StageName, Text, Whole
+from drolt_pl.ranges import Count, Few, Fraction, Images, Inside, Milestones, Positive, Rate, StageName, Text, Whole
 
 OBJECTIVES = {"ce": False, "dro_lt": True}  # by name of an objective: whether it needs the centroids
 USUAL_WARMUP = 5  # epochs, of conf/schedule: shorter stages, as trials have, may lie within it
@@ -76,6 +76,8 @@ class Stage:
         weight_decay: Weight decay, or a mapping by optimizer group; null takes `optimizer.weight_decay`; eps never
             decays.
         curve: Factor of the learning rate over the stage's epochs.
+        ema: Decay of the moving average of the weights, which is then what is validated, saved and reported, and what
+            the next stage goes on from; null for the weights of the last step. 0.999 averages over about 1,000 steps.
         uses_centroids: Whether the objective needs the class centroids; `Schedule` fills it in.
         fits: Whether the stage runs no epoch and fits its classifier; `Schedule` fills it in.
     """
@@ -97,6 +99,7 @@ class Stage:
     lr: Rates = None
     weight_decay: Rates = None
     curve: Curve = Curve()
+    ema: Inside | None = None
     uses_centroids: bool = False
     fits: bool = False
 

@@ -98,6 +98,10 @@ def freeze(stage: Stage, backbone: nn.Module, classifier: nn.Module) -> None:
         if not stage.trains(name):
             part.eval()
     if training and stage.shift_bn:
-        for layer in backbone.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.train()
+        for layer in batch_norms(backbone):
+            layer.train()
+
+
+def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The BatchNorm layers of a module."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from drolt_pl import folders
 from drolt_pl.disk import replacing
 from drolt_pl.errors import SettingError
-from drolt_pl.learning.callbacks import ours
+from drolt_pl.learning.module import ours
 from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import TrackingBar
 from drolt_pl.records import write_atomically

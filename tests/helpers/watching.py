@@ -47,7 +47,7 @@ class StageWatch(pl.Callback):
 
 
 class BitIdentical(pl.Callback):
-    """Writes, for each rank, whether the re-balance stage left the backbone as it was."""
+    """Writes, for each rank, its last weights, and whether the re-balance stage left the backbone as it was."""
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if pl_module.stage.name == "rebalance" and not hasattr(self, "before"):
@@ -57,7 +57,9 @@ class BitIdentical(pl.Callback):
         after = pl_module.backbone.state_dict()
         same = all(torch.equal(self.before[key], after[key]) for key in after)
         name = f"frozen_{trainer.global_rank}"
-        (Path(trainer.default_root_dir) / name).write_text("identical" if same else "moved")
+        folder = Path(trainer.default_root_dir)
+        (folder / name).write_text("identical" if same else "moved")
+        torch.save(pl_module.state_dict(), folder / f"weights_{trainer.global_rank}.pt")
 
 
 class Steps(pl.Callback):

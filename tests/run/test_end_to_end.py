@@ -138,6 +138,7 @@ def test_two_ranks_finish_all_stages(tmp_path: Path) -> None:
         *SHORT,
         "trainer.devices=2",  # trainer.strategy=auto: Lightning takes DDP, and stages leave parameters out all the same
         "+callbacks.watch={_target_: helpers.watching.BitIdentical}",
+        *(f"schedule.stages.{stage}.ema=0.8" for stage in ("joint", "rebalance")),
         f"hydra.run.dir={run_dir}",
         PYTHONPATH=str(HOME / "tests"),
     )
@@ -146,6 +147,8 @@ def test_two_ranks_finish_all_stages(tmp_path: Path) -> None:
     assert list(results["stages"]) == ["ce_warmup", "joint", "rebalance"]
     assert results["images_seen"] <= 6 * sum(results["class_counts"])
     assert (run_dir / "frozen_0").read_text() == (run_dir / "frozen_1").read_text() == "identical"
+    first, second = (torch.load(run_dir / f"weights_{rank}.pt") for rank in (0, 1))
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert results["test"]["acc_ncm"] > 0.5
 
 

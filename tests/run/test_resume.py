@@ -44,7 +44,12 @@ def mixed(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-@pytest.mark.parametrize("data", [digits, pytest.param(files, marks=pytest.mark.slow), mixed])
+def averaged(tmp_path: Path) -> tuple[str, ...]:
+    stages = ("ce_warmup", "joint", "rebalance")
+    return ("dataset.batch_size=64", *(f"schedule.stages.{stage}.ema=0.8" for stage in stages))
+
+
+@pytest.mark.parametrize("data", [digits, pytest.param(files, marks=pytest.mark.slow), mixed, averaged])
 def test_resumed_at_every_epoch_equals_uninterrupted(data: Any, tmp_path: Path) -> None:
     # Dropout draws from the global generator; learned radii and start_from=best put state into every corner.
     overrides = (
