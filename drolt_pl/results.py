@@ -124,6 +124,8 @@ class Results(Record):
     Attributes:
         test: Accuracies of the reported model on the test set; `val` and `test_pool` have no values by class.
         stages: Accuracies of each stage's final model, in the order of training.
+        last_epochs: Epoch with which each stage ended, counted from 0 over all stages; one with a `patience` may have
+            ended before its time.
         objective: The best value of `selection.metric`, which sweeps maximise.
         eps: Radius by class; with a loss of several layers, by class and layer; null without the robust loss.
         eps_updates: Number of updates of each class's learned radius.
@@ -150,6 +152,7 @@ class Results(Record):
     selection: Selection = Selection()
     objective: float | None = None
     stages: Mapping[str, StageResults] = Field(default_factory=dict)
+    last_epochs: Mapping[str, int] = Field(default_factory=dict)
     test_pool: Accuracies | None = None
     val: Accuracies | None = None
     skipped_files: Sequence[str] = ()

@@ -13,8 +13,8 @@ from drolt_pl.comparison import Compared
 from drolt_pl.data.plan import Sampling
 from drolt_pl.data.samplers import stage_sampler
 from drolt_pl.errors import SettingError
+from drolt_pl.learning.curve import Curve
 from drolt_pl.learning.protocols import Batches
-from drolt_pl.learning.schedule import Curve
 from drolt_pl.losses import Criterion, CrossEntropy
 from drolt_pl.metrics import ShotAccuracy
 from drolt_pl.results import Accuracies, Groups

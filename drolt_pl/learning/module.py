@@ -233,6 +233,7 @@ class DROLTModule(pl.LightningModule):
             "stage": self.stage.name,
             "classifier": self.schedule.classifier_of(self.stage.name),
             "images_seen": self.images_seen,
+            "ended": dict(self.schedule.ended),
             "radii": self.objectives.known_radii(self.schedule, self.stage.name),
             "prior": self.objectives.prior(self.stage),
         }

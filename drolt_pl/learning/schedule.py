@@ -1,7 +1,7 @@
 """The stage schedule: a pure function from the epoch to its stage, and the settings of each stage."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -9,44 +9,14 @@ from annotated_types import Len
 
 from drolt_pl.checked import checked
 from drolt_pl.errors import SettingError, require, require_choice
-from drolt_pl.ranges import Count, Few, Fraction, Images, Inside, Milestones, Positive, Rate, StageName, Text, Whole
+from drolt_pl.learning.curve import Curve
+from drolt_pl.ranges import Count, Few, Images, Inside, Rate, StageName, Text, Whole
 
 OBJECTIVES = {"ce": False, "dro_lt": True}  # by name of an objective: whether it needs the centroids
 USUAL_WARMUP = 5  # epochs, of conf/schedule: shorter stages, as trials have, may lie within it
 
 Group = Literal["backbone", "classifier", "eps"]
 Rates = Rate | Annotated[Mapping[Group, Rate | None], Len(1)] | None
-
-
-@checked
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """Factor of the learning rate over the epochs of a stage.
-
-    Args:
-        shape: `constant`; `multistep` multiplies by `gamma` at every milestone (LDAM-DRW: by 0.01 at 160 and 180 of 200
-            epochs); `cosine` falls from 1 to `final` over half a period, once an epoch (Kang et al. 2020).
-        milestones: Fractions of the stage, rising.
-        gamma: Factor of each milestone.
-        final: The last value of the cosine.
-        warmup_epochs: Over these first epochs the factor also rises linearly: 1/w, 2/w, ..., 1.
-    """
-
-    shape: Literal["constant", "multistep", "cosine"] = "constant"
-    milestones: Milestones = (0.8, 0.9)
-    gamma: Positive = 0.01
-    final: Fraction = 0.0
-    warmup_epochs: Whole = 0
-
-    def __call__(self, epoch: int, epochs: int) -> float:
-        warmup = min(1.0, (epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
-        if self.shape == "multistep":
-            passed = sum(epoch >= round(milestone * epochs) for milestone in self.milestones)
-            return float(warmup * self.gamma**passed)
-        if self.shape == "cosine":
-            cosine = 0.5 * (1 + math.cos(math.pi * epoch / max(epochs, 1)))
-            return warmup * (self.final + (1 - self.final) * cosine)
-        return warmup
 
 
 @checked
@@ -69,6 +39,7 @@ class Stage:
         trainable: The parts that learn, of `backbone` and `classifier`; the rest stays bit-identical, buffers included.
         shift_bn: Whether the BatchNorm statistics of a frozen backbone follow this stage's batches (MiSLAS).
         monitor: The validation metric that decides this stage's best epoch.
+        patience: Epochs without a better `monitor` after which the stage ends before its time; null for none.
         start_from: The epoch of the stage before that this stage starts from: `last` or `best`.
         classifier: `keep` the classifier before, `reset` it to a fresh one, or name another (conf/classifier).
         classifier_args: Arguments of a classifier that is not kept; they replace those of its file.
@@ -93,12 +64,13 @@ class Stage:
     trainable: Annotated[Sequence[Literal["backbone", "classifier"]], Len(1)] = ("backbone", "classifier")
     shift_bn: bool = False
     monitor: Text = "val/acc"
+    patience: Count | None = None
     start_from: Literal["last", "best"] = "last"
     classifier: Text = "keep"
     classifier_args: Mapping[str, Any] | None = None
     lr: Rates = None
     weight_decay: Rates = None
-    curve: Curve = Curve()
+    curve: Curve = Curve()  # noqa: RUF009 - it is frozen
     ema: Inside | None = None
     uses_centroids: bool = False
     fits: bool = False
@@ -127,13 +99,16 @@ class Stage:
 
 
 class Schedule:
-    """Stages in order; every question about an epoch is answered from its number alone.
+    """Stages in order; every question about an epoch is answered from its number, and from which stages ended early.
 
     Args:
         stages: Fields of `Stage` by stage name, in training order.
         order: Names of the stages that come first, in this order; the rest follow as listed.
         objectives: By name of an objective that stages may name: whether it needs the class centroids.
         fitted: Names of the classifiers that are only fitted.
+
+    Attributes:
+        ended: By name of a stage that ended before its time: the epochs that it had.
 
     Raises:
         SettingError: a stage has a value that it cannot have; the error's name starts with `stages.<stage>`.
@@ -151,6 +126,7 @@ class Schedule:
         require("order", first, known, f"must name stages of {list(stages)}, each once")
         names = [*first, *(name for name in stages if name not in first)]
         self.stages = tuple(_stage(name, stages[name], objectives, fitted) for name in names)
+        self.ended: dict[str, int] = {}
         if not self.trained:
             raise SettingError("stages", "must train for at least one epoch in all")
         last = names.index(self.trained[-1].name)
@@ -172,7 +148,18 @@ class Schedule:
     @property
     def epochs(self) -> int:
         """The epochs of all stages together."""
-        return sum(stage.epochs for stage in self.stages)
+        return self._until(len(self.stages))
+
+    def end(self, epoch: int) -> None:
+        """Lets the stage of an epoch end with this epoch."""
+        stage = self.stage_at(epoch)
+        self.ended[stage.name] = epoch + 1 - self.first_epoch(stage.name)
+
+    def after(self, ended: Mapping[str, int]) -> "Schedule":
+        """The same schedule with other stages that ended before their time."""
+        other = copy(self)
+        other.ended = dict(ended)
+        return other
 
     def named(self, name: str) -> Stage:
         """The stage of a name."""
@@ -184,12 +171,16 @@ class Schedule:
 
     def first_epoch(self, name: str) -> int:
         """The first epoch of stage `name`."""
-        return sum(stage.epochs for stage in self.stages[: self.place(name)])
+        return self._until(self.place(name))
+
+    def last_epoch(self, name: str) -> int:
+        """The last epoch of stage `name`, which has at least one."""
+        return self._until(self.place(name) + 1) - 1
 
     def stage_at(self, epoch: int) -> Stage:
         """The stage of an epoch; past the end, the last stage that trains."""
         for stage in self.stages:
-            if epoch < self.first_epoch(stage.name) + stage.epochs:
+            if epoch <= self.last_epoch(stage.name):
                 return stage
         return self.trained[-1]
 
@@ -199,8 +190,7 @@ class Schedule:
 
     def ends(self, epoch: int) -> bool:
         """Whether `epoch` is the last of its stage."""
-        stage = self.stage_at(epoch)
-        return epoch + 1 == self.first_epoch(stage.name) + stage.epochs
+        return epoch == self.last_epoch(self.stage_at(epoch).name)
 
     def before(self, name: str) -> Stage | None:
         """The last stage before `name` that trains; null if none does."""
@@ -223,6 +213,10 @@ class Schedule:
         """The share of its stage that has passed before an epoch, in [0, 1)."""
         stage = self.stage_at(epoch)
         return (epoch - self.first_epoch(stage.name)) / stage.epochs
+
+    def _until(self, place: int) -> int:
+        """The epochs of the first stages together."""
+        return sum(self.ended.get(stage.name, stage.epochs) for stage in self.stages[:place])
 
 
 def _stage(name: str, fields: Mapping[str, Any], objectives: Mapping[str, bool], fitted: Collection[str]) -> Stage:

@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from drolt_pl.data import LongTailDataModule
-from drolt_pl.errors import require
+from drolt_pl.errors import SettingError, require
+from drolt_pl.learning.averaging import AverageWeights
 from drolt_pl.learning.collapse import WarnOfCollapse
 from drolt_pl.learning.guard import Guard
 from drolt_pl.learning.module import DROLTModule
@@ -95,7 +96,11 @@ def _callbacks(
     }
     if config.trainer.enable_progress_bar:
         last["progress_bar"] = StageProgressBar()
-    return {**first, **build(config, "callbacks"), **last}
+    chosen: dict[str, pl.Callback] = build(config, "callbacks")
+    averaging = next((stage.name for stage in saved.schedule.trained if stage.ema is not None), None)
+    if averaging and not any(isinstance(callback, AverageWeights) for callback in chosen.values()):
+        raise SettingError(f"schedule.stages.{averaging}.ema", "needs callbacks.average, which was taken away")
+    return {**first, **chosen, **last}
 
 
 def _trainer(

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,12 @@ class Found:
     Attributes:
         path: The checkpoint; None for the start.
         sentence: Which one it is, and what is lost.
+        ended: Stages that have ended before their time, with the epochs that they had.
     """
 
     path: Path | None
     sentence: str
+    ended: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class _Intact:
     path: Path
     epochs: int  # that were trained when it was written
     best: Mapping[str, int]  # epoch of the best by stage, as far as it knew
+    ended: Mapping[str, int]  # stages that had ended before their time, with the epochs that they had
 
 
 def newest(run_dir: Path, schedule: Schedule, files: CheckpointFiles) -> Found:
@@ -125,14 +128,16 @@ def newest(run_dir: Path, schedule: Schedule, files: CheckpointFiles) -> Found:
             continue
         try:
             content = files.load_checkpoint(path)
-            intact[path.stem] = _Intact(path, int(content["epoch"]) + 1, _best_epochs(content))
+            ended = {str(name): int(had) for name, had in content.get(HEADER, {}).get("ended", {}).items()}
+            intact[path.stem] = _Intact(path, int(content["epoch"]) + 1, _best_epochs(content), ended)
         except DamagedError as error:
             wrong.append(f"{path.name} {error.demand}")
             foreign |= isinstance(error, ForeignError)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             wrong.append(f"{path.name} is no checkpoint of a run")
-    usable = [one for one in intact.values() if _is_complete(one, schedule, intact)]
+    usable = [one for one in intact.values() if _is_complete(one, schedule.after(one.ended), intact)]
     chosen = max(usable, key=lambda one: one.epochs, default=None)
+    kept: Mapping[str, int] = {} if chosen is None else chosen.ended
     if foreign and not intact:
         remedy = "restore the folder, or start a new run in another one"
         raise ForeignError(f"resume={run_dir}", f"finds no checkpoint of this run: {'; '.join(wrong)}", remedy=remedy)
@@ -144,7 +149,8 @@ def newest(run_dir: Path, schedule: Schedule, files: CheckpointFiles) -> Found:
         and not any(LAST in text for text in wrong)
     ):
         wrong.insert(0, f"{LAST}.ckpt is missing")
-    return Found(None if chosen is None else chosen.path, _sentence(chosen, done, max(trained, done), wrong, schedule))
+    sentence = _sentence(chosen, done, max(trained, done), wrong, schedule.after(kept))
+    return Found(None if chosen is None else chosen.path, sentence, kept)
 
 
 def _sentence(chosen: _Intact | None, done: int, trained: int, wrong: list[str], schedule: Schedule) -> str:
@@ -176,8 +182,7 @@ def _is_complete(one: _Intact, schedule: Schedule, intact: Mapping[str, _Intact]
     """Whether all is there that a run which goes on from a checkpoint reads, and will not write again itself."""
     taken_over = [place for place, stage in enumerate(schedule.trained) if f"{stage.name}_init" in intact]
     for stage in schedule.trained[max(taken_over, default=0) :]:
-        end = schedule.first_epoch(stage.name) + stage.epochs
-        if end <= one.epochs and not {stage.name, f"{stage.name}_init"} & intact.keys():
+        if schedule.last_epoch(stage.name) < one.epochs and not {stage.name, f"{stage.name}_init"} & intact.keys():
             return False
         if stage.name in one.best and f"{stage.name}_best" not in intact and _needs_best(stage, one.epochs, schedule):
             return False

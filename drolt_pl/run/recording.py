@@ -18,22 +18,25 @@ from drolt_pl import folders
 from drolt_pl.disk import replacing
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.module import ours
-from drolt_pl.learning.schedule import Schedule
+from drolt_pl.learning.schedule import Schedule, Stage
 from drolt_pl.lightning_internals import TrackingBar
 from drolt_pl.records import write_atomically
 
 
 @dataclass
 class Best:
-    """The best epoch of a stage by its monitor, and the number of epochs compared."""
+    """The best epoch of a stage by its monitor, the number of epochs compared, and the epoch that last was better."""
 
     score: float | None
     epoch: int
     candidates: int
+    risen: int = -1
 
 
 class StageCheckpoint(Checkpoint):
     """Writes `last.ckpt` every epoch, `<stage>.ckpt` at the end of each stage, and `<stage>_best.ckpt`.
+
+    A stage with a `patience` ends here, once so many epochs have not been better than the best before them.
 
     `last` is written after the others: a run that is killed in between repeats the epoch and writes the same files
     again.
@@ -61,7 +64,9 @@ class StageCheckpoint(Checkpoint):
         epoch = trainer.current_epoch
         stage = self.schedule.stage_at(epoch)
         if stage.monitor in trainer.callback_metrics and trainer.enable_validation:
-            self._validated(trainer, stage.name, epoch, float(trainer.callback_metrics[stage.monitor]))
+            best = self._validated(trainer, stage.name, epoch, float(trainer.callback_metrics[stage.monitor]))
+            if stage.patience is not None and epoch - best.risen >= stage.patience:
+                self._end_early(trainer, stage, best)
         if self.schedule.ends(epoch):
             trainer.save_checkpoint(self.dirpath / f"{stage.name}.ckpt")
         trainer.save_checkpoint(self.dirpath / "last.ckpt")
@@ -78,12 +83,28 @@ class StageCheckpoint(Checkpoint):
                 shutil.copyfileobj(file, copy)
         trainer.strategy.barrier()
 
-    def _validated(self, trainer: pl.Trainer, stage: str, epoch: int, score: float) -> None:
+    def _end_early(self, trainer: pl.Trainer, stage: Stage, best: Best) -> None:
+        epoch = trainer.current_epoch
+        if self.schedule.ends(epoch):
+            return
+        self.schedule.end(epoch)
+        trainer.fit_loop.max_epochs = self.schedule.epochs
+        if trainer.is_global_zero:
+            print(
+                f"stage {stage.name} ends after {self.schedule.ended[stage.name]} of {stage.epochs} epochs: "
+                f"{stage.monitor} was best in epoch {best.risen} ({best.score:.4f}), patience {stage.patience}",
+                flush=True,
+            )
+
+    def _validated(self, trainer: pl.Trainer, stage: str, epoch: int, score: float) -> Best:
         best = self.best.setdefault(stage, Best(None, epoch, 0))
         best.candidates += 1
+        if best.score is None or score > best.score:
+            best.risen = epoch
         if best.score is None or score >= best.score:  # of equals the later: it has trained longer
             best.score, best.epoch = score, epoch
             trainer.save_checkpoint(self.dirpath / f"{stage}_best.ckpt")
+        return best
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": {stage: asdict(best) for stage, best in self.best.items()}, "seconds": self.seconds}

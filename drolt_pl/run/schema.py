@@ -13,7 +13,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from drolt_pl.learning.schedule import Curve, Stage
+from drolt_pl.learning.curve import Curve
+from drolt_pl.learning.schedule import Stage
 
 PRIMITIVES = {int, float, str}  # OmegaConf takes any number for a boolean
 FILLED_IN = ("name", "uses_centroids", "fits")  # of a Stage, by Schedule

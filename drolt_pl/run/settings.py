@@ -14,8 +14,9 @@ from drolt_pl.data import LongTailDataModule
 from drolt_pl.data.augment.mixing import Mixing
 from drolt_pl.data.augment.transforms import Augments
 from drolt_pl.data.longtail import Protocol
+from drolt_pl.learning.curve import Curve
 from drolt_pl.learning.optim import StageOptimizer
-from drolt_pl.learning.schedule import Curve, Rates, Stage
+from drolt_pl.learning.schedule import Rates, Stage
 from drolt_pl.losses import Criterion, DROLTLoss
 from drolt_pl.objectives import Objective
 from drolt_pl.objectives.robust import Source

@@ -159,6 +159,7 @@ class StopWhenTold(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.ending.saved = trainer.current_epoch + 1
+        self.ending.epochs = trainer.max_epochs or 0  # fewer, once a stage has ended before its time
         self._stop_if_told(trainer, pl_module)
 
     def _stop_if_told(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

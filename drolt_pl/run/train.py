@@ -139,6 +139,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
         selection=outcome.selection,
         objective=outcome.objective,
         stages=outcome.stages,
+        last_epochs={stage.name: module.schedule.last_epoch(stage.name) for stage in module.schedule.trained},
         test=outcome.test,
         test_pool=outcome.test_pool,
         val=outcome.val,
@@ -191,4 +192,6 @@ def _last_checkpoint(run: Run, split_sha256: str) -> Path | None:
         raise SettingError(f"resume={run.config.resume}", demand, remedy="remove its checkpoints, and it starts again")
     if run.trainer.is_global_zero:
         print(found.sentence, flush=True)
+    run.module.schedule.ended = dict(found.ended)
+    run.trainer.fit_loop.max_epochs = run.module.schedule.epochs
     return found.path

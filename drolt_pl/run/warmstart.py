@@ -73,5 +73,6 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
     checkpoint["state_dict"] = state
     checkpoint["optimizer_states"] = [module.configure_optimizers().state_dict()]
     checkpoint["callbacks"] = {}
+    checkpoint["drolt_pl"]["ended"] = {}  # of that run's stages
     set_epoch(checkpoint, module.schedule.first_epoch(after))
     return stage, checkpoint

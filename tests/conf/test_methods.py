@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from drolt_pl.errors import SettingError
-from drolt_pl.learning.schedule import Curve
+from drolt_pl.learning.curve import Curve
 
 METHODS = sorted(path.stem for path in (HOME / "conf" / "method").glob("*.yaml"))
 SETTINGS = {

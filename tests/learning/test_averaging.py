@@ -10,6 +10,7 @@ from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch import Tensor
 
+from drolt_pl.errors import SettingError
 from drolt_pl.learning.averaging import AverageWeights
 from drolt_pl.run.assemble import Run, assemble
 
@@ -47,6 +48,11 @@ def test_the_averages_are_lightnings_and_training_goes_on_as_without(tmp_path: P
     for name, value in plain.module.state_dict().items():
         if name in aside:
             assert torch.equal(aside[name], value), name
+
+
+def test_averages_need_their_callback(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"^schedule\.stages\.train\.ema needs callbacks\.average"):
+        trained(tmp_path / "run", "schedule.stages.train.ema=0.9", "~callbacks.average")
 
 
 def test_statistics_of_batchnorm_are_those_of_the_averages(tmp_path: Path) -> None:

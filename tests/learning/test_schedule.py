@@ -3,8 +3,9 @@
 import pytest
 
 from drolt_pl.errors import SettingError
+from drolt_pl.learning.curve import Curve
 from drolt_pl.learning.optim import StageOptimizer
-from drolt_pl.learning.schedule import Curve, Schedule
+from drolt_pl.learning.schedule import Schedule
 
 STAGES = {
     "ce_warmup": {"epochs": 3, "lr": 0.1},
@@ -28,6 +29,18 @@ def test_a_stage_of_no_epochs_is_never_in_force() -> None:
     assert [schedule.stage_at(epoch).name for epoch in range(5)] == ["ce_warmup"] * 3 + ["rebalance"] * 2
     assert schedule.enters(3)
     assert schedule.ends(2)
+
+
+def test_a_stage_that_ends_early_brings_the_next_ones_forward() -> None:
+    whole = Schedule({**STAGES, "ce_warmup": {"epochs": 5, "curve": {"shape": "cosine"}}})
+    factors = [whole.lr_factor(epoch) for epoch in range(3)]
+    early = whole.after({})
+    early.end(2)
+    assert early.ended == {"ce_warmup": 3}
+    assert [early.stage_at(epoch).name for epoch in range(6)] == ["ce_warmup"] * 3 + ["joint"] * 2 + ["rebalance"]
+    assert (early.epochs, early.ends(2), early.enters(3), early.last_epoch("rebalance")) == (6, True, True, 5)
+    assert [early.lr_factor(epoch) for epoch in range(3)] == factors
+    assert (whole.epochs, whole.ended) == (8, {})
 
 
 def test_keep_takes_the_classifier_of_the_stage_before() -> None:
@@ -68,6 +81,8 @@ def test_cosine_goes_from_one_to_its_end() -> None:
         ("samples_per_class", 0),
         ("views", 0),
         ("classifier_args", {"tau": 1}),
+        ("patience", 0),
+        ("ema", 1.0),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(field: str, value: object) -> None:

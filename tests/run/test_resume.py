@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.images import write_image_tree
-from helpers.running import EPOCHS, SHORT, command, tensors, train_here
+from helpers.running import SHORT, command, tensors, train_here
 
 
 def digits(tmp_path: Path) -> tuple[str, ...]:
@@ -58,12 +58,21 @@ def test_resumed_at_every_epoch_equals_uninterrupted(data: Any, tmp_path: Path) 
         "schedule.stages.rebalance.start_from=best",
         "schedule.stages.rebalance.classifier=reset",
     )
+    assert require_equal_resumptions(tmp_path, *overrides)["last_epochs"] == {
+        "ce_warmup": 1,
+        "joint": 3,
+        "rebalance": 5,
+    }
+
+
+def require_equal_resumptions(tmp_path: Path, *overrides: str) -> dict[str, Any]:
+    """Holds a run that is resumed at each of its epochs to the one that nobody interrupts; returns its results."""
     whole, snapshots = tmp_path / "whole", tmp_path / "snapshots"
     snapshot = f"+callbacks.snapshots={{_target_: helpers.watching.Snapshots, run_dir: {whole}, folder: {snapshots}}}"
     results = train_here(whole, *overrides, snapshot)
     final = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)
     rows = (whole / "metrics.csv").read_text().splitlines()
-    for epoch in range(1, EPOCHS):
+    for epoch in range(1, len(rows) - 1):
         run_dir = snapshots / str(epoch)
         resumed = train_here(run_dir, *overrides, f"resume={run_dir}")
         state = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
@@ -72,12 +81,34 @@ def test_resumed_at_every_epoch_equals_uninterrupted(data: Any, tmp_path: Path) 
             assert ours.keys() == theirs.keys()
             differing = [key for key in ours if not torch.equal(ours[key], theirs[key])]
             assert not differing, f"resumed at {epoch}: {part}{differing}"
-        for key in ("stages", "test", "val", "eps", "images_seen", "selection", "objective"):
+        for key in ("stages", "test", "val", "eps", "images_seen", "selection", "objective", "last_epochs"):
             assert resumed[key] == results[key], f"resumed at {epoch}: {key}"
         drop = {i for i, name in enumerate(rows[0].split(",")) if name.startswith("time/")}
         resumed_rows = (run_dir / "metrics.csv").read_text().splitlines()
         cut = [[cell for i, cell in enumerate(row.split(",")) if i not in drop] for row in rows]
         assert [[cell for i, cell in enumerate(row.split(",")) if i not in drop] for row in resumed_rows] == cut
+    return results
+
+
+def test_a_stage_ends_early_and_the_next_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    still = ("backbone._target_=helpers.watching.PlainNet", "dataset.batch_size=64")
+    overrides = [f"schedule.stages.{stage}.{key}" for stage in ("joint", "rebalance") for key in ("lr=0", "epochs=4")]
+    patience = ("schedule.stages.joint.patience=1", "schedule.stages.rebalance.patience=2")
+    results = require_equal_resumptions(tmp_path, *still, *overrides, *patience)
+    assert results["last_epochs"] == {"ce_warmup": 1, "joint": 3, "rebalance": 6}
+    assert list(results["stages"]) == ["ce_warmup", "joint", "rebalance"]
+    assert (results["selection"]["stage"], results["selection"]["n_candidates"]) == ("rebalance", 3)
+    said = capsys.readouterr().out
+    assert "stage joint ends after 2 of 4 epochs: val/acc_ncm was best in epoch 2 (0." in said
+    again = train_here(tmp_path / "whole", *still, *overrides, *patience, f"resume={tmp_path / 'whole'}")
+    assert again["test"] == results["test"]
+
+
+def test_patience_needs_a_validation_set(tmp_path: Path) -> None:
+    from drolt_pl.errors import SettingError
+
+    with pytest.raises(SettingError, match=r"^schedule\.stages\.joint\.patience needs a validation set"):
+        train_here(tmp_path, "protocol=published", "schedule.stages.joint.patience=3")
 
 
 def test_a_finished_run_is_only_evaluated_again(tmp_path: Path) -> None:
