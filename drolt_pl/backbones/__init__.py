@@ -4,7 +4,7 @@ Those of images take a ``neck``, num_features -> module, through which the last 
 """
 
 from drolt_pl.backbones.attention import ModulatedAttention
-from drolt_pl.backbones.base import WEIGHTS, Backbone, Images, each
+from drolt_pl.backbones.base import WEIGHTS, Backbone, Images, Share, each
 from drolt_pl.backbones.convnet import SmallConvNet
 from drolt_pl.backbones.features import MLP, Identity
 from drolt_pl.backbones.imagenet import TimmBackbone, TorchvisionResNet
@@ -18,6 +18,7 @@ __all__ = [
     "Identity",
     "Images",
     "ModulatedAttention",
+    "Share",
     "SmallConvNet",
     "TimmBackbone",
     "TorchvisionResNet",

@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from drolt_pl.backbones.layers import blocks
 from drolt_pl.errors import SettingError
 
 # Arguments by which backbones get weights from elsewhere; who has a checkpoint leaves them out.
@@ -23,6 +25,13 @@ class Images:
     image_size: int = 32
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
+class Share(NamedTuple):
+    """How a parameter takes part in the rates of its network: a factor on the learning rate, and whether it decays."""
+
+    factor: float
+    decays: bool
 
 
 class Backbone(nn.Module, ABC):
@@ -57,6 +66,23 @@ class Backbone(nn.Module, ABC):
             SettingError: the network takes no such samples.
         """
         return {"in_channels": shape[0]}
+
+    def layer_shares(self, decay: float) -> dict[nn.Parameter, Share]:
+        """The share of each parameter where rates fall by a factor from each layer to the one before it.
+
+        The layers are the network's blocks in their order; what comes before the first block is a layer, and so is
+        what comes after the last. Biases and norms, which have one dimension, do not decay.
+
+        Args:
+            decay: The factor, in (0, 1].
+        """
+        names, numbers, reached = blocks(self), {}, 0
+        for name, parameter in self.named_parameters():
+            own = next((number for number, block in enumerate(names, 1) if name.startswith(f"{block}.")), None)
+            reached = own if own is not None else reached + (reached == len(names) > 0)
+            numbers[parameter] = reached
+        last = max(numbers.values(), default=0)
+        return {parameter: Share(decay ** (last - number), parameter.ndim > 1) for parameter, number in numbers.items()}
 
 
 class ImageBackbone(Backbone):

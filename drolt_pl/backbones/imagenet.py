@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.backbones.base import ImageBackbone, Images
+from drolt_pl.backbones.base import ImageBackbone, Images, Share
 from drolt_pl.backbones.weights import Rename, load_into, load_into_timm
 from drolt_pl.checked import checked
 from drolt_pl.errors import SettingError, require
@@ -153,6 +153,18 @@ class TimmBackbone(ImageBackbone):
         found = _configuration(str(arguments.get("name")))
         other = found.fixed_input_size and "img_size" not in arguments and found.input_size[1] != shape[-1]
         return {**super().sized_for(shape, arguments), **({"img_size": shape[-1]} if other else {})}
+
+    def layer_shares(self, decay: float) -> dict[nn.Parameter, Share]:
+        """As timm groups the network's layers; what the network excepts from decay, such as embeddings, is left out."""
+        from timm.optim import param_groups_layer_decay
+
+        excepted = self.model.no_weight_decay() if callable(getattr(self.model, "no_weight_decay", None)) else ()
+        groups = param_groups_layer_decay(self.model, 1.0, excepted, layer_decay=decay)
+        return {
+            parameter: Share(group["lr_scale"], group["weight_decay"] > 0)
+            for group in groups
+            for parameter in group["params"]
+        }
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.neck(self.model.forward_features(images))

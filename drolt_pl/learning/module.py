@@ -172,7 +172,7 @@ class DROLTModule(pl.LightningModule):
     # ---- training ----
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.stage_optimizer.build(self.objectives.parameter_groups(self.backbone, self.stages))
+        return self.stage_optimizer.build(self.objectives.parameter_groups(self.backbone, self.stages), self.backbone)
 
     def on_train_epoch_start(self) -> None:
         optimizer = self.optimizers(use_pl_optimizer=False)

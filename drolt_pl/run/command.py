@@ -22,6 +22,7 @@ from drolt_pl.run.compose import composed
 from drolt_pl.run.explain import FAULT, USER_ERRORS, explain
 from drolt_pl.run.jobs import end_with_parent, program, resume_command, run_job
 from drolt_pl.run.leftovers import is_begun
+from drolt_pl.run.machine import settle
 from drolt_pl.run.mishaps import mishap
 from drolt_pl.run.occupy import NOT_BY_HYDRA, occupied
 from drolt_pl.run.resume import SAVED, Composition, resumed, store_saved
@@ -92,6 +93,7 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None])
         return run_job(program(), list(settings.overrides.task), run_dir, settings.runtime.cwd)
     if not SHOWS_TRACEBACKS:
         os.environ.pop("HYDRA_FULL_ERROR", None)  # what ranks inherit; from here on, no error passes through Hydra
+    settle(config)
     try:
         with occupied(run_dir, config, cast(DictConfig, HydraConfig.instance().cfg)):
             return train(config, run_dir)

@@ -18,6 +18,7 @@ from drolt_pl.run.choices import refuse_choices
 from drolt_pl.run.compose import composed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.explain import USER_ERRORS, explain
+from drolt_pl.run.machine import settle
 from drolt_pl.run.occupy import occupied
 from drolt_pl.run.resume import Composition, resumed
 from drolt_pl.run.signals import Stopped
@@ -50,6 +51,7 @@ def train(overrides: Sequence[str] = ()) -> "Results":
         run_dir = _folder(words, source)
         composition = [*source.overrides, f"hydra.run.dir={quoted(run_dir)}"]
         config = composed(source.folder, composition, name=source.name, with_hydra=True)
+        settle(config)
         hydra = OmegaConf.masked_copy(config, "hydra")
         with occupied(run_dir, _without_hydra(config), hydra):
             from drolt_pl.run.train import train

@@ -15,13 +15,15 @@ from omegaconf import OmegaConf
 
 from drolt_pl.learning.curve import Curve
 from drolt_pl.learning.schedule import Stage
+from drolt_pl.run import machine
 
 PRIMITIVES = {int, float, str}  # OmegaConf takes any number for a boolean
 FILLED_IN = ("name", "uses_centroids", "fits")  # of a Stage, by Schedule
 
 
 def register() -> None:
-    """Makes `/typed/schedule` and the resolver `${sum:a,b}` known to Hydra; call it before composing."""
+    """Makes `/typed/schedule` and the resolvers of conf/ known to Hydra; call it before composing."""
+    machine.register()
     OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
     ConfigStore.instance().store(group="typed", name="schedule", node=SCHEDULE, package="schedule")
 

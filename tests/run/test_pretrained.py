@@ -1,5 +1,6 @@
 """A pretrained network from its weights to a run, and from a run to wherever the weights are not."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ from drolt_pl.backbones import TimmBackbone
 from drolt_pl.cli.app import app
 from drolt_pl.data.stored import read_features
 from drolt_pl.errors import SettingError
+from drolt_pl.run.machine import settle
 from drolt_pl.run.network import build_datamodule
 
 ONE_EPOCH = [f"schedule.budget.{stage}=1" for stage in ("ce_warmup", "joint", "rebalance")]
@@ -90,6 +92,28 @@ def test_a_checkpoint_needs_the_weights_no_more(photos: Path, weights: Path, tmp
     train_composed(tmp_path / "warm", *words, f"init_from={first}:ce_warmup")
     before = json.loads((first / "results.json").read_text())
     assert train_composed(first, *words, f"resume={first}")["test"] == before["test"]
+
+
+def test_finetuning_takes_one_rate_in_every_stage(photos: Path, weights: Path, tmp_path: Path) -> None:
+    words = ("experiment=finetune", f"dataset.root={photos}", "dataset.image_size=32", "dataset.val_per_class=2")
+    quick = (*QUICK[:-2], "dataset.batch_size=8", "optimizer.lr=0.002", "dataset.crop_padding=2")
+    run = folder_of_a_run(tmp_path / "run", *words, *network("test_vit", weights), *quick, "method=dro_lt")
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # One epoch of the first stage lies within its warm-up of two; the last stage's backbone is frozen.
+    assert [float(row["lr/classifier"]) for row in rows] == pytest.approx([0.001, 0.002, 0.002])
+    assert [float(row["lr/backbone"]) for row in rows] == pytest.approx([0.0001, 0.0002, 0])
+    assert Model.load(run).preprocessing.image_size == 32
+
+
+def test_the_size_of_images_is_decided_by_the_machine_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, size in ((True, 224), (False, 160)):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda available=available: available)
+        config = composed("experiment=finetune", "dataset.root=photos")
+        assert composed("experiment=finetune", "dataset.root=photos", "trainer=cpu").dataset.image_size == 160
+        settle(config)
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda available=available: not available)
+        assert config.dataset.image_size == size
 
 
 def embedded(tmp_path: Path, *words: str, name: str = "features.safetensors") -> Any:

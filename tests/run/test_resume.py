@@ -46,7 +46,8 @@ def mixed(tmp_path: Path) -> tuple[str, ...]:
 
 def averaged(tmp_path: Path) -> tuple[str, ...]:
     stages = ("ce_warmup", "joint", "rebalance")
-    return ("dataset.batch_size=64", *(f"schedule.stages.{stage}.ema=0.8" for stage in stages))
+    layered = ("optimizer=adamw", "optimizer.layer_decay=0.8", "schedule.scratch.lr=0.01")
+    return ("dataset.batch_size=64", *layered, *(f"schedule.stages.{stage}.ema=0.8" for stage in stages))
 
 
 @pytest.mark.parametrize("data", [digits, pytest.param(files, marks=pytest.mark.slow), mixed, averaged])
