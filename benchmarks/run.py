@@ -5,10 +5,22 @@ import datetime
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CPU = ("startup", "loss", "centroid_pass", "training_step", "joint_epoch", "scaling", "data", "predict", "features")
+CPU = (
+    "startup",
+    "loss",
+    "centroid_pass",
+    "training_step",
+    "joint_epoch",
+    "scaling",
+    "data",
+    "predict",
+    "sweep",
+    "features",
+)
 TEXT = """# Benchmarks
 
 Each file asks one question and prints ratios: both sides are measured in turn in one run, and the table shows the
@@ -25,6 +37,7 @@ a test.
 | `scaling.py` | two ranks against one; growth with the batch and the classes |
 | `data.py` | the data pipelines against plain ones; `--images FOLDER` for your own JPEG files |
 | `predict.py` | predictions of many files against a bare loop, and their memory |
+| `sweep.py` | what a sweep adds to the training of its jobs |
 | `features.py` | an epoch on stored features against reading them and the matrix products |
 | `gpu_recipe.py`, `gpu_imagenet.py` | the full schedule and ImageNet-shaped throughput on a GPU (`make bench-gpu`) |
 
@@ -39,18 +52,14 @@ run on a CPU at small sizes.
 {notes}"""
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", help="passed to data.py")
-    arguments = parser.parse_args()
-    printed = []
-    for name in CPU:
-        extra = ["--images", arguments.images] if name == "data" and arguments.images else []
-        extra += ["--png", str(HERE / "scaling.png")] if name == "scaling" else []
+def measured(name: str, *extra: str) -> tuple[list[str], int]:
+    """The lines that a benchmark prints, the end of its standard error if it fails, and its exit code."""
+    printed: list[str] = []
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
         process = subprocess.Popen(
             [sys.executable, str(HERE / f"{name}.py"), *extra],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=errors,
             text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
@@ -58,8 +67,27 @@ if __name__ == "__main__":
         for text in process.stdout:
             print(text, end="", flush=True)
             printed.append(text.rstrip())
-        if process.wait():
-            sys.exit(f"error: {name}.py ended with exit code {process.returncode}")
+        code = process.wait()
+        if code:
+            errors.seek(0)
+            failure = ["", f"{name}.py FAILED with exit code {code}:", *errors.read().splitlines()[-20:]]
+            print(*failure, sep="\n", flush=True)
+            printed += failure
+    return printed, code
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", help="passed to data.py")
+    arguments = parser.parse_args()
+    printed: list[str] = []
+    failed: list[str] = []
+    for name in CPU:
+        extra = ["--images", arguments.images] if name == "data" and arguments.images else []
+        extra += ["--png", str(HERE / "scaling.png")] if name == "scaling" else []
+        lines, code = measured(name, *extra)
+        printed += lines
+        failed += [name] if code else []
     notes = HERE / "notes.md"
     page = TEXT.format(
         date=datetime.date.today().isoformat(),
@@ -68,3 +96,5 @@ if __name__ == "__main__":
         notes="\n" + notes.read_text() if notes.exists() else "",
     )
     (HERE / "README.md").write_text(page)
+    if failed:
+        sys.exit(f"error: {', '.join(failed)} failed: the table says how")

@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections import deque
@@ -19,6 +18,7 @@ from drolt_pl import folders
 from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
 from drolt_pl.folders import FAILURE
+from drolt_pl.run import warm
 from drolt_pl.run.arguments import quoted
 from drolt_pl.run.build import sentence
 from drolt_pl.run.leftovers import is_begun
@@ -127,6 +127,7 @@ def mark_sweep() -> None:
     os.environ.pop(PROGRAM, None)
     os.environ[PROGRAM] = shlex.join(program())
     os.environ[SWEEP] = f"{socket.gethostname()} {os.getpid()}"
+    os.environ[warm.OURS] = "1" if warm.COMMAND in sys.modules else ""
 
 
 def require_same(overrides: Sequence[str], run_dir: Path) -> None:
@@ -154,18 +155,7 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
     else:
         arguments = [*overrides, f"hydra.run.dir={quoted(run_dir)}"]
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
-    job = subprocess.Popen(
-        [*program, *arguments],
-        cwd=cwd,
-        env={**inherited, IS_JOB: "1"},
-        stdin=subprocess.PIPE,  # closes when this process ends
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    assert job.stdout is not None
+    job = warm.start(program, arguments, cwd, {**inherited, IS_JOB: "1"})
     last: deque[str] = deque(maxlen=LAST_LINES)
     reader = threading.Thread(target=_pass_on, args=(job.stdout, last), daemon=True)
     reader.start()
@@ -176,8 +166,8 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
             code = job.wait()
     except BaseException as error:
         # The job alone, which tells its ranks and workers.
-        job.send_signal(error.number if isinstance(error, Stopped) else signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
+        job.tell(error.number if isinstance(error, Stopped) else signal.SIGTERM)
+        with suppress(TimeoutError):
             job.wait(PATIENCE)
         raise
     finally:
@@ -186,9 +176,7 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
         _signal_group(job, signal.SIGKILL)
         job.wait()
         reader.join(PATIENCE)
-        for stream in (job.stdin, job.stdout):
-            if stream is not None:
-                stream.close()
+        job.close()
     told = told_by(code)
     if told is not None:
         raise Stopped(told)
@@ -202,7 +190,7 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
     print(f"job failed with exit code {code}, see {failure}: {' '.join(overrides)}", file=sys.stderr, flush=True)
 
 
-def _end_with_sweep(job: "subprocess.Popen[str]", ended: threading.Event) -> None:
+def _end_with_sweep(job: warm.Job, ended: threading.Event) -> None:
     """Ends the job and this process once the sweep on this machine is gone; a launcher's process would outlive it."""
     host, _, sweep = os.environ.get(SWEEP, "").partition(" ")
     if host != socket.gethostname() or int(sweep) == os.getpid():
@@ -231,6 +219,6 @@ def _pass_on(source: IO[str], last: deque[str]) -> None:
         sys.stdout.flush()
 
 
-def _signal_group(job: "subprocess.Popen[str]", number: signal.Signals) -> None:
+def _signal_group(job: warm.Job, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(job.pid, number)
