@@ -40,23 +40,33 @@ def dataset(run_dir: Path) -> Mapping[str, object]:
     return _part(run_dir / CONFIG, "dataset")
 
 
+def config(run_dir: Path) -> Mapping[str, object]:
+    """The configuration of a run, its interpolations unresolved; empty where the folder has none."""
+    return _part(run_dir / CONFIG)
+
+
 def metric_rows(path: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv, each with a whole number as its epoch; none where there is no file.
 
     Raises:
         SettingError: it cannot be read.
     """
-    if not path.exists():
-        return []
+    return parse_metrics(read_text(path, "CSV"), str(path)) if path.exists() else []
+
+
+def parse_metrics(text: str, name: str) -> list[dict[str, str]]:
+    """The rows of the text of metrics.csv, each with a whole number as its epoch.
+
+    Raises:
+        SettingError: it is no such table; `name` says which.
+    """
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path, "CSV"), newline=""), strict=True))
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         if not all(None not in row and None not in row.values() and is_number(row["epoch"]) for row in rows):
             raise ValueError("a row does not fit the first line")
     except (csv.Error, KeyError, ValueError) as error:
-        if isinstance(error, SettingError):
-            raise
         reason = "no column is called epoch" if isinstance(error, KeyError) else error
-        raise SettingError(str(path), f"is no table of epochs: {reason}") from error
+        raise SettingError(name, f"is no table of epochs: {reason}") from error
     return rows
 
 

@@ -9,7 +9,8 @@ run() {  # key, name, seed, overrides
   [ -f "outputs/digits/$key/seed$seed/results.json" ] ||
     "$python" train.py trainer=cpu seed="$seed" dataset.split_seed="$seed" name="'$name'" "$@" \
       hydra.run.dir="outputs/digits/$key/seed$seed"
-  "$python" -m drolt_pl keep "outputs/digits/$key/seed$seed" --as "digits/$key/seed$seed"
+  [ -f "results/digits/$key/seed$seed.json" ] ||
+    "$python" -m drolt_pl keep "outputs/digits/$key/seed$seed" --as "digits/$key/seed$seed"
 }
 for seed in 0 1 2 3 4 5 6 7 8 9; do
   run dro_lt "DRO-LT" "$seed"

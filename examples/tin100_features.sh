@@ -21,7 +21,7 @@ run() {  # name, backbone, overrides
     stage=ce_warmup; [ "$name" = crt ] || stage=joint
     [ -f "$folder/classifiers_$stage.json" ] || "$python" -m drolt_pl classifiers "$folder" --stage $stage ;;
   esac
-  [ -d "results/tin100_features/${backbone}_$name/seed0" ] ||
+  [ -f "results/tin100_features/${backbone}_$name/seed0.json" ] ||
     "$python" -m drolt_pl keep "$folder" --as "tin100_features/${backbone}_$name/seed0"
 }
 run crt identity method=crt

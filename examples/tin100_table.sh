@@ -11,7 +11,7 @@ run() {  # folder, seed, overrides
   [ -f "$folder/results.json" ] ||
     "$python" train.py experiment=tin100_short dataset.root="$root" protocol=published compile=default "$@" \
       seed="$seed" dataset.split_seed="$seed" hydra.run.dir="$folder"
-  [ -d "results/tin100_short/$name/seed$seed" ] || "$python" -m drolt_pl keep "$folder" --as "tin100_short/$name/seed$seed"
+  [ -f "results/tin100_short/$name/seed$seed.json" ] || "$python" -m drolt_pl keep "$folder" --as "tin100_short/$name/seed$seed"
 }
 for seed in ${SEEDS:-0 1 2}; do
   run ce "$seed" method=ce

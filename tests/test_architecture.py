@@ -18,7 +18,7 @@ TREES = {name: ast.parse(text) for name, text in SOURCES.items()}
 PAGE = (HOME / "docs" / "architecture.md").read_text()
 
 # What each room may import of the package beside itself, and beside those that are open to all of them.
-FILES_OF_RUNS = {"records", "folders", "results", "comparison", "groups", "regular"}
+FILES_OF_RUNS = {"records", "folders", "results", "comparison", "kept", "groups", "regular"}
 NETWORKS = {"losses", "backbones", "classifiers", "centroids"}
 TRAINING = {"learning", "objectives", "metrics", "groups", *NETWORKS}
 ALLOWED: dict[str, set[str]] = {
@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "folders": {"records", "regular"},
     "results": {"records", "groups"},
     "comparison": {"records", "results"},
+    "kept": {"comparison", "folders", "records", "results"},
     "objectives": NETWORKS,
     "data": {"groups", "lightning_internals", "regular"},
     "model": {"data", "groups", "backbones", "classifiers", "checkpoint_file"},

@@ -10,23 +10,16 @@ from helpers.report_samples import made_up, typed
 from helpers.running import HOME
 from pydantic import ValidationError
 
-from drolt_pl.comparison import Comparison
 from drolt_pl.errors import SettingError
+from drolt_pl.kept import load_all
 from drolt_pl.results import SCHEMA, Accuracies, Results, write_per_class
-
-KEPT = sorted((HOME / "results").rglob("results.json"))
 
 
 def test_every_kept_run_is_read_and_written_back_byte_for_byte() -> None:
-    assert KEPT
-    for path in KEPT:
-        assert Results.load(path).dump() == path.read_text(), path
-
-
-def test_every_kept_comparison_is_read_and_written_back_byte_for_byte(tmp_path: Path) -> None:
-    for path in (HOME / "results").rglob("classifiers_*.json"):
-        Comparison.load(path).write(tmp_path / path.name)
-        assert (tmp_path / path.name).read_text() == path.read_text(), path
+    kept = load_all(HOME / "results")
+    assert len(kept) > 100
+    for path, run in kept.items():
+        assert run.dump() == Path(path).read_text(), path
 
 
 def test_results_are_plain_json_in_the_order_of_the_alphabet(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def results(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file is not up to date.")] = False,
 ) -> None:
-    """Write RESULTS.md from the results.json files of kept runs."""
+    """Write RESULTS.md from the files of kept runs."""
     # Imported here, as in the other commands: `drolt --help` should not wait for them.
     from drolt_pl.records import write_atomically
     from drolt_pl.report.page import render_readme, render_results
@@ -78,12 +78,11 @@ def results(
 @app.command()
 def keep(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    name: Annotated[
-        str | None, typer.Option("--as", help="Folder under ROOT; DATASET/NAME/seedN if not given.")
-    ] = None,
+    name: Annotated[str | None, typer.Option("--as", help="Name under ROOT; DATASET/NAME/seedN if not given.")] = None,
     root: Root = Path("results"),
 ) -> None:
-    """Copy the small files of a finished run (no weights, under 200 kB) to where `drolt results` finds them."""
+    """Keep a finished run as one file of less than 200 kB, without weights, where `drolt results` finds it."""
+    from drolt_pl.kept import SUFFIX
     from drolt_pl.report.keep import keep_run
     from drolt_pl.results import Results
 
@@ -93,9 +92,10 @@ def keep(
             name = "/".join(escape.file_name(part) for part in (run.dataset, run.label, f"seed{run.seed}"))
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or parts[0] == "/":
-            raise SettingError("--as", f"must name a folder under {root}", name)
-        left_out = keep_run(run_dir, root / name)
-        typer.echo(f"kept {root / name}" + (f" (too large, left out: {', '.join(left_out)})" if left_out else ""))
+            raise SettingError("--as", f"must name a file under {root}", name)
+        dest = root / f"{name}{SUFFIX}"
+        left_out = keep_run(run_dir, dest)
+        typer.echo(f"kept {dest}" + (f" (too large, left out: {', '.join(left_out)})" if left_out else ""))
 
 
 def main() -> None:

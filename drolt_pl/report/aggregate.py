@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from drolt_pl.comparison import Comparison
 from drolt_pl.errors import SettingError
+from drolt_pl.kept import load_all
 from drolt_pl.results import Groups, Results, Setting
 
 METRICS = ("acc", "many", "medium", "few", "acc_ncm", "ece")
@@ -36,7 +37,7 @@ class KeptRun:
     """A run under `results/`.
 
     Attributes:
-        path: Its folder.
+        path: Its file.
         comparisons: The comparisons of `drolt classifiers`, by stage.
     """
 
@@ -121,20 +122,12 @@ class Table:
 
 
 def load_runs(root: str | Path) -> list[KeptRun]:
-    """Loads all runs whose results.json lies under a folder, in the order of their paths.
+    """Loads all kept runs under a folder, in the order of their paths.
 
     Raises:
         SettingError: there is none, or one cannot be read.
     """
-    paths = sorted(Path(root).rglob("results.json"), key=lambda path: path.as_posix())
-    if not paths:
-        raise SettingError(f"root {root}", "holds no results.json: put runs there by `drolt keep RUN_DIR`")
-    return [KeptRun(Results.load(path), path.parent.as_posix(), _comparisons(path.parent)) for path in paths]
-
-
-def _comparisons(run_dir: Path) -> dict[str, Comparison]:
-    found = (Comparison.load(path) for path in sorted(run_dir.glob("classifiers_*.json")))
-    return {comparison.stage: comparison for comparison in found}
+    return [KeptRun(kept.results, path, kept.classifiers) for path, kept in load_all(root).items()]
 
 
 def tables(runs: Iterable[KeptRun]) -> list[Table]:

@@ -1,83 +1,106 @@
-"""Keeps the small files of a run: a result table can be made again from them after the weights are gone."""
+"""Keeps a finished run as one small file: a result table can be made again from it after the weights are gone."""
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from drolt_pl import escape, folders
 from drolt_pl.comparison import Comparison
 from drolt_pl.errors import SettingError
-from drolt_pl.records import read_record, write_atomically
+from drolt_pl.kept import OF_A_RUN, Kept
+from drolt_pl.records import read_record
 from drolt_pl.regular import read_text
 from drolt_pl.results import Results, Setting
 
 MAX_BYTES = 200_000
-# These files are left out, in this order, while a run with thousands of classes or epochs is too large.
-EXPENDABLE = ("per_class.csv", "metrics.csv")
+VALUES = TypeAdapter(dict[str, JsonValue])
 
 
 def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
-    """Copies what a result table needs of a finished run into a folder of less than 200 kB, without weights.
+    """Writes what tables and figures need of a finished run into one file of less than 200 kB, without weights.
 
     Kept are results.json (with a ``setting``: the backbone, schedule, profile and ratio that the run was composed of),
-    per_class.csv and metrics.csv (six significant digits), split.json (without its index lists; the hashes stay),
-    classifiers_<stage>.json of `drolt classifiers`, .hydra/overrides.yaml and .hydra/config.yaml.
+    the names of the classes, metrics.csv (six significant digits), split.json (without its index lists; the hashes
+    stay), classifiers_<stage>.json of `drolt classifiers`, and .hydra/config.yaml.
 
     Args:
         run_dir: A run's folder.
-        dest: The folder to make.
+        dest: The file to make.
 
     Returns:
-        What was left out because it was too large: names of files, or ``per-class values of results.json``.
+        What was left out because it was too large: ``per-class values`` or ``metrics.csv``.
 
     Raises:
-        SettingError: the run has no results, or ``dest`` holds some.
+        SettingError: the run has no results, a file of it cannot be read, or ``dest`` exists.
     """
     run_dir, dest = Path(run_dir), Path(dest)
-    if not (run_dir / "results.json").exists():
+    if not (run_dir / OF_A_RUN).exists():
         raise SettingError(
             f"run_dir {run_dir}", "holds no results.json: the run has not finished, or this is not a run"
         )
-    if (dest / "results.json").exists():
+    if dest.exists():
         raise SettingError(f"dest {dest}", "holds a kept run already: choose another name")
-    results = Results.load(run_dir / "results.json")
+    results = Results.load(run_dir / OF_A_RUN)
     if results.setting is None:
         results = results.model_copy(update={"setting": _setting(run_dir)})
-    files = {"results.json": results.dump()}
-    for name in EXPENDABLE:
-        if (run_dir / name).exists():
-            files[name] = _shortened(_text(run_dir, name, "CSV"))
-    if (run_dir / folders.SPLIT).exists():
-        folders.require_own(run_dir, folders.SPLIT)
-        record = read_record(run_dir / folders.SPLIT, TypeAdapter(dict[str, JsonValue]).validate_json)
-        files[folders.SPLIT] = json.dumps(_without_lists(record), indent=2) + "\n"
-    for name in sorted(path.name for path in run_dir.glob("classifiers_*.json")):
-        Comparison.load(run_dir / name)
-        files[name] = _text(run_dir, name, "JSON")
-    for name in (folders.OVERRIDES.as_posix(), folders.CONFIG.as_posix()):
-        if (run_dir / name).exists():
-            files[name] = _text(run_dir, name, "YAML")
-
+    compared = (Comparison.load(_own(run_dir, path.name)) for path in sorted(run_dir.glob("classifiers_*.json")))
+    kept = Kept(
+        kept=1,
+        results=results,
+        class_names=_class_names(run_dir),
+        config=_config(run_dir),
+        split=_split(run_dir),
+        classifiers={comparison.stage: comparison for comparison in compared},
+        metrics=_shortened(_text(run_dir, "metrics.csv")) if (run_dir / "metrics.csv").exists() else None,
+    )
     left_out = []
-    if _size(files) > MAX_BYTES:
+    if _size(kept) > MAX_BYTES:
         shorter = results.model_copy(update={"test": results.test.without_classes(), "eps": None})
-        files["results.json"] = shorter.dump()
-        left_out.append("per-class values of results.json")
-    for name in EXPENDABLE:
-        if _size(files) > MAX_BYTES and files.pop(name, None) is not None:
-            left_out.append(name)
-    for name in reversed(files):  # results.json comes last: a folder that has it is complete
-        write_atomically(dest / name, files[name])
+        kept = kept.model_copy(update={"results": shorter, "class_names": None})
+        left_out.append("per-class values")
+    if _size(kept) > MAX_BYTES and kept.metrics is not None:
+        kept = kept.model_copy(update={"metrics": None})
+        left_out.append("metrics.csv")
+    kept.write(dest)
     return left_out
 
 
-def _text(run_dir: Path, name: str, kind: str) -> str:
+def _own(run_dir: Path, name: str) -> Path:
     folders.require_own(run_dir, name)
-    return read_text(run_dir / name, kind)
+    return run_dir / name
+
+
+def _text(run_dir: Path, name: str) -> str:
+    return read_text(_own(run_dir, name), "CSV")
+
+
+def _config(run_dir: Path) -> dict[str, JsonValue]:
+    _own(run_dir, folders.CONFIG.as_posix())
+    try:
+        return VALUES.validate_python(folders.config(run_dir))
+    except ValidationError as error:
+        raise SettingError(str(run_dir / folders.CONFIG), "must hold plain values of JSON alone") from error
+
+
+def _split(run_dir: Path) -> dict[str, JsonValue]:
+    if not (run_dir / folders.SPLIT).exists():
+        return {}
+    record = read_record(_own(run_dir, folders.SPLIT), VALUES.validate_json)
+    return VALUES.validate_python(_without_lists(record))
+
+
+def _class_names(run_dir: Path) -> list[str] | None:
+    """The names in per_class.csv; null where there is no such file."""
+    if not (run_dir / "per_class.csv").exists():
+        return None
+    rows = _rows(_text(run_dir, "per_class.csv"))
+    if not rows or "name" not in rows[0]:
+        return None
+    column = rows[0].index("name")
+    return [row[column] for row in rows[1:] if len(row) > column]
 
 
 def _setting(run_dir: Path) -> Setting:
@@ -99,13 +122,10 @@ def _setting(run_dir: Path) -> Setting:
     )
 
 
-def _shortened(text: str) -> str:
-    """The CSV text with six significant digits in every number that is not whole."""
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise SettingError("run_dir", f"must hold whole tables: one cannot be read ({error})") from error
-    # Names stay as they are: a class may be called 1.50, or infinity.
+def _shortened(text: str) -> list[str]:
+    """The lines of a CSV text with six significant digits in every number that is not whole."""
+    rows = _rows(text)
+    # Names stay as they are: a stage may be called infinity.
     names = {index for index, column in enumerate(rows[0]) if "name" in column} if rows else set()
 
     def short(column: int, cell: str) -> str:
@@ -118,7 +138,14 @@ def _shortened(text: str) -> str:
     csv.writer(file, lineterminator="\n").writerows(
         [escape.cell(short(*cell)) for cell in enumerate(row)] for row in rows
     )
-    return file.getvalue()
+    return file.getvalue().splitlines()
+
+
+def _rows(text: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise SettingError("run_dir", f"must hold whole tables: one cannot be read ({error})") from error
 
 
 def _without_lists(record: Mapping[str, object]) -> dict[str, object]:
@@ -129,5 +156,5 @@ def _without_lists(record: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _size(files: Mapping[str, str]) -> int:
-    return sum(len(text.encode()) for text in files.values())
+def _size(kept: Kept) -> int:
+    return len(kept.dump().encode())

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from drolt_pl.comparison import Comparison
+from drolt_pl.kept import Kept
 from drolt_pl.results import Results
 
 COUNTS = [500, 120, 50, 5]
@@ -47,8 +49,14 @@ def typed(content: dict[str, Any]) -> Results:
 
 def keep(root: Path, **runs: dict[str, Any]) -> Path:
     for name, content in runs.items():
-        typed(content).write(root / name / "results.json")
+        Kept(kept=1, results=typed(content)).write(root / f"{name}.json")
     return root
+
+
+def keep_comparison(path: Path, crt: float) -> None:
+    """Adds a comparison of classifiers to a kept run."""
+    compared = Comparison.model_validate_json(comparison(crt))
+    Kept.load(path).model_copy(update={"classifiers": {compared.stage: compared}}).write(path)
 
 
 def variant(override: str, seed: int = 0, acc: float = 0.5, **changes: Any) -> dict[str, Any]:

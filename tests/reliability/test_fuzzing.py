@@ -22,6 +22,7 @@ from drolt_pl.data.prepare.index import load_index
 from drolt_pl.data.prepare.lists import read_annotations, read_lists
 from drolt_pl.data.sets.manifest import ManifestLT
 from drolt_pl.errors import SettingError
+from drolt_pl.kept import Kept
 from drolt_pl.records import read_record
 from drolt_pl.report.page import render_results
 from drolt_pl.report.sweep_jobs import Failure, read_jobs
@@ -106,7 +107,12 @@ COMPARISON = {"stage": "s", "views": 1, "epochs": 1, "lr": 0.1, "classifiers": {
 
 
 def results(path: Path) -> None:
-    render_results(path.parent) if Results.load(path) else None
+    Results.load(path)
+
+
+def kept(path: Path) -> None:
+    render_results(path.parent)
+    Kept.load(path).metric_rows()
 
 
 def manifest(path: Path) -> None:
@@ -140,6 +146,7 @@ def failure(path: Path) -> None:
 
 READERS: dict[str, tuple[str, Callable[[Path], object], st.SearchStrategy[str]]] = {
     "results.json": ("results.json", results, changed(RESULTS)),
+    "a kept run": ("kept/run.json", kept, changed({"kept": 1, "results": RESULTS, "metrics": ["epoch", "0"]})),
     "split.json": ("split.json", lambda path: saved_split(path.parent), changed({"sha256": "0" * 64, "indices": {}})),
     "metrics.csv": ("metrics.csv", folders.metric_rows, table(("epoch", "stage_name", "val/acc"), CELL)),
     "a manifest": ("labels.csv", manifest, table(("path", "label", "split"), CELL)),
@@ -169,6 +176,7 @@ def place() -> Iterator[Path]:
     memory = Path("/dev/shm")
     made = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
     (made / ".hydra").mkdir()
+    (made / "kept").mkdir()
     yield made
     shutil.rmtree(made)
 
@@ -233,8 +241,8 @@ def test_large_and_deep_contents(name: str, kind: str, place: Path) -> None:
 
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_no_file(name: str, tmp_path: Path) -> None:
-    (tmp_path / ".hydra").mkdir()
     path = tmp_path / READERS[name][0]
+    path.parent.mkdir(exist_ok=True)
     for make in (os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path.name)):
         make(path)
         assert "\n" not in (refusal(name, path) or "")

@@ -341,8 +341,8 @@ def test_keep_copies_nothing_from_outside(name: str, run_dir: Path, tmp_path: Pa
     (tmp_path / "secret").write_text('{"secret": 1}')
     (run_dir / name).unlink(missing_ok=True)
     (run_dir / name).symlink_to(tmp_path / "secret")
-    check(lambda: keep_run(run_dir, tmp_path / "kept"), tmp_path)
-    assert not (tmp_path / "kept").exists()
+    check(lambda: keep_run(run_dir, tmp_path / "kept.json"), tmp_path)
+    assert not (tmp_path / "kept.json").exists()
 
 
 def check(use: Spoilt, tmp_path: Path, about: str = "") -> None:

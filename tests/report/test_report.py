@@ -12,8 +12,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from drolt_pl.cli.app import app
+from drolt_pl.kept import Kept
 from drolt_pl.report import keep_run, render_results, show, stage_table
-from drolt_pl.results import Results, write_per_class
+from drolt_pl.results import write_per_class
 
 
 def printed(results: dict[str, Any]) -> list[str]:
@@ -69,30 +70,22 @@ def run_folder(path: Path, results: dict[str, Any], **files: str) -> Path:
 def test_compared_classifiers_are_kept(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run", made_up())
     (run / "classifiers_joint.json").write_text(comparison(0.25))
-    keep_run(run, tmp_path / "kept")
-    assert (tmp_path / "kept" / "classifiers_joint.json").read_text() == comparison(0.25)
-
-
-def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert keep_run(run, tmp_path / "kept.json") == []
+    assert json.loads((tmp_path / "kept.json").read_text())["classifiers"] == {"joint": json.loads(comparison(0.25))}
 
 
 def test_kept_run_is_small_and_complete(tmp_path: Path) -> None:
-    assert keep_run(run_folder(tmp_path / "run", made_up()), tmp_path / "kept") == []
-    kept = tmp_path / "kept"
-    names = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
-    assert names == {
-        "results.json",
-        "per_class.csv",
-        "metrics.csv",
-        "split.json",
-        ".hydra/overrides.yaml",
-        ".hydra/config.yaml",
-    }
-    assert size(kept) < 200_000
-    assert json.loads((kept / "split.json").read_text()) == {"sha256": "f00", "n": {"b": 2}}
-    assert (kept / "metrics.csv").read_text() == "epoch,stage_name,train/loss\n0,joint,0.123457\n1,inf,\n"
-    results = json.loads((kept / "results.json").read_text())
+    path = tmp_path / "results" / "kept.json"
+    assert keep_run(run_folder(tmp_path / "run", made_up()), path) == []
+    kept = json.loads(path.read_text())
+    assert kept["split"] == {"sha256": "f00", "n": {"b": 2}}
+    assert kept["metrics"] == ["epoch,stage_name,train/loss", "0,joint,0.123457", "1,inf,"]
+    assert kept["class_names"] == ["0", "1", "2", "3"]
+    assert kept["config"] == yaml.safe_load((tmp_path / "run" / ".hydra" / "config.yaml").read_text())
+    loaded = Kept.load(path)
+    assert loaded.metric_rows()[1] == {"epoch": "1", "stage_name": "inf", "train/loss": ""}
+    assert loaded.dump() == path.read_text()
+    results = kept["results"]
     assert results["setting"] == {
         "folder": "photos",
         "profile": "exp",
@@ -102,7 +95,9 @@ def test_kept_run_is_small_and_complete(tmp_path: Path) -> None:
     }
     del results["setting"]
     assert results == json.loads((tmp_path / "run" / "results.json").read_text())
-    assert "## toy_lt (photos): exp, ratio 50, protocol holdout, backbone resnet32" in render_results(tmp_path / "kept")
+    assert "## toy_lt (photos): exp, ratio 50, protocol holdout, backbone resnet32" in render_results(
+        tmp_path / "results"
+    )
 
 
 def test_the_setting_of_a_run_on_features_names_their_file(tmp_path: Path) -> None:
@@ -110,30 +105,40 @@ def test_the_setting_of_a_run_on_features_names_their_file(tmp_path: Path) -> No
     (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump({"dataset": {"file": "data/v1.lite0.safetensors"}}))
     choices = {"hydra": {"runtime": {"choices": {"dataset": "features"}}}}
     (run / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(choices))
-    keep_run(run, tmp_path / "kept")
-    assert json.loads((tmp_path / "kept" / "results.json").read_text())["setting"]["folder"] == "v1.lite0"
+    keep_run(run, tmp_path / "kept.json")
+    assert json.loads((tmp_path / "kept.json").read_text())["results"]["setting"]["folder"] == "v1.lite0"
 
 
 def test_a_run_with_very_many_classes_stays_small(tmp_path: Path) -> None:
     num_classes = 8142
     results = made_up(class_counts=list(range(num_classes, 0, -1)), eps=[1 / 3] * num_classes)
     results["test"] |= {"per_class": [1 / 3] * num_classes, "per_class_ncm": [2 / 3] * num_classes}
-    left_out = keep_run(run_folder(tmp_path / "run", results), tmp_path / "kept")
-    assert left_out == ["per-class values of results.json", "per_class.csv"]
-    assert size(tmp_path / "kept") < 200_000
-    kept = Results.load(tmp_path / "kept" / "results.json")
-    assert kept.test.acc == 0.5
-    assert kept.test.per_class is None
-    assert kept.eps is None
+    left_out = keep_run(run_folder(tmp_path / "run", results), tmp_path / "kept.json")
+    assert left_out == ["per-class values"]
+    assert (tmp_path / "kept.json").stat().st_size < 200_000
+    kept = Kept.load(tmp_path / "kept.json")
+    assert kept.results.test.acc == 0.5
+    assert kept.results.test.per_class is None
+    assert kept.results.eps is None
+    assert kept.class_names is None
+    assert kept.metrics is not None
 
 
 def test_only_finished_runs_are_kept_and_none_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^run_dir .* holds no results.json: the run has not finished"):
-        keep_run(tmp_path, tmp_path / "kept")
+        keep_run(tmp_path, tmp_path / "kept.json")
     run = run_folder(tmp_path / "run", made_up())
-    keep_run(run, tmp_path / "kept")
+    keep_run(run, tmp_path / "kept.json")
     with pytest.raises(ValueError, match=r"^dest .* holds a kept run already: choose another name$"):
-        keep_run(run, tmp_path / "kept")
+        keep_run(run, tmp_path / "kept.json")
+
+
+def test_a_runs_own_folder_among_kept_runs_is_refused(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", made_up())
+    with pytest.raises(
+        ValueError, match=r"results.json is a file of a run's own folder.*; keep the run by `drolt keep"
+    ):
+        render_results(run.parent)
 
 
 # the command
@@ -149,8 +154,8 @@ def test_command_keeps_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     for seed in range(2):
         run_folder(tmp_path / f"run{seed}", made_up(seed))
-    assert drolt("keep", "run0") == (0, "kept results/toy_lt/dro_lt/seed0\n", "")
-    assert drolt("keep", "run1", "--as", "digits/other") == (0, "kept results/digits/other\n", "")
+    assert drolt("keep", "run0") == (0, "kept results/toy_lt/dro_lt/seed0.json\n", "")
+    assert drolt("keep", "run1", "--as", "digits/other") == (0, "kept results/digits/other.json\n", "")
     Path("README.md").write_text("<!-- digits:begin -->\n<!-- digits:end -->\n")
     files = ["results", "--readme", "README.md"]
 
@@ -173,12 +178,12 @@ def test_command_keeps_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["results", "--root", "nowhere"], "error: root nowhere holds no results.json: put runs there by"),
+        (["results", "--root", "nowhere"], "error: root nowhere holds no kept run: put runs there by"),
         (["results", "--root", "kept", "--readme", "none.md"], "error: none.md: No such file or directory"),
         (["keep", "nowhere"], "error: nowhere/results.json cannot be read: No such file"),
         (["keep", "nowhere", "--as", "x"], "error: run_dir nowhere holds no results.json"),
-        (["keep", "nowhere", "--as", "../x"], "error: --as must name a folder under results, got '../x'"),
-        (["keep", "nowhere", "--as", "/x"], "error: --as must name a folder under results, got '/x'"),
+        (["keep", "nowhere", "--as", "../x"], "error: --as must name a file under results, got '../x'"),
+        (["keep", "nowhere", "--as", "/x"], "error: --as must name a file under results, got '/x'"),
     ],
 )
 def test_command_fails_in_one_sentence(
