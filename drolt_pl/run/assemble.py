@@ -19,8 +19,10 @@ from drolt_pl.lightning_internals import allow_unused_parameters
 from drolt_pl.run import parts, ranks
 from drolt_pl.run.build import build, not_finite, plain, under
 from drolt_pl.run.checkpoints import CheckpointFiles, identity
+from drolt_pl.run.clock import clock_of
 from drolt_pl.run.outcome import batch_sentence
-from drolt_pl.run.recording import MetricsFile, StageCheckpoint, StageProgressBar
+from drolt_pl.run.progress import StageProgressBar
+from drolt_pl.run.recording import MetricsFile, StageCheckpoint
 from drolt_pl.run.stopping import Ending, StopWhenTold
 
 TEST_SELECTED = "protocol=test_selected chooses epochs on the test set: its accuracies are optimistic"
@@ -95,7 +97,7 @@ def _callbacks(
         "stage_checkpoint": saved,
     }
     if config.trainer.enable_progress_bar:
-        last["progress_bar"] = StageProgressBar()
+        last["progress_bar"] = StageProgressBar(clock_of(saved.schedule, datamodule))
     chosen: dict[str, pl.Callback] = build(config, "callbacks")
     averaging = next((stage.name for stage in saved.schedule.trained if stage.ema is not None), None)
     if averaging and not any(isinstance(callback, AverageWeights) for callback in chosen.values()):

@@ -47,9 +47,15 @@ def circumstances(command: Sequence[str], device: torch.device, home: Path) -> d
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    processor = f"{torch.get_num_threads()} CPU threads, {platform.machine()}"
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
-    return {"versions": versions, "hardware": hardware, "git": _commit(home), "command": " ".join(command)}
+    return {"versions": versions, "hardware": hardware(device), "git": _commit(home), "command": " ".join(command)}
+
+
+def hardware(device: torch.device) -> str:
+    """What trains, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'' if threads == 1 else 's'}, {platform.machine()}"
 
 
 def _commit(home: Path) -> str | None:

@@ -1,25 +1,21 @@
-"""Callbacks that record a run: checkpoints by stage, metrics.csv, and a progress bar with the stage's name."""
+"""Callbacks that record a run: checkpoints by stage, and metrics.csv."""
 
 import csv
 import io
 import shutil
 import time
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
-from rich.console import Console
-from torch import Tensor
 
 from drolt_pl import folders
 from drolt_pl.disk import replacing
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.module import ours
 from drolt_pl.learning.schedule import Schedule, Stage
-from drolt_pl.lightning_internals import TrackingBar
 from drolt_pl.records import write_atomically
 
 
@@ -156,39 +152,3 @@ class MetricsFile(Checkpoint):
         except SettingError as error:
             print(f"warning: {self.path} is damaged and begins anew ({error})", flush=True)
             return []
-
-
-class StageProgressBar(TrackingBar):
-    """Lightning's rich bar, with the stage in its description and a line for other passes over data.
-
-    If standard output is no terminal, one plain line per epoch takes its place.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        if not Console().is_terminal:
-            self.disable()
-
-    def description(self, epoch: int) -> str:
-        """`joint 120/300`."""
-        return f"{ours(self.trainer.lightning_module).stage.name} {epoch + 1}/{self.trainer.max_epochs}"
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_epoch_end(trainer, pl_module)
-        if trainer.is_global_zero and not self.is_enabled:
-            metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-            keys = ("train/loss", "train/acc", "val/acc", "val/acc_ncm")
-            shown = "  ".join(f"{key} {metrics[key]:.4f}" for key in keys if key in metrics)
-            print(f"{self.description(trainer.current_epoch)}  {shown}", flush=True)
-
-    def track(self, batches: Iterable[tuple[Tensor, Tensor]], description: str, /) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields `batches` and counts them in a line of the bar."""
-        return self.counted(list_length(batches), batches, description)
-
-
-def list_length(batches: Iterable[tuple[Tensor, Tensor]]) -> int | None:
-    """The number of batches; null if the loader does not know it."""
-    try:
-        return len(batches)  # type: ignore[arg-type]
-    except TypeError:
-        return None

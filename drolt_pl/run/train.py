@@ -24,6 +24,7 @@ from drolt_pl.run.checkpoints import newest, saved_split
 from drolt_pl.run.choices import removed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
+from drolt_pl.run.opening import opening
 from drolt_pl.run.outcome import batch_shares, circumstances
 from drolt_pl.run.stopping import Ending
 from drolt_pl.run.tree import Tree
@@ -51,6 +52,7 @@ def _train(run: Run) -> Results:
     start, images_before = _start(run, record["sha256"])
     if run.trainer.is_global_zero:
         write_atomically(run_dir / "split.json", json.dumps(record))
+        print(*opening(run, Tree(config), _overrides(run_dir)), sep="\n", flush=True)
     for logger in run.trainer.loggers:
         logger.log_hyperparams(plain(config))
     run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=start, weights_only=True)

@@ -1,0 +1,91 @@
+"""How long a run has yet to take, by what its epochs have taken so far."""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+
+from drolt_pl.data import LongTailDataModule
+from drolt_pl.data.plan import epoch_length
+from drolt_pl.learning.schedule import Schedule, Stage
+
+FROZEN = 1 / 3  # cost of a step without the backbone's backward pass, which takes twice the time of its forward pass
+LATEST = 5  # epochs of a stage that are averaged
+
+
+class Clock:
+    """Measures epochs, from the end of one to the end of the next, and foresees those that are left.
+
+    An epoch of a stage that has not begun is taken to cost what the epochs before it did, by the images that go forward
+    and by whether the backbone learns.
+
+    Args:
+        schedule: The stages.
+        images: Images that go forward in an epoch of each stage, by its name.
+        now: The time in seconds.
+    """
+
+    def __init__(
+        self, schedule: Schedule, images: Mapping[str, int], now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.schedule, self.now = schedule, now
+        self._costs = {stage.name: images[stage.name] * _cost(stage) for stage in schedule.trained}
+        self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=LATEST))
+        self._begun = now()
+
+    def begin(self) -> None:
+        """Begins the first epoch."""
+        self._begun = self.now()
+
+    def end(self, epoch: int) -> float:
+        """Ends an epoch; returns its seconds."""
+        ended = self.now()
+        seconds, self._begun = ended - self._begun, ended
+        self._seconds[self.schedule.stage_at(epoch).name].append(seconds)
+        return seconds
+
+    def remaining(self, epoch: int, share: float = 1.0) -> float | None:
+        """Seconds until all stages are trained; null as long as nothing tells.
+
+        Args:
+            epoch: The epoch that runs, or has just ended.
+            share: How much of its steps is done.
+        """
+        elapsed = self.now() - self._begun if share < 1 else 0.0
+        known = {name: sum(found) / len(found) for name, found in self._seconds.items()}
+        stage = self.schedule.stage_at(epoch)
+        if not known and share > 0 and elapsed > 0:
+            known = {stage.name: elapsed / share}  # the first epoch: its steps so far
+        if not known:
+            return None
+        per_cost = sum(known.values()) / sum(self._costs[name] for name in known)
+        seconds = {name: known.get(name, cost * per_cost) for name, cost in self._costs.items()}
+        later = range(epoch + 1, self.schedule.epochs)
+        rest = max(seconds[stage.name] * (1 - share), 0.0)
+        return rest + sum(seconds[self.schedule.stage_at(after).name] for after in later)
+
+
+def clock_of(schedule: Schedule, data: LongTailDataModule) -> Clock:
+    """The clock of a run on a data set."""
+    return Clock(schedule, {stage.name: images_of_epoch(stage, data) for stage in schedule.trained})
+
+
+def images_of_epoch(stage: Stage, data: LongTailDataModule) -> int:
+    """Images that go forward in an epoch of a stage, on all ranks."""
+    return epoch_length(stage.epoch_size, data.split.class_counts)
+
+
+def spelt(seconds: float) -> str:
+    """`0.4 s`, `41 s`, `6 min 40 s`, `25 min`, `2 h 5 min`."""
+    whole = round(seconds)
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _cost(stage: Stage) -> float:
+    return 1.0 if stage.trains("backbone") else FROZEN
