@@ -96,11 +96,21 @@ class Selection(Record):
 
 
 class Timing(Record):
-    """Seconds of training and of centroid passes, and images a second."""
+    """Seconds of training and of centroid passes, and images a second.
+
+    Attributes:
+        taken_s: Seconds that another run spent on the stages which `init_from` takes; null if nobody knows them.
+    """
 
     train_s: float | None = None
+    taken_s: float | None = None
     centroid_s: float | None = None
     images_per_s: float | None = None
+
+    @property
+    def whole_s(self) -> float | None:
+        """Seconds of training with the stages that `init_from` takes, where these are known."""
+        return None if self.train_s is None else self.train_s + (self.taken_s or 0.0)
 
 
 class Setting(Record):

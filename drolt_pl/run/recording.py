@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,14 @@ class StageCheckpoint(Checkpoint):
     Attributes:
         best: The best epoch of each stage that was validated.
         seconds: Time spent in training, over all resumptions.
+        taken: Time that another run spent on the stages which `init_from` takes; null where its checkpoint is silent.
     """
 
     def __init__(self, dirpath: str | Path, schedule: Schedule) -> None:
         self.dirpath, self.schedule = Path(dirpath), schedule
         self.best: dict[str, Best] = {}
         self.seconds, self._started = 0.0, 0.0
+        self.taken: float | None = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.perf_counter()
@@ -102,12 +105,22 @@ class StageCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.dirpath / f"{stage}_best.ckpt")
         return best
 
+    @classmethod
+    def taking(cls, states: Mapping[str, Any]) -> dict[str, Any]:
+        """The states of callbacks for a run that starts after the stages of another, whose states these are."""
+        theirs = states.get(cls.__qualname__) or {}
+        parts = theirs.get("seconds"), theirs.get("taken", 0.0)
+        known = [part for part in parts if isinstance(part, int | float)]
+        taken = sum(known) if len(known) == len(parts) else None
+        return {cls.__qualname__: {"best": {}, "seconds": 0.0, "taken": taken}}
+
     def state_dict(self) -> dict[str, Any]:
-        return {"best": {stage: asdict(best) for stage, best in self.best.items()}, "seconds": self.seconds}
+        best = {stage: asdict(best) for stage, best in self.best.items()}
+        return {"best": best, "seconds": self.seconds, "taken": self.taken}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = {stage: Best(**best) for stage, best in state_dict["best"].items()}
-        self.seconds = state_dict["seconds"]
+        self.seconds, self.taken = state_dict["seconds"], state_dict.get("taken", 0.0)
 
 
 class MetricsFile(Checkpoint):

@@ -151,6 +151,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
         warning=TEST_SELECTED if config.protocol == "test_selected" else None,
         timing=Timing(
             train_s=seconds,
+            taken_s=run.saved.taken,
             centroid_s=passes,
             images_per_s=(module.images_seen - images_before) / max(seconds, 1e-9),
         ),

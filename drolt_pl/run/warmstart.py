@@ -8,6 +8,7 @@ from drolt_pl.errors import SettingError
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.lightning_internals import set_epoch
 from drolt_pl.run.checkpoints import saved_split
+from drolt_pl.run.recording import StageCheckpoint
 
 
 def split_source(init_from: str, first_stage: str) -> tuple[Path, str]:
@@ -72,7 +73,7 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
         state[key] = source
     checkpoint["state_dict"] = state
     checkpoint["optimizer_states"] = [module.configure_optimizers().state_dict()]
-    checkpoint["callbacks"] = {}
+    checkpoint["callbacks"] = StageCheckpoint.taking(checkpoint.get("callbacks") or {})
     checkpoint["drolt_pl"]["ended"] = {}  # of that run's stages
     set_epoch(checkpoint, module.schedule.first_epoch(after))
     return stage, checkpoint

@@ -180,6 +180,12 @@ def test_init_from_skips_the_stages_that_another_run_trained(tmp_path: Path) -> 
     assert warm["stages"] == source["stages"]
     assert warm["test"] == source["test"]
     assert warm["images_seen"] == source["images_seen"]
+    # The time of the stages taken is counted beside its own.
+    border = torch.load(tmp_path / "source" / "checkpoints" / "ce_warmup.ckpt", weights_only=True)
+    assert warm["timing"]["taken_s"] == border["callbacks"]["StageCheckpoint"]["seconds"] > 0
+    assert source["timing"]["taken_s"] == 0
+    twice = train_here(tmp_path / "twice", f"init_from={tmp_path / 'warm'}:joint")
+    assert twice["timing"]["taken_s"] > warm["timing"]["taken_s"]
     # Radii and schedule may differ from the source's.
     learned = train_here(
         tmp_path / "learned",
