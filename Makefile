@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: setup train test test-slow lint types bench bench-gpu docs results help
+.PHONY: setup train test test-slow lint types bench bench-gpu results help
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..."; exit 1; }
@@ -40,8 +40,8 @@ bench-gpu: setup  ## the benchmarks that need a GPU (ROOT=folder of tiny-imagene
 	$(BIN)/python benchmarks/gpu_imagenet.py
 	$(BIN)/python benchmarks/gpu_recipe.py --root $(ROOT)
 
-docs: setup  ## regenerate RESULTS.md and the tables of README.md from results/
-	$(BIN)/drolt results --root results --out RESULTS.md --readme README.md
+results: setup  ## regenerate RESULTS.md, its pages and figures, and the tables of README.md from results/
+	$(BIN)/drolt results --readme README.md
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

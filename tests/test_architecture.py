@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"data", "groups", "backbones", "classifiers", "checkpoint_file"},
     "learning": TRAINING - {"learning"} | {"checkpoint_file", "lightning_internals"},
     "tracking": FILES_OF_RUNS,
-    "report": FILES_OF_RUNS,
+    "report": FILES_OF_RUNS | {"disk"},
     "analysis": {"data", "model"} | TRAINING | FILES_OF_RUNS,
     "run": {"analysis", "report", "tracking", "data", "model", "lightning_internals", "checkpoint_file", "disk"}
     | TRAINING

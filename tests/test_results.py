@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from drolt_pl.errors import SettingError
 from drolt_pl.kept import load_all
+from drolt_pl.report.page import render_pages, render_readme, render_results
 from drolt_pl.results import SCHEMA, Accuracies, Results, write_per_class
 
 
@@ -20,6 +21,22 @@ def test_every_kept_run_is_read_and_written_back_byte_for_byte() -> None:
     assert len(kept) > 100
     for path, run in kept.items():
         assert run.dump() == Path(path).read_text(), path
+
+
+def test_tables_pages_and_numbers_of_figures_are_those_of_the_kept_runs() -> None:
+    root = HOME / "results"
+    page, readme = (HOME / "RESULTS.md").read_text(), (HOME / "README.md").read_text()
+    assert render_results(root) == page, "run `make results`"
+    assert render_readme(readme, root) == readme
+    assert page.count("\n") <= 200
+    pages = render_pages(root)
+    folder = HOME / "docs" / "results"
+    assert {name: (folder / name).read_text() for name in pages} == pages
+    assert {path.name for path in folder.glob("*.svg")} == {
+        f"{Path(name).stem}.svg" for name in pages if ".csv" in name
+    }
+    assert {path.suffix for path in folder.iterdir() if path.name not in pages} == {".svg"}
+    assert max(path.stat().st_size for path in folder.iterdir()) < 200_000
 
 
 def test_results_are_plain_json_in_the_order_of_the_alphabet(tmp_path: Path) -> None:

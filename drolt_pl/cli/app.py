@@ -55,18 +55,24 @@ def results(
     readme: Annotated[
         Path | None, typer.Option(help="Also renew its <!-- NAME:begin --> tables from ROOT/NAME.")
     ] = None,
+    pages: Annotated[Path, typer.Option(help="Folder of the pages, figures and numbers behind it.")] = Path(
+        "docs/results"
+    ),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file is not up to date.")] = False,
 ) -> None:
-    """Write RESULTS.md from the files of kept runs."""
+    """Write RESULTS.md, and the pages and figures behind it, from the files of kept runs."""
     # Imported here, as in the other commands: `drolt --help` should not wait for them.
     from drolt_pl.records import write_atomically
-    from drolt_pl.report.page import render_readme, render_results
+    from drolt_pl.report.page import draw_figures, render_pages, render_readme, render_results
 
     with one_sentence():
-        pages = {out: render_results(root)}
+        texts = {out: render_results(root, Path(os.path.relpath(pages, out.parent)).as_posix())}
         if readme is not None:
-            pages[readme] = render_readme(readme.read_text(encoding="utf-8"), root)
-        for path, text in pages.items():
+            texts[readme] = render_readme(readme.read_text(encoding="utf-8"), root)
+        texts |= {pages / name: text for name, text in render_pages(root).items()}
+        if not check:
+            draw_figures(root, pages)
+        for path, text in texts.items():
             if path.exists() and path.read_text(encoding="utf-8") == text:
                 continue
             if check:

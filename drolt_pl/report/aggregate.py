@@ -26,7 +26,8 @@ NOT_IN_KEY = (
     "num_threads",
     "compile",
 )
-CONTROL = "loss.ce_weight=1"
+PLAIN = "method=ce"
+CONTROL = "loss.ce_weight=1"  # DRO-LT's stages without the robust loss
 
 Key = tuple[object, ...]
 T = TypeVar("T")
@@ -68,6 +69,21 @@ class Spread(NamedTuple):
             return None
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
+    @property
+    def error(self) -> float | None:
+        """Standard error of the mean; null for one value."""
+        return None if self.deviation is None else self.deviation / self.n**0.5
+
+    @property
+    def half_interval(self) -> float | None:
+        """Half the width of the 95 % t interval of the mean; null below three values, where it would fill the page."""
+        if self.deviation is None or self.n < 3:
+            return None
+        from scipy.stats import t  # most commands need no scipy
+
+        quantile: float = t.ppf(0.975, self.n - 1)
+        return float(quantile * self.deviation / self.n**0.5)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -86,15 +102,12 @@ class Row:
         spread = self.spread(number)
         return None if spread is None else spread.mean
 
-    def minus(self, other: "Row") -> tuple[float, float, int] | None:
-        """Mean and standard error of the difference in test accuracy to another row, paired by seeds; None below 2."""
+    def minus(self, other: "Row") -> Spread | None:
+        """The differences in test accuracy to another row, paired by seeds; null where no seeds are shared."""
         theirs = {run.seeds: run.results.test.acc for run in other.runs}
         pairs = [(run.results.test.acc, theirs.get(run.seeds)) for run in self.runs]
         differences = [ours - their for ours, their in pairs if ours is not None and their is not None]
-        if len(differences) < 2:
-            return None
-        error = statistics.stdev(differences) / len(differences) ** 0.5
-        return statistics.fmean(differences), error, len(differences)
+        return Spread.of(differences)
 
     def values(self, value: Callable[[Results], T | None]) -> list[T]:
         """Distinct values of a field, in order of the runs; null is left out."""
@@ -118,7 +131,7 @@ class Table:
         """Rows to compare the others with, by override: cross-entropy, and DRO-LT's stages without the robust loss."""
         plain = [row for row in self.rows if row.runs[0].results.method == "ce" and not row.config]
         control = [row for row in self.rows if CONTROL in row.config]
-        return {override: rows[0] for override, rows in {"method=ce": plain, CONTROL: control}.items() if rows}
+        return {override: rows[0] for override, rows in {PLAIN: plain, CONTROL: control}.items() if rows}
 
 
 def load_runs(root: str | Path) -> list[KeptRun]:

@@ -1,48 +1,83 @@
-"""RESULTS.md and the tables of README.md, rendered from kept runs; nothing in them is typed by hand."""
+"""RESULTS.md, the pages and figures behind it, and the tables of README.md, all rendered from kept runs."""
 
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 
 from drolt_pl import escape
-from drolt_pl.comparison import Comparison
 from drolt_pl.errors import SettingError
-from drolt_pl.report.aggregate import METRICS, KeptRun, Number, Row, Table, load_runs, tables
-from drolt_pl.report.tables import percent
+from drolt_pl.report.aggregate import CONTROL, Row, Table, load_runs, tables
+from drolt_pl.report.dots import dot_table, draw_dots
+from drolt_pl.report.questions import Question, load_questions
+from drolt_pl.report.views import table_view
 
-MARKED = re.compile(r"(<!-- ([\w-]+):begin -->\n).*?(<!-- \2:end -->)", re.DOTALL)
-NOTE = "note.md"
-PROTOCOLS = {
-    "holdout": "Epochs are selected on validation images; the test set is read once, after training.",
-    "published": "The full training pool, no validation: the last epoch.",
-    "test_selected": "**Epochs are selected on the test set: optimistic, for comparison with such numbers only.**",
-}
+MARKED = re.compile(r"(<!-- ([\w-]+)((?: [\w.-]+)*):begin -->\n).*?(<!-- \2:end -->)", re.DOTALL)
 
 
-def render_results(root: str | Path) -> str:
-    """Renders RESULTS.md from every results.json under a folder; the same files give the same text.
+def render_results(root: str | Path, pages: str = "docs/results") -> str:
+    """Renders RESULTS.md from all kept runs under a folder; the same files give the same text.
+
+    Args:
+        root: The folder of the kept runs, with or without a questions.yaml.
+        pages: Where the pages and figures lie, seen from the text; empty: beside it.
 
     Raises:
-        SettingError: no results, results that cannot be read, or one experiment kept twice with the same seeds.
+        SettingError: no runs, runs that cannot be read, or one experiment kept twice with the same seeds.
     """
-    pages = [_view(table) for table in tables(load_runs(root))]
-    return template("results.md.j2").render(tables=pages, root=escape.markdown(Path(root).name))
+    opening, questions = load_questions(root)
+    return template("results.md.j2").render(
+        opening=opening,
+        differences=_differences(questions),
+        questions=[_question(question, pages) for question in questions],
+        pages=f"{pages}/" if pages else "",
+        root=escape.markdown(Path(root).name),
+    )
+
+
+def render_pages(root: str | Path) -> dict[str, str]:
+    """The pages behind RESULTS.md and the numbers of its figures, by file name.
+
+    Raises:
+        SettingError: as `render_results`.
+    """
+    texts = {"index.md": render_results(root, "")}
+    for question in load_questions(root)[1]:
+        name = question.words.folder
+        texts[f"{name}.md"] = template("runs.md.j2").render(**_question(question, ""))
+        texts |= {f"{stem}.csv": dot_table(table.rows) for stem, table in _figures(question).items()}
+    return texts
+
+
+def draw_figures(root: str | Path, folder: Path) -> None:
+    """Draws the figures of the pages as SVG into a folder.
+
+    Raises:
+        SettingError: as `render_results`.
+    """
+    for question in load_questions(root)[1]:
+        for stem, table in _figures(question).items():
+            draw_dots(table.rows, folder / f"{stem}.svg")
 
 
 def render_readme(text: str, root: str | Path) -> str:
-    """Replaces the text between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` by the tables of root/NAME.
+    """Replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` by the tables of root/NAME.
+
+    ``<!-- NAME ROW ROW:begin -->`` takes the runs of root/NAME/ROW alone.
 
     Raises:
-        SettingError: there is no such pair of markers, or a folder without results.
+        SettingError: there is no such pair of markers, or a folder without kept runs.
     """
     if not MARKED.search(text):
         raise SettingError("readme", "must hold a line <!-- NAME:begin --> and, below it, <!-- NAME:end -->")
 
     def fragment(match: re.Match[str]) -> str:
-        pages = [_view(table) for table in tables(load_runs(Path(root) / match[2]))]
-        return match[1] + template("fragment.md.j2").render(tables=pages) + match[3]
+        folder, names = Path(root) / match[2], match[3].split()
+        runs = [run for run in load_runs(folder) if not names or Path(run.path).relative_to(folder).parts[0] in names]
+        if not runs:
+            raise SettingError("readme", f"names rows that {folder} does not hold: {', '.join(names)}")
+        pages = [table_view(table) for table in tables(runs)]
+        return match[1] + template("fragment.md.j2").render(tables=pages) + match[4]
 
     return MARKED.sub(fragment, text)
 
@@ -59,183 +94,42 @@ def template(name: str) -> jinja2.Template:
     ).get_template(name)
 
 
-def _view(table: Table) -> dict[str, object]:
-    folder = table.setting.folder
+def _question(question: Question, pages: str) -> dict[str, object]:
+    words = question.words
+    # The answers' links are those of RESULTS.md; the pages lie deeper.
+    answer = words.answer if pages else words.answer.replace("](docs/", "](../")
+    figures = _figures(question)
     return {
-        "dataset": escape.markdown(f"{table.dataset} ({folder})" if folder else table.dataset),
-        "classes": _classes(table.class_counts),
-        "groups": table.groups,
-        "setting": escape.markdown(_setting(table)),
-        "protocol": PROTOCOLS.get(table.protocol, f"Protocol {escape.markdown(table.protocol)}."),
-        "rows": [_row(row, table.references) for row in table.rows],
-        "classifiers": _classifiers(table.rows),
-        "notes": _notes(table),
+        "folder": escape.markdown(words.folder),
+        "name": words.name,
+        "question": words.question,
+        "answer": answer.strip(),
+        "shown": words.table,
+        "runs": sum(len(row.runs) for table in question.tables for row in table.rows),
+        "tables": [{**table_view(table), "figure": stem} for stem, table in zip(figures, question.tables, strict=True)],
     }
 
 
-def _notes(table: Table) -> list[str]:
-    """What `note.md`, beside the folders of a table's rows, says of its numbers."""
-    paths = [Path(run.path) for row in table.rows for run in row.runs]
-    files = dict.fromkeys(path.parents[1] / NOTE for path in paths if len(path.parents) > 1)
-    return [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
+def _figures(question: Question) -> dict[str, Table]:
+    """The tables of a question by the name of their figure."""
+    name, found = question.words.folder, question.tables
+    return {name if len(found) == 1 else f"{name}_{place}": table for place, table in enumerate(found, 1)}
 
 
-def _classifiers(rows: Sequence[Row]) -> dict[str, object] | None:
-    """The table of the classifiers that `drolt classifiers` compared on the rows' representations."""
-    compared = [(row, found) for row in rows for found in (row.runs[0].comparisons or {}).values()]
-    if not compared:
-        return None
-    names = list(dict.fromkeys(name for _, found in compared for name in found.classifiers))
-    return {
-        "names": [escape.markdown(name) for name in names],
-        "recipe": " / ".join(sorted({_recipe(found) for _, found in compared})),
-        "rows": [
-            {
-                "name": _name(row),
-                "stage": escape.markdown(found.stage),
-                "n": len(row.runs),
-                "cells": [_spread(row, _compared(found.stage, name)) for name in names],
-            }
-            for row, found in compared
-        ],
-    }
+def _differences(questions: list[Question]) -> list[str]:
+    """The differences of plain DRO-LT to its control, a text for each setting that has both."""
+    texts = []
+    for question in questions:
+        for table in question.tables:
+            control = table.references.get(CONTROL)
+            plain = next((row for row in table.rows if _is_plain(row)), None)
+            found = None if plain is None or control is None else plain.minus(control)
+            if found is not None and question.words.table:
+                error = "" if found.error is None else f" ± {100 * found.error:.1f}"
+                seeds = f"{found.n} seed{'s' * (found.n > 1)}"
+                texts.append(f"{100 * found.mean:+.1f}{error} on {question.words.name} ({seeds})")
+    return texts
 
 
-def _recipe(found: Comparison) -> str:
-    return f"{found.views} augmented views cached, {found.epochs} epochs at rate {found.lr:g}"
-
-
-def _compared(stage: str, name: str) -> Number:
-    """The test accuracy of a classifier on the features of a stage."""
-
-    def number(run: KeptRun) -> float | None:
-        comparison = (run.comparisons or {}).get(stage)
-        found = None if comparison is None else comparison.classifiers.get(name)
-        return None if found is None or found.test is None else found.test.acc
-
-    return number
-
-
-def _name(row: Row) -> str:
-    config, label = _config(row), escape.markdown(row.label)
-    return f"{label}: {config}" if config else label
-
-
-def _config(row: Row) -> str:
-    return ", ".join(escape.code(override) for override in row.config)
-
-
-def _classes(counts: Sequence[int]) -> str:
-    if not counts:
-        return ""
-    return f"{len(counts)} classes, {sum(counts):,} training images, {max(counts):,} to {min(counts):,} a class"
-
-
-def _setting(table: Table) -> str:
-    setting = table.setting
-    cut = f"{setting.profile or 'cut'}, ratio {setting.imbalance_ratio:g}" if setting.imbalance_ratio else None
-    names = {"backbone": setting.backbone, "schedule": setting.schedule}
-    parts = [
-        cut or "as it comes",
-        f"protocol {table.protocol}",
-        *(f"{key} {name}" for key, name in names.items() if name),
-    ]
-    return ", ".join(parts)
-
-
-def _row(row: Row, references: Mapping[str, Row]) -> dict[str, object]:
-    return {
-        "label": escape.markdown(row.label),
-        "config": _config(row) or "-",
-        "name": _name(row),
-        "n": len(row.runs),
-        **{metric: _spread(row, _measured("test", metric)) for metric in METRICS},
-        "differences": {name: _difference(row, other) for name, other in references.items() if other is not row},
-        "by_seed": ", ".join(percent(run.results.test.acc) for run in row.runs) if len(row.runs) > 1 else "",
-        "val": _spread(row, _measured("val", "acc")),
-        "pool": _spread(row, _measured("test_pool", "acc")),
-        "parameters": _whole(row.mean(lambda run: run.results.num_parameters)),
-        "images": _whole(row.mean(lambda run: run.results.images_seen)),
-        "time": _duration(row.mean(lambda run: run.results.timing.train_s)),
-        "command": escape.code(_one(row.runs[0].results.command)),
-        "seeds": _seeds(row),
-        "stages": escape.markdown(_stages(row)),
-        "hardware": escape.markdown(_joined(row.values(lambda results: results.hardware))),
-        "versions": escape.markdown(_versions(row)),
-        "git": escape.markdown(_joined(row.values(lambda results: results.git))),
-    }
-
-
-def _measured(part: str, metric: str) -> Number:
-    return lambda run: run.results.number(part, metric)
-
-
-def _spread(row: Row, number: Number) -> str:
-    spread = row.spread(number)
-    if spread is None:
-        return "-"
-    mean, deviation, n = spread
-    text = percent(mean) if deviation is None else f"{percent(mean)} ± {percent(deviation)}"
-    return text if n == len(row.runs) else f"{text} (n={n})"
-
-
-def _difference(row: Row, other: Row) -> str:
-    found = row.minus(other)
-    if found is None:
-        return "-"
-    mean, error, n = found
-    return f"{100 * mean:+.2f} ± {100 * error:.2f} (standard error, n = {n})"
-
-
-def _stages(row: Row) -> str:
-    """Accuracy of each stage's own final model on test images, and on training images where measured."""
-
-    def accuracy(name: str, part: str) -> Number:
-        def number(run: KeptRun) -> float | None:
-            stage = run.results.stages.get(name)
-            found = None if stage is None else stage.sets()[part]
-            return None if found is None else found.acc
-
-        return number
-
-    def stage(name: str) -> str:
-        test, train = (row.mean(accuracy(name, part)) for part in ("test", "train"))
-        return f"{name} {percent(test)}" + ("" if train is None else f" (train {percent(train)})")
-
-    return ", ".join(stage(name) for name in row.runs[0].results.stages)
-
-
-def _seeds(row: Row) -> str:
-    seeds, splits = row.values(lambda results: results.seed), row.values(lambda results: results.split_seed)
-    text = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
-    if splits:
-        text += f", split {'seed' if len(splits) == 1 else 'seeds'} {', '.join(map(str, splits))}"
-    return text
-
-
-def _versions(row: Row) -> str:
-    merged: dict[str, dict[str, None]] = {}
-    for run in row.runs:
-        for package, version in run.results.versions.items():
-            merged.setdefault(package, {})[version] = None
-    return ", ".join(f"{package} {'/'.join(versions)}" for package, versions in merged.items()) or "not recorded"
-
-
-def _joined(values: Sequence[str]) -> str:
-    return " / ".join(values) or "not recorded"
-
-
-def _one(text: str | None) -> str:
-    return " ".join(text.split()) if text else "not recorded"
-
-
-def _whole(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+def _is_plain(row: Row) -> bool:
+    return row.runs[0].results.method == "dro_lt" and not row.config

@@ -95,7 +95,7 @@ def test_kept_run_is_small_and_complete(tmp_path: Path) -> None:
     }
     del results["setting"]
     assert results == json.loads((tmp_path / "run" / "results.json").read_text())
-    assert "## toy_lt (photos): exp, ratio 50, protocol holdout, backbone resnet32" in render_results(
+    assert "\ntoy_lt (photos): exp, ratio 50, protocol holdout, backbone resnet32" in render_results(
         tmp_path / "results"
     )
 
@@ -165,7 +165,11 @@ def test_command_keeps_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "error: RESULTS.md is not up to date: run `drolt results` without --check\n",
     )
     assert not Path("RESULTS.md").exists()
-    assert drolt(*files) == (0, "wrote RESULTS.md\nwrote README.md\n", "")
+    code, out, _ = drolt(*files)
+    pages = [f"{folder}.{kind}" for folder in ("digits", "toy_lt") for kind in ("md", "csv")]
+    wrote = ["RESULTS.md", "README.md", *(f"docs/results/{name}" for name in ["index.md", *pages])]
+    assert (code, out.splitlines()) == (0, [f"wrote {name}" for name in wrote])
+    assert all((Path("docs/results") / f"{name}.svg").stat().st_size < 200_000 for name in ("digits", "toy_lt"))
     assert drolt(*files, "--check") == (0, "", "")
     assert drolt(*files) == (0, "", "")
 
