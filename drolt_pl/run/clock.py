@@ -74,18 +74,5 @@ def images_of_epoch(stage: Stage, data: LongTailDataModule) -> int:
     return epoch_length(stage.epoch_size, data.split.class_counts)
 
 
-def spelt(seconds: float) -> str:
-    """`0.4 s`, `41 s`, `6 min 40 s`, `25 min`, `2 h 5 min`."""
-    whole = round(seconds)
-    if seconds < 1:
-        return f"{seconds:.1f} s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _cost(stage: Stage) -> float:
     return 1.0 if stage.trains("backbone") else FROZEN

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from drolt_pl.folders import FAILURE
 from drolt_pl.run import warm
 from drolt_pl.run.arguments import quoted
 from drolt_pl.run.build import sentence
+from drolt_pl.run.headway import headway
 from drolt_pl.run.leftovers import is_begun
 from drolt_pl.run.signals import GRACE, Signals, Stopped, end_at_once, told_by
 
@@ -31,6 +33,7 @@ IS_JOB = "DROLT_JOB"  # set in the environment of a job, whose standard input th
 SWEEP = "DROLT_SWEEP"  # host and process number of the sweep, in the environment of its processes
 PROGRAM = "DROLT_PROGRAM"  # how the sweep was started, in the same environment
 LAST_LINES = 20
+OF_TABLES = tuple(" ┏┃┡│├└")  # how their lines begin; a title is centred
 PATIENCE = GRACE + 5.0  # seconds between telling a job to stop and ending it
 # May differ when a job goes on: what `resume` may change, and where a trained stage is taken from.
 MAY_DIFFER = ("trainer.", "logger.", "logger=", "init_from=", "trust=")
@@ -80,6 +83,8 @@ def run_job(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd
     if results is not None:
         print(f"finished before: {run_dir}", flush=True)
     else:
+        if (line := headway(run_dir)) is not None:
+            print(f"{line}: {' '.join([run_dir.name, *overrides])}", flush=True)
         _run(program, overrides, run_dir, cwd)
         results = _results(run_dir)
     return math.nan if results is None or results.objective is None else float(results.objective)
@@ -155,6 +160,8 @@ def _run(program: Sequence[str], overrides: Sequence[str], run_dir: Path, cwd: s
     else:
         arguments = [*overrides, f"hydra.run.dir={quoted(run_dir)}"]
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+    if sys.stdout.isatty():  # the width of its tables
+        inherited.setdefault("COLUMNS", str(shutil.get_terminal_size().columns))
     job = warm.start(program, arguments, cwd, {**inherited, IS_JOB: "1"})
     last: deque[str] = deque(maxlen=LAST_LINES)
     reader = threading.Thread(target=_pass_on, args=(job.stdout, last), daemon=True)
@@ -213,10 +220,17 @@ def _is_gone(process: int) -> bool:
 
 
 def _pass_on(source: IO[str], last: deque[str]) -> None:
+    """Passes on what a job prints; the lines of a table in one piece, whatever other jobs print meanwhile."""
+    held: list[str] = []
     for line in source:
         last.append(line.rstrip("\n"))
-        sys.stdout.write(line)
-        sys.stdout.flush()
+        held.append(line)
+        if not line.startswith(OF_TABLES):
+            sys.stdout.write("".join(held))
+            sys.stdout.flush()
+            held.clear()
+    sys.stdout.write("".join(held))
+    sys.stdout.flush()
 
 
 def _signal_group(job: warm.Job, number: signal.Signals) -> None:

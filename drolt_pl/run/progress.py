@@ -12,7 +12,8 @@ from torch import Tensor
 
 from drolt_pl.learning.module import ours
 from drolt_pl.lightning_internals import TrackingBar
-from drolt_pl.run.clock import Clock, spelt
+from drolt_pl.run.clock import Clock
+from drolt_pl.run.durations import spelt
 
 SETS = {"train": "training set", "val": "validation set", "test": "test set", "test_pool": "test pool"}
 SHOWN = ("train/loss", "train/acc", "val/acc", "val/acc_ncm")

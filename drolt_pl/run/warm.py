@@ -27,6 +27,7 @@ COMMAND = "drolt_pl.cli.train"
 # What a run of that command imports before its first step.
 IMPORTS = (COMMAND, "drolt_pl.run.train", "torchvision.transforms.v2", "sklearn.datasets")
 OURS = "DROLT_WARM"  # set in the environment of a sweep of that command; another application imports its own
+PACKAGES = Path(__file__).resolve().parents[2]  # where this package lies; another may be installed
 LONGEST = 1 << 24  # bytes of a message
 
 
@@ -43,8 +44,13 @@ class Server:
         words = [python, "-m", "drolt_pl.run.warm", str(theirs.fileno())]
         with theirs:
             # A session of its own: Ctrl-C is for this process, which tells the job.
+            path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
             self._process = subprocess.Popen(
-                words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                words,
+                env={**os.environ, "PYTHONPATH": path},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         atexit.register(self.close)
 

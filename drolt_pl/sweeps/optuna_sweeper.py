@@ -57,7 +57,7 @@ class OptunaSweeper(JobListSweeper):
         self.refuse_ranks()
         space = self.space(arguments)
         self.refuse_wrong(joblist.corners(space))
-        self.begin()
+        self.begin(self.n_trials)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(self.sweep_dir / STUDY))),

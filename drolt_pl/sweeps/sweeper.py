@@ -24,6 +24,7 @@ from drolt_pl.ranges import Seed, Text
 from drolt_pl.run import ranks
 from drolt_pl.run.choices import removed
 from drolt_pl.run.conf import CONF
+from drolt_pl.run.headway import mark_jobs
 from drolt_pl.run.jobs import mark_sweep, require_same
 from drolt_pl.run.lock import locked
 from drolt_pl.run.signals import Stopped
@@ -90,7 +91,7 @@ class JobListSweeper(Sweeper):
         self.refuse_ranks()
         jobs = self.jobs(self.space(arguments))
         self.refuse_wrong(jobs)
-        self.begin()
+        self.begin(len(jobs))
         self.run(dict(enumerate(jobs)))
         failed = [str(number) for number in range(len(jobs)) if (self.folder(number) / FAILURE).exists()]
         if failed:
@@ -125,10 +126,11 @@ class JobListSweeper(Sweeper):
                 found += problems_of(run, CONF, removed(words))
         refuse(found)
 
-    def begin(self) -> None:
-        """Makes the sweep's folder, and holds it for as long as this process lives."""
+    def begin(self, total: int) -> None:
+        """Makes the sweep's folder for so many jobs, and holds it for as long as this process lives."""
         self._held.enter_context(locked(self.sweep_dir))
         mark_sweep()
+        mark_jobs(total)
         write_whole(self.sweep_dir / "multirun.yaml", OmegaConf.to_yaml(self.config).encode())
 
     def space(self, arguments: Sequence[str]) -> list[Override]:

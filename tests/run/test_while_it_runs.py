@@ -1,16 +1,22 @@
 """What a run shows: its start, a bar for all stages, plain lines where nobody looks, and how long it will take."""
 
+import io
 import os
 import pty
 import re
 import sys
+import time
+from collections import deque
 from pathlib import Path
 
 import pytest
 from helpers.running import HOME, SHORT, train_composed
 
 from drolt_pl.learning.schedule import Schedule
-from drolt_pl.run.clock import Clock, spelt
+from drolt_pl.run.clock import Clock
+from drolt_pl.run.durations import spelt
+from drolt_pl.run.headway import headway, mark_jobs
+from drolt_pl.run.jobs import _pass_on
 
 STAGES = {
     "ce_warmup": {"epochs": 4},
@@ -88,6 +94,31 @@ def test_a_rate_that_no_stage_takes_is_a_warning(tmp_path: Path, capsys: pytest.
     assert warning == (
         "warning: optimizer.lr=0.3 reaches no stage: train (0.05) has a rate of its own, see schedule.scratch.lr"
     )
+
+
+def test_a_sweep_says_where_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DROLT_JOBS", raising=False)
+    assert headway(tmp_path / "0") is None
+    monkeypatch.setenv("DROLT_JOBS", f"5 {time.time() - 120}")
+    assert headway(tmp_path / "0") == "job 1 of 5"
+    for number, name in ((0, "results.json"), (1, "failure.json")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / name).touch()
+    assert headway(tmp_path / "2") == "job 3 of 5, 3 min 0 s left"
+    os.utime(tmp_path / "0" / "results.json", (0, 0))  # before the sweep was started again
+    assert headway(tmp_path / "2") == "job 3 of 5, 6 min 0 s left"
+    mark_jobs(7)
+    assert headway(tmp_path / "2") == "job 3 of 7"
+
+
+def test_a_jobs_table_is_passed_on_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ["     DigitsLT, ce\n", "┏━━━┓\n", "┃ a ┃\n", "┡━━━┩\n", "│ b │\n", "└───┘\n"]
+    written: list[str] = []
+    monkeypatch.setattr(sys.stdout, "write", written.append)
+    last: deque[str] = deque(maxlen=3)
+    _pass_on(io.StringIO("".join(["train 1/1\n", *table, "run folder: x\n", *table[:2]])), last)
+    assert written == ["train 1/1\n", "".join([*table, "run folder: x\n"]), "".join(table[:2])]
+    assert list(last) == ["run folder: x", "     DigitsLT, ce", "┏━━━┓"]
 
 
 @pytest.mark.slow
