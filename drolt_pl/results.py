@@ -53,13 +53,21 @@ class Accuracies(Record):
 
     def without_classes(self) -> "Accuracies":
         """The same without the values by class."""
-        return Accuracies.model_validate(
-            self.model_dump(exclude_unset=True, exclude={"per_class", "per_class_ncm"}),
-        )
+        return self._without("per_class", "per_class_ncm")
+
+    def without_nearest_by_class(self) -> "Accuracies":
+        """The same without the nearest centroid's values by class; those of the classifier stay."""
+        return self._without("per_class_ncm")
+
+    def _without(self, *names: str) -> "Accuracies":
+        return Accuracies.model_validate(self.model_dump(exclude_unset=True, exclude=set(names)))
 
 
 class StageResults(Record):
-    """The accuracies of a stage's final model after training; null for sets that were not measured."""
+    """The accuracies of a stage's final model after training; null for sets that were not measured.
+
+    The classifier's values by class are there for `train` and `test`, as the paper's Figure 4 needs them.
+    """
 
     train: Accuracies | None = None
     val: Accuracies | None = None
@@ -68,6 +76,11 @@ class StageResults(Record):
     def sets(self) -> dict[str, Accuracies | None]:
         """The accuracies by set of images."""
         return {"train": self.train, "val": self.val, "test": self.test}
+
+    def without_classes(self) -> "StageResults":
+        """The same without the values by class."""
+        sets = {name: None if found is None else found.without_classes() for name, found in self.sets().items()}
+        return StageResults(**sets)
 
 
 class Groups(Record):

@@ -58,7 +58,8 @@ def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
     )
     left_out = []
     if _size(kept) > MAX_BYTES:
-        shorter = results.model_copy(update={"test": results.test.without_classes(), "eps": None})
+        stages = {name: stage.without_classes() for name, stage in results.stages.items()}
+        shorter = results.model_copy(update={"test": results.test.without_classes(), "eps": None, "stages": stages})
         kept = kept.model_copy(update={"results": shorter, "class_names": None})
         left_out.append("per-class values")
     if _size(kept) > MAX_BYTES and kept.metrics is not None:

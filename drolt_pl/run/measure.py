@@ -60,9 +60,9 @@ def measure(run: Run) -> Outcome:
         if checkpoint.unfitted:
             _save_fitted(run, stage, checkpoint)
         stages[stage.name] = StageResults(
-            train=_without_classes(final["train"]),
+            train=_of_classifier(final["train"]),
             val=_without_classes(final["val"]),
-            test=_without_classes(final["test"]),
+            test=_of_classifier(final["test"]),
         )
     saved.name_result(run.trainer, f"{last.name}_best.ckpt" if selects_epoch else f"{last.name}.ckpt")
     if selects_epoch:
@@ -123,3 +123,7 @@ def _skipped_files(run: Run) -> list[str]:
 
 def _without_classes(measured: Accuracies | None) -> Accuracies | None:
     return None if measured is None else measured.without_classes()
+
+
+def _of_classifier(measured: Accuracies | None) -> Accuracies | None:
+    return None if measured is None else measured.without_nearest_by_class()

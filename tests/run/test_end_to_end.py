@@ -168,3 +168,19 @@ def test_a_frozen_classifier_stays_while_the_backbone_learns(tmp_path: Path) -> 
     assert all(torch.equal(before[key], after[key]) for key in classifier)
     moved = [key for key in before if key.startswith("backbone.") and "weight" in key]
     assert not any(torch.equal(before[key], after[key]) for key in moved)
+
+
+def test_snapshots_are_models_after_their_epochs(tmp_path: Path) -> None:
+    """`callbacks=[default,snapshots]`: the weights of every epoch stay, and a command may name one as a stage."""
+    run_dir = tmp_path / "run"
+    results = train_here(run_dir, "callbacks=[default,snapshots]", "callbacks.snapshots.every=3")
+    names = {path.stem for path in (run_dir / "checkpoints").glob("epoch*.ckpt")}
+    assert names == {"epoch0000", "epoch0003"}
+    after_joint, early = (load_model(run_dir, stage=name).backbone.state_dict() for name in ("joint", "epoch0000"))
+    snapshot = load_model(run_dir, stage="epoch0003").backbone.state_dict()
+    assert all(torch.equal(snapshot[key], after_joint[key]) for key in after_joint)
+    assert not all(torch.equal(snapshot[key], early[key]) for key in early)
+    for stage in results["stages"].values():
+        for part in ("train", "test"):  # of the classifier alone: the paper's Figure 4 needs them
+            assert sum(stage[part]["per_class"]) / 10 == pytest.approx(stage[part]["acc"])
+            assert "per_class_ncm" not in stage[part]
