@@ -44,7 +44,8 @@ class AverageWeights(pl.Callback):
     def __init__(self) -> None:
         self._tensors: dict[str, Tensor] = {}  # of the module, those that have an average
         self._aside: dict[str, Tensor] = {}  # the averages; while the module holds these, the trained weights
-        self._holds_averages, self._for_validation = False, False
+        self._holds_averages = False
+        self._buffers: dict[str, Tensor] = {}  # of the module, while it is validated within an epoch
         self._steps = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -68,13 +69,15 @@ class AverageWeights(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "fit" and self._aside and not self._holds_averages:  # within an epoch
+            self._buffers = {name: buffer.clone() for name, buffer in pl_module.named_buffers()}
             self._swap(ours(pl_module))
-            self._for_validation = True
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._for_validation:
+        if self._buffers:
             self._swap(ours(pl_module))
-            self._for_validation = False
+            for name, buffer in pl_module.named_buffers():
+                buffer.copy_(self._buffers[name])  # class means are then those of the weights that train
+            self._buffers = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._finish_epoch(trainer, ours(pl_module))  # of an epoch that was cut short

@@ -50,12 +50,9 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
             samplers_named(stage.sampling)
         monitors = MONITORS if stage.uses_centroids else MONITORS[:4]
         require_choice(f"schedule.stages.{stage.name}.monitor", stage.monitor, monitors)
-    if config.protocol == "published":
+    if config.protocol == "published" and any(stage.start_from == "best" for stage in schedule.stages):
         demand = "needs a validation set, and protocol=published has none"
-        if any(stage.start_from == "best" for stage in schedule.stages):
-            raise SettingError("schedule.stages.*.start_from=best", demand)
-        for stage in schedule.trained:
-            require(f"schedule.stages.{stage.name}.patience", stage.patience, stage.patience is None, demand)
+        raise SettingError("schedule.stages.*.start_from=best", demand)
     return schedule
 
 

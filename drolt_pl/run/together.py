@@ -23,6 +23,10 @@ def conflicts(config: DictConfig) -> Iterator[SettingError]:
     if few > many + 1:
         demand = f"must be at most groups.many + 1 = {many + 1}, else the groups overlap"
         yield SettingError("groups.few", demand, few)
+    for name, stage in config.schedule.stages.items():
+        if stage.patience is not None and config.protocol == "published":
+            demand = "needs validation images, and protocol=published has none"
+            yield SettingError(f"schedule.stages.{name}.patience", demand, stage.patience)
     yield from _machine(config)
     yield from _trainer(config.trainer)
     yield from _optimizer(config)

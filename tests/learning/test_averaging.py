@@ -1,6 +1,7 @@
 """The moving averages of a stage: against Lightning's own, and what they leave alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -21,10 +22,12 @@ ONE_STAGE = (
 )
 
 
-def trained(folder: Path, *overrides: str, callback: pl.Callback | None = None) -> Run:
+def trained(
+    folder: Path, *overrides: str, callback: pl.Callback | None = None, base: tuple[str, ...] = ONE_STAGE
+) -> Run:
     folder.mkdir()
     seed_everything(0, verbose=False)
-    run = assemble(composed(*ONE_STAGE, *overrides), folder, HOME / "conf")
+    run = assemble(composed(*base, *overrides), folder, HOME / "conf")
     run.trainer.callbacks.extend([] if callback is None else [callback])
     run.trainer.fit(run.module, datamodule=run.datamodule)
     return run
@@ -48,6 +51,27 @@ def test_the_averages_are_lightnings_and_training_goes_on_as_without(tmp_path: P
     for name, value in plain.module.state_dict().items():
         if name in aside:
             assert torch.equal(aside[name], value), name
+
+
+class Means(pl.Callback):
+    """The class means that every step measures against."""
+
+    def __init__(self) -> None:
+        self.found: list[Tensor] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.found.append(pl_module.centroids.clone())
+
+
+def test_a_validation_within_an_epoch_leaves_training_alone(tmp_path: Path) -> None:
+    stage = ("method=dro_lt", *(f"~schedule.stages.{name}" for name in ("ce_warmup", "rebalance")))
+    words = (*ONE_STAGE[:2], *stage, "schedule.stages.joint.epochs=1", "schedule.stages.joint.ema=0.9")
+    ends, within = Means(), Means()
+    whole = trained(tmp_path / "ends", *words, callback=ends, base=())
+    often = trained(tmp_path / "within", *words, "+trainer.val_check_interval=2", callback=within, base=())
+    assert len(ends.found) == len(within.found) > 4
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(within.found, ends.found, strict=True))
+    assert all(torch.equal(parameters(whole)[name], value) for name, value in parameters(often).items())
 
 
 def test_averages_need_their_callback(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_stage_ends_early_and_the_next_begins(tmp_path: Path, capsys: pytest.C
 def test_patience_needs_a_validation_set(tmp_path: Path) -> None:
     from drolt_pl.errors import SettingError
 
-    with pytest.raises(SettingError, match=r"^schedule\.stages\.joint\.patience needs a validation set"):
+    with pytest.raises(SettingError, match=r"^schedule\.stages\.joint\.patience needs validation images, and prot"):
         train_here(tmp_path, "protocol=published", "schedule.stages.joint.patience=3")
 
 
