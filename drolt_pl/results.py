@@ -147,8 +147,7 @@ class Results(Record):
     Attributes:
         test: Accuracies of the reported model on the test set; `val` and `test_pool` have no values by class.
         stages: Accuracies of each stage's final model, in the order of training.
-        last_epochs: Epoch with which each stage ended, counted from 0 over all stages; one with a `patience` may have
-            ended before its time.
+        last_epochs: Epoch with which each stage ended, early by its `patience` or not; counted from 0 over all stages.
         objective: The best value of `selection.metric`, which sweeps maximise.
         eps: Radius by class; with a loss of several layers, by class and layer; null without the robust loss.
         eps_updates: Number of updates of each class's learned radius.
