@@ -50,7 +50,7 @@ class Copy:
 def recipe() -> dict[str, str]:
     """The blocks of "Adding a method" as they stand, by the file that a comment at their head names."""
     readme = (HOME / "README.md").read_text()
-    section = readme.split("### Adding a method")[1].split("\n## ")[0]
+    section = readme.split("## Adding a method")[1].split("\n## ")[0]
     blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", section, flags=re.DOTALL)
     files = {re.findall(r"^# (\S+/\S+)$", block, flags=re.MULTILINE)[0]: block for block in blocks}
     assert [Path(name).parts[0] for name in files] == ["drolt_pl", "conf", "tests"]

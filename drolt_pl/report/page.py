@@ -1,6 +1,7 @@
 """RESULTS.md, the pages and figures behind it, and the tables of README.md, all rendered from kept runs."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import jinja2
@@ -13,6 +14,7 @@ from drolt_pl.report.questions import Question, load_questions
 from drolt_pl.report.views import table_view
 
 MARKED = re.compile(r"(<!-- ([\w-]+)((?: [\w.-]+)*):begin -->\n).*?(<!-- \2:end -->)", re.DOTALL)
+DIFFERENCES = "differences"
 
 
 def render_results(root: str | Path, pages: str = "docs/results") -> str:
@@ -63,7 +65,8 @@ def draw_figures(root: str | Path, folder: Path) -> None:
 def render_readme(text: str, root: str | Path) -> str:
     """Replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` by the tables of root/NAME.
 
-    ``<!-- NAME ROW ROW:begin -->`` takes the runs of root/NAME/ROW alone.
+    ``<!-- NAME ROW ROW:begin -->`` takes the runs of root/NAME/ROW alone. The NAME ``differences`` stands for the
+    sentence about DRO-LT and its control.
 
     Raises:
         SettingError: there is no such pair of markers, or a folder without kept runs.
@@ -72,6 +75,8 @@ def render_readme(text: str, root: str | Path) -> str:
         raise SettingError("readme", "must hold a line <!-- NAME:begin --> and, below it, <!-- NAME:end -->")
 
     def fragment(match: re.Match[str]) -> str:
+        if match[2] == DIFFERENCES:
+            return f"{match[1]}{_differences(load_questions(root)[1])}\n{match[4]}"
         folder, names = Path(root) / match[2], match[3].split()
         runs = [run for run in load_runs(folder) if not names or Path(run.path).relative_to(folder).parts[0] in names]
         if not runs:
@@ -116,8 +121,8 @@ def _figures(question: Question) -> dict[str, Table]:
     return {name if len(found) == 1 else f"{name}_{place}": table for place, table in enumerate(found, 1)}
 
 
-def _differences(questions: list[Question]) -> list[str]:
-    """The differences of plain DRO-LT to its control, a text for each setting that has both."""
+def _differences(questions: list[Question]) -> str:
+    """The sentence about plain DRO-LT and its control in each setting that has both; empty where none has."""
     texts = []
     for question in questions:
         for table in question.tables:
@@ -128,7 +133,9 @@ def _differences(questions: list[Question]) -> list[str]:
                 error = "" if found.error is None else f" ± {100 * found.error:.1f}"
                 seeds = f"{found.n} seed{'s' * (found.n > 1)}"
                 texts.append(f"{100 * found.mean:+.1f}{error} on {question.words.name} ({seeds})")
-    return texts
+    start = f"DRO-LT minus its control (`{CONTROL}`: no robust loss, the same stages), in points and paired by seed"
+    text = f"{start}, mean ± standard error: {'; '.join(texts)}."
+    return textwrap.fill(text, 120, break_on_hyphens=False) if texts else ""
 
 
 def _is_plain(row: Row) -> bool:

@@ -141,3 +141,7 @@ def test_a_data_set_changes_what_the_main_file_sets() -> None:
 def test_no_yaml_names_a_machine() -> None:
     for path in (HOME / "conf").rglob("*.yaml"):
         assert not re.search(r"/(home|root|mnt|data)/", path.read_text()), path
+
+
+def test_the_readme_is_short() -> None:
+    assert (HOME / "README.md").read_text().count("\n") <= 150
