@@ -109,7 +109,11 @@ class Selection(Record):
 
 
 class Timing(Record):
-    """Seconds of training, of the stages that `init_from` takes (in their run), and of centroid passes; images a second."""
+    """Seconds of training and of centroid passes, and images a second.
+
+    Attributes:
+        taken_s: Seconds that another run spent on the stages which `init_from` takes; null if nobody knows them.
+    """
 
     train_s: float | None = None
     taken_s: float | None = None
