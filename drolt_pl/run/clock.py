@@ -9,6 +9,7 @@ from drolt_pl.data.plan import epoch_length
 from drolt_pl.learning.schedule import Schedule, Stage
 
 FROZEN = 1 / 3  # cost of a step without the backbone's backward pass, which takes twice the time of its forward pass
+SETTLED = 5.0  # seconds of the first epoch after which its steps tell how long it takes: the very first are slow
 LATEST = 5  # epochs of a stage that are averaged
 
 
@@ -53,7 +54,7 @@ class Clock:
         elapsed = self.now() - self._begun if share < 1 else 0.0
         known = {name: sum(found) / len(found) for name, found in self._seconds.items()}
         stage = self.schedule.stage_at(epoch)
-        if not known and share > 0 and elapsed > 0:
+        if not known and share > 0 and elapsed > SETTLED:
             known = {stage.name: elapsed / share}  # the first epoch: its steps so far
         if not known:
             return None

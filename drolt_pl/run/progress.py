@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 from torch import Tensor
 
@@ -30,16 +31,23 @@ class _Count(ProgressColumn):
         return Text(f"epoch {min(int(task.completed) + 1, total)}/{total}")
 
 
-class _Time(ProgressColumn):
-    """The time that has passed, and the time that is left."""
+class _Left(ProgressColumn):
+    """The time that is left; of what has ended, the time that it took."""
 
     max_refresh = EVERY
 
     def render(self, task: Task) -> Text:
-        left = None if task.finished else task.fields.get("left", task.time_remaining)
-        passed = task.finished_time if task.finished else task.elapsed
-        words = [] if passed is None else [spelt(passed)]
-        return Text(" • ".join([*words, *([] if left is None else [f"{spelt(left)} left"])]), style="dim")
+        if task.finished:
+            return Text("" if task.finished_time is None else spelt(task.finished_time), style="dim")
+        left = task.fields.get("left", task.time_remaining)
+        return Text("" if left is None else f"{spelt(left)} left", style="dim")
+
+
+class _Metrics(ProgressColumn):
+    """What the stage has reached; cut where the terminal ends."""
+
+    def render(self, task: Task) -> Text:
+        return Text(str(task.fields.get("shown", "")), style="italic")
 
 
 class StageProgressBar(TrackingBar):
@@ -62,7 +70,15 @@ class StageProgressBar(TrackingBar):
             self.disable()
 
     def configure_columns(self, trainer: pl.Trainer) -> list[ProgressColumn]:
-        return [TextColumn("{task.description}"), BarColumn(20), _Count(), _Time()]
+        whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis")
+        parts = _Count(whole), _Left(whole), _Metrics(cut)
+        return [TextColumn("{task.description}", table_column=whole), BarColumn(15), *parts]
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Nothing: Lightning's own column would read every value back at every step; `_Metrics` shows them."""
+        return {}
 
     def description(self, epoch: int) -> str:
         """`joint 12/30`: the epoch of its stage."""
@@ -102,6 +118,12 @@ class StageProgressBar(TrackingBar):
             print(self._plain(trainer, epoch), flush=True)
         if epoch == self._first and left:
             print(f"epoch {epoch + 1} took {spelt(seconds)}: training takes about {spelt(left)} more", flush=True)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if trainer.state.fn == "fit" and self.progress is not None and self.train_progress_bar_id is not None:
+            shown = " ".join(f"{key} {float(value):.3f}" for key, value in trainer.progress_bar_metrics.items())
+            self.progress.update(self.train_progress_bar_id, shown=shown)
 
     def _show_run(self, trainer: pl.Trainer, share: float) -> None:
         if self.progress is not None and self._run is not None:
