@@ -2,7 +2,10 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from drolt_pl.errors import SettingError
 
@@ -27,14 +30,30 @@ def read_regular(path: str | Path, max_bytes: int) -> bytes:
     Raises:
         OSError: the file is missing, is no regular file, or has more bytes.
     """
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise OSError(f"it has {size:,} bytes, and {max_bytes:,} are allowed")
+        return file.read(size)  # not what a file grows by meanwhile
+
+
+def read_start(path: str | Path, num_bytes: int) -> bytes:
+    """The first bytes of a regular file.
+
+    Raises:
+        OSError: the file is missing, or is no regular file.
+    """
+    with _opened(path) as file:
+        return file.read(num_bytes)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
     _require_regular(os.stat(path).st_mode)
     # Without O_NONBLOCK, a pipe that has taken the file's place since would block.
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        found = os.fstat(file.fileno())
-        _require_regular(found.st_mode)
-        if found.st_size > max_bytes:
-            raise OSError(f"it has {found.st_size:,} bytes, and {max_bytes:,} are allowed")
-        return file.read(found.st_size)  # not what a file grows by meanwhile
+        _require_regular(os.fstat(file.fileno()).st_mode)
+        yield file
 
 
 def read_text(path: Path, kind: str, max_bytes: int = MAX_BYTES) -> str:

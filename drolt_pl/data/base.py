@@ -58,6 +58,7 @@ class LongTailDataModule(pl.LightningDataModule):
         num_classes, class_counts, class_names: C, and training samples and name of each class id, in label order.
         sample_shape: Of one sample as the network sees it: (C, H, W) of images.
         duplicates: How many images of one part equal one of another, as a sentence; None for none.
+        notes: What a user should know of how the samples were found, a sentence each.
     """
 
     split: Split
@@ -66,6 +67,7 @@ class LongTailDataModule(pl.LightningDataModule):
     class_names: list[str]
     sample_shape: tuple[int, ...]
     duplicates: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -125,11 +127,9 @@ class LongTailDataModule(pl.LightningDataModule):
         found.source.transform(self.mean, self.std, for_views(self.augment, 1))  # refuses what does not fit the samples
         try_augments(self.augment, found.source.shape, found.source.dtype)
         self.sample_shape = found.source.shape
-        self.num_classes, self.class_names = len(found.class_names), list(found.class_names)
+        self.num_classes, self.class_names, self.notes = len(found.class_names), list(found.class_names), found.notes
         self.class_counts = self.split.class_counts.tolist()
-        store = SampleStore(
-            found, self.split, loader=self.loader, num_workers=self.num_workers, on_corrupt=self.on_corrupt
-        )
+        store = SampleStore(found, self.split, self.loader, num_workers=self.num_workers, on_corrupt=self.on_corrupt)
         self.duplicates = store.require_disjoint(pool=self.test_pool, allow_duplicates=self.allow_duplicates)
         self._store = store
 

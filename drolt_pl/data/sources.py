@@ -89,6 +89,7 @@ class Catalogue:
         class_names: C names in label order.
         source: Gives the samples.
         digests: A number for the content of each sample, (N,), where it is known; None where it is not.
+        notes: What a user should know of how they were found, a sentence each.
     """
 
     names: NDArray[np.bytes_]
@@ -97,3 +98,4 @@ class Catalogue:
     class_names: list[str]
     source: Source
     digests: NDArray[np.uint64] | None = None
+    notes: tuple[str, ...] = ()

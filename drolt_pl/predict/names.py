@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from fnmatch import translate
 from pathlib import Path
 
-from drolt_pl.data.images.suffixes import IMAGE_SUFFIXES
+from drolt_pl.data.images.suffixes import is_image
+from drolt_pl.data.prepare.reading import with_slashes
 from drolt_pl.errors import SettingError
 
 STANDARD_INPUT = "-"
@@ -78,7 +79,7 @@ def _lines(file: Iterator[bytes]) -> Iterator[str]:
     for number, line in enumerate(file):
         name = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
         if name := name.rstrip(b"\r\n"):
-            yield os.fsdecode(name)
+            yield with_slashes(os.fsdecode(name), Path())
 
 
 def _matches(folder: str, patterns: Sequence[str]) -> Iterator[str]:
@@ -89,7 +90,7 @@ def _matches(folder: str, patterns: Sequence[str]) -> Iterator[str]:
         for entry in _entries(folder or "."):
             if entry.is_dir(follow_symlinks=False):
                 yield from _matches(f"{folder}{entry.name}/", patterns)
-            elif not rest and _is_image(entry.name):
+            elif not rest and is_image(folder or ".", entry.name):
                 yield folder + entry.name
         return
     fits = re.compile(translate(first))
@@ -109,7 +110,7 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
         path = os.path.join(folder, entry.name)
         if entry.is_dir():
             yield from _walk(path, (*above, (here.st_dev, here.st_ino)))
-        elif _is_image(entry.name):
+        elif is_image(folder, entry.name):
             yield path
 
 
@@ -126,7 +127,3 @@ def _readable(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise SettingError("images", f"must be named where it can be read ({error.strerror})", name) from error
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)

@@ -29,6 +29,7 @@ def opening(run: Run, tree: Tree, overrides: Sequence[str]) -> Iterator[str]:
     """
     module, data = run.module, run.datamodule
     yield _of_data(run.config, data)
+    yield from (escape.plain(note) for note in data.notes)
     device = hardware(run.trainer.strategy.root_device)
     yield f"{_of_network(module)}; {device}, precision {run.trainer.precision}"
     rates = {stage.name: _rates(module, stage) for stage in module.schedule.stages}

@@ -5,16 +5,24 @@ from contextlib import suppress
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from drolt_pl.data.images.files import MAX_PIXELS, jpeg_size, naming, opened_image, read_image, require_size
+from drolt_pl.data.images.files import (
+    MAX_PIXELS,
+    jpeg_size,
+    naming,
+    opened_image,
+    orientation_of,
+    read_image,
+    require_size,
+)
 
 JPEG_START = b"\xff\xd8"
 
 
 def read_rgb(path: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """The pixels of an image file as RGB, (H, W, 3).
+    """The pixels of an image file as RGB, (H, W, 3): upright, by its EXIF orientation, and the first of its frames.
 
     torchvision decodes JPEG files. It gives PIL's pixels without PIL's look at the header, which for a small image
     takes longer than the decoding.
@@ -37,16 +45,33 @@ def decode_rgb(path: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         require_size(*jpeg_size(data), max_pixels)
         with suppress(RuntimeError):  # PIL finds the reason
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            pixels: NDArray[np.uint8] = decode_jpeg(encoded, ImageReadMode.RGB).permute(1, 2, 0).numpy()
+            decoded = decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
+            pixels: NDArray[np.uint8] = decoded.permute(1, 2, 0).numpy()
             return pixels
     with opened_image(data, max_pixels) as image:
         return np.asarray(to_rgb(image))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any PIL mode to RGB. 16-bit grey keeps its high byte (PIL would clip it to white); alpha is dropped."""
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    """Convert any PIL mode to RGB, upright.
+
+    Alpha is dropped. Of whole numbers up to 65,535 the high byte is kept, where PIL would clip them to white; floats
+    are taken for shares of white.
+
+    Raises:
+        OSError: 32-bit numbers beyond these ranges, since the file does not say what white is.
+    """
+    image.load()  # PIL itself turns TIFF files then
+    if orientation_of(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        values, white = np.asarray(image), 1.0 if image.mode == "F" else 65535.0
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= white):  # no number is neither
+            known = f"its values of mode {image.mode} are {low:g} to {high:g}, and 0 to {white:g} are known"
+            raise OSError(f"{known}: save it with 8 bits a channel")
+        scaled = np.rint(values * 255) if image.mode == "F" else values >> 8
+        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from drolt_pl.errors import SettingError
 from drolt_pl.regular import read_regular
@@ -44,6 +44,14 @@ def opened_image(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         require_size(image.width, image.height, max_pixels)
         yield image
+
+
+def orientation_of(image: Image.Image) -> int:
+    """An image's EXIF orientation, 1 for upright; above 4, width and height change places."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF raises of all kinds; the pixels are whole
+        return 1
 
 
 def require_size(width: int, height: int, max_pixels: int) -> None:

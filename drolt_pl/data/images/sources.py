@@ -13,7 +13,7 @@ from torch import Tensor
 
 from drolt_pl.data.augment.transforms import Augment, BatchTransform
 from drolt_pl.data.images.decoding import random_resized_box, read_rgb
-from drolt_pl.data.images.files import MAX_PIXELS, ImageError, naming, opened_image, read_image
+from drolt_pl.data.images.files import MAX_PIXELS, ImageError, naming, opened_image, orientation_of, read_image
 from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.data.images.view import TRAIN_CROPS as TRAIN_CROPS
 from drolt_pl.data.images.view import evaluation_view
@@ -101,7 +101,8 @@ class FileSource(ImageSource):
         if image_size is None:
             first = self._path(0)
             with naming(first), opened_image(read_image(first, max_pixels), max_pixels) as image:
-                width, height = image.size  # of the header: nothing is decoded
+                # Of the header: nothing is decoded.
+                width, height = image.size if orientation_of(image) < 5 else image.size[::-1]
             self.shape = (3, height, width)
         else:
             self.shape = (3, image_size, image_size)

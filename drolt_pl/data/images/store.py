@@ -39,7 +39,7 @@ class SampleStore:
         unreadable: Samples that this process could not read, as indices into the catalogue.
     """
 
-    def __init__(self, catalogue: Catalogue, split: Split, *, loader: str, num_workers: int, on_corrupt: str) -> None:
+    def __init__(self, catalogue: Catalogue, split: Split, loader: str, *, num_workers: int, on_corrupt: str) -> None:
         source = catalogue.source
         if source.keyed:
             demand = "must be 'workers' where every epoch reads other views, as for train_crop='random_resized'"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.prepare.lists import Entries
-from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, path_problem
+from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, path_problem, with_slashes
 from drolt_pl.errors import SettingError
 
 FORMAT = 1
@@ -106,6 +106,10 @@ def make_index(
         SettingError: a part is empty, a label has no training image, a class has none, or a path leads out of the
             root, which `allow_outside` allows.
     """
+    parts = {
+        part: entries._replace(paths=[with_slashes(path, root) for path in entries.paths])
+        for part, entries in parts.items()
+    }
     for part, entries in parts.items():
         if not entries.paths:
             demand = f"must name images of every part: the {part} list names none"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from drolt_pl.data.images.files import MAX_PIXELS, opened_image, read_image
+from drolt_pl.data.images.decoding import to_rgb
+from drolt_pl.data.images.files import MAX_PIXELS, opened_image, orientation_of, read_image
 from drolt_pl.data.longtail import IntArray
 
 CHUNK = 64  # files a thread takes at a time
@@ -79,10 +80,11 @@ def inspect_files(
             found.digests[place] = np.void(hashlib.sha256(data).digest())
             try:
                 with opened_image(data, max_pixels) as image:
-                    found.sizes[place], found.modes[place] = image.size, image.mode
+                    found.sizes[place] = image.size if orientation_of(image) < 5 else image.size[::-1]
+                    found.modes[place] = image.mode
                     # Decoding to an eighth of the size is faster, and still reads every byte of the file.
                     image.draft(None, (-(-image.width // 8), -(-image.height // 8)))
-                    image.load()
+                    to_rgb(image)
             except UnidentifiedImageError:
                 unreadable[place] = "not an image" if data else "empty file"
             except Exception as error:  # decoders raise far more than OSError on damaged bytes

@@ -38,6 +38,13 @@ def bounded_lines(file: TextIO) -> Iterator[str]:
         yield line
 
 
+def with_slashes(path: str, root: Path) -> str:
+    r"""A path of a list with `/` where it was written with Windows' `\`; not where the name of a file has one."""
+    if "\\" not in path or os.path.lexists(os.path.join(root, path)):
+        return path
+    return path.replace("\\", "/")
+
+
 def path_problem(path: str, root: Path | None = None) -> str | None:
     """What is wrong with the path of an image in a list, to be put behind it; None for a path below the root.
 

@@ -1,8 +1,7 @@
 """Images in one folder per class."""
 
-import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Unpack
 
@@ -13,11 +12,11 @@ from drolt_pl.checked import checked
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.images.files import MAX_PIXELS
 from drolt_pl.data.images.sources import FileSource
-from drolt_pl.data.images.suffixes import IMAGE_SUFFIXES
 from drolt_pl.data.images.view import TrainCrop
+from drolt_pl.data.sets.layout import Listing, counted, find_parts, folders_in, listing, notes_of, scan
 from drolt_pl.data.settings import DataSettings
 from drolt_pl.data.sources import Catalogue
-from drolt_pl.errors import SettingError, require
+from drolt_pl.errors import SettingError
 from drolt_pl.ranges import AnyPath, Area, PathText, Pixels
 
 IMAGENET: DataSettings = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -80,14 +79,16 @@ class ImageFileDataModule(LongTailDataModule):
 class ImageFolderLT(ImageFileDataModule):
     """`root/train/<class>/*` with test images in `root/test` or `root/val`, or all images in `root/<class>/*`.
 
-    If both `test` and `val` exist, `val` is the official validation set; `val` alone is the *test* set (as in
-    Tiny ImageNet, whose test labels are secret). If neither exists, and in a flat folder, `split_seed` chooses
-    `test_per_class` images. Images lie at any depth below their class's folder; hidden files are passed over.
+    Folders of parts are found by what their names mean, in any case: train, training; val, valid, validation, dev;
+    test, testing. If there are folders for both test and validation, the latter is the official validation set; it
+    alone is the *test* set (as in Tiny ImageNet, whose test labels are secret). If neither exists, and in a flat
+    folder, `split_seed` chooses `test_per_class` images. A folder of test or validation images that is empty, or has
+    no class's folder, is left out. Images lie at any depth below their class's folder; hidden files are passed over.
+    `notes` of the catalogue say what was found.
 
     Args:
         root: Folder of everything.
-        train_dir: Folder of the training images; where it does not exist, the root is taken as flat.
-        val_dir, test_dir: Names of the folders, or None to find them by the rules above.
+        train_dir, val_dir, test_dir: Names of the folders, or None to find them by the rules above.
         settings: Those of `ImageFileDataModule`.
     """
 
@@ -95,61 +96,29 @@ class ImageFolderLT(ImageFileDataModule):
         self,
         *,
         root: AnyPath | None,
-        train_dir: PathText = "train",
+        train_dir: PathText | None = None,
         val_dir: PathText | None = None,
         test_dir: PathText | None = None,
         **settings: Unpack[FileSettings],
     ) -> None:
         super().__init__(root=root, **settings)
-        require("val_dir", val_dir, val_dir is None or val_dir != test_dir, "must differ from test_dir")
-        for field, name in (("val_dir", val_dir), ("test_dir", test_dir)):
-            if name is not None and not self._is_part(name):
-                path, remedy = str(self.root / name), "correct it, or null to leave it out"
-                raise SettingError(field, "must be a folder that exists", path, remedy=remedy)
-        if test_dir is None:
-            test_dir = next((name for name in ("test", "val") if self._is_part(name) and name != val_dir), None)
-        if val_dir is None and test_dir != "val" and self._is_part("val"):
-            val_dir = "val"
-        self.dirs = {"train": train_dir if self._is_part(train_dir) else "", "val": val_dir, "test": test_dir}
-        if not self.dirs["train"] and (val_dir or test_dir):
-            demand = f"must be a folder that exists beside {val_dir or test_dir!r}"
-            remedy = "give the name of the training folder"
-            raise SettingError("train_dir", demand, str(self.root / train_dir), remedy=remedy)
-        self._require_apart()
-
-    def _require_apart(self) -> None:
-        """Refuses a part whose folder is another part's, or lies in it."""
-        found = {part: (self.root / name).resolve() for part, name in self.dirs.items() if name is not None}
-        for one, other in itertools.permutations(found, 2):
-            if found[other].is_relative_to(found[one]):
-                demand = f"must be another folder than {one}_dir, and not in it: their images would be the same"
-                raise SettingError(f"{other}_dir", demand, self.dirs[other])
-
-    def _is_part(self, name: str) -> bool:
-        return (self.root / name).is_dir()
+        self.given = {"train": train_dir, "val": val_dir, "test": test_dir}
+        self.parts = find_parts(self.root, self.given)
 
     def catalogue(self) -> Catalogue:
-        train_root = self.root / str(self.dirs["train"])
-        class_names = _classes(train_root)
-        if len(class_names) < 2:
-            demand = f"must hold a folder for each class: {str(train_root)!r} has {len(class_names)} class folders"
-            raise SettingError("root", demand, remedy="put the images of each class into a folder of its own")
-        class_ids = {name: class_id for class_id, name in enumerate(class_names)}
+        listings = {part: listing(self.root, directory) for part, directory in self.parts.items()}
+        self._require_classes(listings["train"])
+        left_out = list(self._left_out(listings))
+        if "val" in listings and "test" not in listings and self.given["val"] is None:
+            listings["test"] = listings.pop("val")
+        class_ids = {name: class_id for class_id, name in enumerate(listings["train"].files)}
         names: list[str] = []
         targets: list[int] = []
         official: list[str] = []
-        for part, directory in self.dirs.items():
-            if directory is None:
-                continue
-            for class_name in _classes(self.root / directory):
+        for part, found in listings.items():
+            for class_name, files in found.files.items():
                 if class_name not in class_ids:
-                    demand = f"must hold training images of every class: {class_name!r} is in {directory!r} alone"
-                    raise SettingError("root", demand, remedy="add some, or remove its folder")
-                folder = f"{directory}/{class_name}".lstrip("/")
-                files = sorted(_image_files(self.root / folder, folder))
-                if not files and part == "train":
-                    demand = f"must hold training images of every class: {str(self.root / folder)!r} holds no images"
-                    raise SettingError("root", demand, remedy="add some, or remove the folder")
+                    raise self._only_in(found.directory, class_name, class_ids)
                 names += files
                 targets += [class_ids[class_name]] * len(files)
                 official += [part] * len(files)
@@ -158,37 +127,54 @@ class ImageFolderLT(ImageFileDataModule):
             names=paths,
             targets=np.array(targets, np.int64),
             official=np.array(official),
-            class_names=class_names,
+            class_names=list(class_ids),
             source=self._source(paths),
+            notes=(*notes_of(self.root, listings), *left_out),
         )
 
+    def _require_classes(self, train: Listing) -> None:
+        """Refuses training images that have no classes."""
+        folder = self.root / train.directory
+        remedy = "put the images of each class into a folder of its own"
+        if len(train.files) < 2:
+            demand = f"must hold a folder for each class: {str(folder)!r} has {len(train.files)} class folders"
+            for only in (names[0] for names in train.spellings.values()):
+                if len(folders_in(folder / only)) > 1:
+                    key, value = (
+                        ("train_dir", f"{train.directory}/{only}") if train.directory else ("root", folder / only)
+                    )
+                    remedy = f"its folders lie one level deeper: set dataset.{key}={value}"
+            if train.loose:
+                demand += f", and {counted(train.loose, 'image')} without a label"
+                remedy += ", or name them in a manifest (dataset=manifest)"
+            raise SettingError("root", demand, remedy=remedy)
+        for name, files in train.files.items():
+            if not files:
+                empty = str(folder / train.spellings[name][0])
+                demand = f"must hold training images of every class: {empty!r} holds no images"
+                raise SettingError("root", demand, remedy="add some, or remove the folder")
 
-def scan(folder: Path) -> list[os.DirEntry[str]]:
-    """List a folder.
+    def _left_out(self, listings: dict[str, Listing]) -> Iterator[str]:
+        """Removes the folders that cannot be used, and says so.
 
-    Raises:
-        SettingError: the folder cannot be read.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        demand = f"must hold folders that can be read: {str(folder)!r} cannot ({error.strerror})"
-        raise SettingError("root", demand, remedy="allow it, or move it") from None
+        Raises:
+            SettingError: the user has named one of them.
+        """
+        trained = set(listings["train"].files)
+        for part in ("val", "test"):
+            found = listings.get(part)
+            if found is None or trained & {name for name, files in found.files.items() if files}:
+                continue
+            unlabelled = found.loose + found.images
+            what = f"has {counted(unlabelled, 'image')} in no class's folder" if unlabelled else "holds no images"
+            if self.given[part] is not None:
+                demand = f"must hold a folder for each class: {str(self.root / found.directory)!r} {what}"
+                raise SettingError(f"{part}_dir", demand, remedy="correct it, or null to leave it out")
+            del listings[part]
+            yield f"left out: {found.directory!r} {what}"
 
-
-def _classes(folder: Path) -> list[str]:
-    """Names of the class folders, sorted."""
-    return sorted(entry.name for entry in scan(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _image_files(folder: Path, prefix: str) -> Iterator[str]:
-    """Paths of the images at any depth below a folder, each with the prefix and forward slashes."""
-    for entry in scan(folder):
-        if entry.name.startswith("."):
-            continue
-        # A folder that is called like an image is taken for one, which cannot be read.
-        if entry.name.lower().endswith(IMAGE_SUFFIXES):
-            yield f"{prefix}/{entry.name}"
-        elif entry.is_dir():
-            yield from _image_files(Path(entry.path), f"{prefix}/{entry.name}")
+    def _only_in(self, directory: str, class_name: str, trained: Iterable[str]) -> SettingError:
+        alike = next((name for name in trained if name.casefold() == class_name.casefold()), None)
+        demand = f"must hold training images of every class: {class_name!r} is in {directory!r} alone"
+        remedy = "add some, or remove its folder" if alike is None else f"give it the name of {alike!r}"
+        return SettingError("root", demand, remedy=remedy)

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import os
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from drolt_pl.checked import checked
 from drolt_pl.data.prepare.index import PART_NAMES
-from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, bounded_lines, path_problem
+from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, bounded_lines, path_problem, with_slashes
 from drolt_pl.data.sets.folder import FileSettings, ImageFileDataModule
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.errors import SettingError
@@ -57,7 +58,8 @@ class ManifestLT(ImageFileDataModule):
         labels: list[str] = []
         parts: list[str] = []
         lines: dict[str, int] = {}
-        for line, path, label, part in self._entries():
+        for line, written, label, part in self._entries():
+            path = with_slashes(written, self.root)
             self._require_inside(path, line)
             same = os.path.normpath(os.path.join(self.root, path))
             if same in lines:
@@ -66,7 +68,7 @@ class ManifestLT(ImageFileDataModule):
                 )
             lines[same] = line
             names.append(os.fsencode(path))
-            labels.append(label)
+            labels.append(unicodedata.normalize("NFC", label))
             parts.append(part)
         if not names:
             raise self._wrong(f"must name images: {str(self.manifest)!r} names none", "add a line for each")

@@ -40,7 +40,7 @@ def test_train_val_and_test(tmp_path: Path) -> None:
 def test_val_alone_is_the_test_set(tmp_path: Path) -> None:
     module = module_of(tree(tmp_path, train=20, val=4))
     assert sizes(module) == (34, 6, 8)
-    assert module.dirs == {"train": "train", "val": None, "test": "val"}
+    assert module.notes == ("parts: 'train' trains, 'val' tests",)
 
 
 def test_folders_can_be_named(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_wrong_settings_are_refused_at_birth(tmp_path: Path) -> None:
         ({"train_crop": "random_resized"}, "image_size must be given with train_crop='random_resized'"),
         ({"test_dir": "tests"}, "test_dir must be a folder that exists, got '.*tests'; correct it"),
         ({"val_dir": "vals"}, "val_dir must be a folder that exists, got '.*vals'; correct it"),
-        ({"val_dir": "val", "test_dir": "val"}, "val_dir must differ from test_dir, got 'val'"),
-        ({"train_dir": "trian"}, "train_dir must be a folder that exists beside 'val', got '.*trian'; give"),
+        ({"val_dir": "val", "test_dir": "val"}, "test_dir must be another folder than val_dir, and not in it: .*'val'"),
+        ({"train_dir": "trian"}, "train_dir must be a folder that exists, got '.*trian'; correct it"),
     ):
         with pytest.raises(SettingError, match=f"^{message}"):
             ImageFolderLT(**{"root": tmp_path, **setting})
