@@ -64,9 +64,10 @@ def find_parts(root: Path, given: Mapping[str, str | None]) -> dict[str, str]:
         if not (root / name).is_dir():
             remedy = "correct it, or null to find it by its name"
             raise SettingError(f"{part}_dir", "must be a folder that exists", str(root / name), remedy=remedy)
-    names = [name for name in folders_in(root) if name not in (given["val"], given["test"])]
+    names = folders_in(root)
     for part, meanings in MEANINGS.items():
-        meant = [name for name in names if name.casefold() in meanings]
+        taken = () if part == "train" else (given["val"], given["test"])
+        meant = [name for name in names if name.casefold() in meanings and name not in taken]
         if part not in found and len(meant) > 1:
             demand = f"must be given where several folders could be meant: {', '.join(map(repr, meant))}"
             raise SettingError(f"{part}_dir", demand, remedy="name one, or merge them")
