@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+PIECE = 16_384  # samples that are in float64 at a time
 POOLED_SAMPLES = 10  # pseudo-observations of the pooled variance in a class's own
 
 
@@ -38,8 +39,11 @@ class StatisticsSums:
         self.counts = torch.zeros(num_classes, dtype=torch.int64, device=device)
 
     def update(self, features: Tensor, targets: Tensor) -> None:
-        """Adds a batch: features (B, D), targets (B,)."""
-        features = features.detach().double()
+        """Adds a batch: features (B, D), targets (B,); long ones piece by piece, for the memory of float64."""
+        for piece, labels in zip(torch.split(features.detach(), PIECE), torch.split(targets, PIECE), strict=True):
+            self._add(piece.double(), labels)
+
+    def _add(self, features: Tensor, targets: Tensor) -> None:
         self.sums.index_add_(0, targets, features)
         self.squares.index_add_(0, targets, features.square().sum(1))
         self.outer.addmm_(features.T, features)

@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "backbones": set(),
     "classifiers": {"checkpoint_file"},
     "groups": set(),
+    "rows": set(),
     "prior": set(),
     "records": {"disk", "regular"},
     "metrics": {"groups"},
@@ -47,9 +48,9 @@ ALLOWED: dict[str, set[str]] = {
     "model": {"data", "groups", "backbones", "classifiers", "checkpoint_file"},
     "learning": TRAINING - {"learning"} | {"checkpoint_file", "lightning_internals"},
     "tracking": FILES_OF_RUNS,
-    "report": FILES_OF_RUNS | {"disk"},
-    "analysis": {"data", "model"} | TRAINING | FILES_OF_RUNS,
-    "run": {"analysis", "report", "tracking", "data", "model", "lightning_internals", "checkpoint_file", "disk"}
+    "report": FILES_OF_RUNS | {"disk", "rows"},
+    "analysis": {"data", "model", "rows"} | TRAINING | FILES_OF_RUNS,
+    "run": {"analysis", "report", "tracking", "rows", "data", "model", "lightning_internals", "checkpoint_file", "disk"}
     | TRAINING
     | FILES_OF_RUNS,
     "sweeps": {"run", "report", "disk"} | FILES_OF_RUNS,

@@ -8,14 +8,13 @@ from torch import Tensor, nn
 
 from drolt_pl.analysis.accuracies import accuracies
 from drolt_pl.backbones.layers import LayerTaps
-from drolt_pl.centroids import blockwise_statistics
+from drolt_pl.centroids import blockwise_statistics, dataset_features
 from drolt_pl.groups import FEW, MANY
 from drolt_pl.learning.protocols import Batches
 from drolt_pl.metrics import ShotAccuracy, ncm_predict
 from drolt_pl.results import Accuracies
 
 
-@torch.no_grad()
 def layer_accuracies(
     backbone: nn.Module,
     layers: Sequence[str],
@@ -28,7 +27,35 @@ def layer_accuracies(
     many: int = MANY,
     few: int = FEW,
 ) -> dict[str, Accuracies]:
-    """Test accuracies of the nearest class mean by layer; maps are pooled over positions.
+    """Test accuracies of the nearest class mean by layer; arguments as in `nearest_means`."""
+    metrics = nearest_means(
+        backbone,
+        layers,
+        train=train,
+        test=test,
+        class_counts=class_counts,
+        image_shape=image_shape,
+        device=device,
+        many=many,
+        few=few,
+    )
+    return {layer: accuracies(metric) for layer, metric in metrics.items()}
+
+
+@torch.no_grad()
+def nearest_means(
+    backbone: nn.Module,
+    layers: Sequence[str],
+    *,
+    train: Batches,
+    test: Batches,
+    class_counts: Sequence[int],
+    image_shape: Sequence[int],
+    device: torch.device,
+    many: int = MANY,
+    few: int = FEW,
+) -> dict[str, ShotAccuracy]:
+    """What the nearest class mean classifies correctly, by layer; maps are pooled over positions.
 
     Args:
         backbone: The network; put into eval mode.
@@ -57,7 +84,35 @@ def layer_accuracies(
         blocks = torch.split(pooled(images.to(device)), list(taps.widths), dim=1)
         for features, statistics, metric in zip(blocks, found, metrics, strict=True):
             metric.update(ncm_predict(features, statistics.centroids, statistics.counts), targets.to(device))
-    return {layer: accuracies(metric) for layer, metric in zip(layers, metrics, strict=True)}
+    return dict(zip(layers, metrics, strict=True))
+
+
+@torch.no_grad()
+def layer_features(
+    backbone: nn.Module, layers: Sequence[str], batches: Batches, *, image_shape: Sequence[int], device: torch.device
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Features (N, D_l) by layer, maps pooled over positions, and targets (N,).
+
+    Args:
+        backbone: The network; put into eval mode.
+        layers: Names of its parts, as in `named_modules()`.
+        batches: Images and targets.
+        image_shape: (channels, height, width).
+        device: Where the backbone runs; the features are on the CPU.
+
+    Raises:
+        SettingError: an unknown layer, a repeated layer, or an empty list.
+    """
+    taps = LayerTaps(backbone.eval(), layers, image_shape)
+    backbone.to(device)
+
+    def concatenated(images: Tensor) -> Tensor:
+        backbone(images)
+        return taps.features()
+
+    features, targets = dataset_features(concatenated, ((images, labels) for images, labels in batches), device=device)
+    blocks = torch.split(features.cpu(), list(taps.widths), dim=1)
+    return dict(zip(layers, blocks, strict=True)), targets.cpu()
 
 
 def spread_classes(class_counts: Sequence[int], number: int) -> list[int]:

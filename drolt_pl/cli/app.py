@@ -15,6 +15,7 @@ from drolt_pl.cli.errors import fail, one_sentence
 from drolt_pl.cli.evaluate import evaluate
 from drolt_pl.cli.export import export, info
 from drolt_pl.cli.features import features
+from drolt_pl.cli.figure import figure
 from drolt_pl.cli.monitor import sweep, wandb_dashboard
 from drolt_pl.cli.predict import predict
 from drolt_pl.errors import SettingError
@@ -34,6 +35,7 @@ app.command()(sweep)
 app.command()(wandb_dashboard)
 app.command()(classifiers)
 app.command()(features)
+app.command()(figure)
 app.command()(embed)
 Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]
 

@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from drolt_pl import escape
 from drolt_pl.disk import replacing
 from drolt_pl.report.aggregate import KeptRun, Row, Spread
+from drolt_pl.report.colours import GROUP_COLOURS
 
-# Colours that people with any colour vision tell apart (Okabe and Ito 2008).
 PANELS = {
-    "acc": ("All", "#3b3b3b"),
-    "many": ("Many", "#0072b2"),
-    "medium": ("Medium", "#009e73"),
-    "few": ("Few", "#d55e00"),
+    "acc": ("All", GROUP_COLOURS["all"]),
+    "many": ("Many", GROUP_COLOURS["many"]),
+    "medium": ("Medium", GROUP_COLOURS["medium"]),
+    "few": ("Few", GROUP_COLOURS["few"]),
 }
 STYLE = {
     "svg.hashsalt": "drolt_pl",  # the same values give the same file

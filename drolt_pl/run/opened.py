@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from drolt_pl.classifiers import Classifier
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.errors import SettingError
+from drolt_pl.losses import Measure
 from drolt_pl.model import load_model
 from drolt_pl.results import Groups
 from drolt_pl.run.build import under
@@ -28,6 +29,9 @@ class OpenedRun:
         datamodule: The data, set up.
         backbone: The backbone after the stage, in eval mode.
         classifier: The classifier of the stage, in eval mode.
+        radii: Radii of the classes' balls, (C,); None for a method without, or a loss of several layers.
+        measure: How the run's loss compares features and centroids.
+        temperature: Of the run's loss.
     """
 
     stage: str
@@ -38,6 +42,9 @@ class OpenedRun:
     datamodule: LongTailDataModule
     backbone: nn.Module
     classifier: Classifier
+    radii: Tensor | None
+    measure: Measure
+    temperature: float
 
 
 def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) -> OpenedRun:
@@ -75,4 +82,7 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
         datamodule=datamodule,
         backbone=model.backbone,
         classifier=model.classifier,
+        radii=model.radii if model.radii is not None and model.radii.ndim == 1 else None,
+        measure=Measure(config.loss.distance, config.loss.feature_norm),
+        temperature=config.loss.temperature,
     )

@@ -1,0 +1,72 @@
+"""The rows of the figures beyond the paper, measured on runs."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from drolt_pl.analysis.collapse import agreement, collapse
+from drolt_pl.analysis.probes import balanced_subset, probe_layers
+from drolt_pl.analysis.reliability import frontier, reliability
+from drolt_pl.analysis.representation import layer_features
+from drolt_pl.classifiers import Classifier
+from drolt_pl.errors import SettingError
+from drolt_pl.rows import Row, labelled
+from drolt_pl.run.figures.sources import CPU, Source, longest_tail
+
+
+def probes(sources: Sequence[Source]) -> list[Row]:
+    """Balanced probes on every layer."""
+    opened = [source.open() for source in sources]
+    counts = longest_tail(opened)
+    rows: list[Row] = []
+    for found in opened:
+        data, names = found.run.datamodule, found.layers
+        layers_of = partial(layer_features, found.run.backbone, names, image_shape=data.sample_shape, device=CPU)
+        held_out = (batch for loader in found.held_out_loaders() for batch in loader)
+        seen, labels = layers_of(held_out)
+        kept = balanced_subset(labels, found.num_classes, seed=found.run.seed)
+        shown, targets = layers_of(data.test_dataloader())
+        train = {layer: features[kept] for layer, features in seen.items()}
+        rows += labelled(found.label, probe_layers(train, labels[kept], shown, targets, counts, found.groups))
+    return rows
+
+
+def collapses(sources: Sequence[Source]) -> list[Row]:
+    """Neural collapse by group, of training features."""
+    rows: list[Row] = []
+    for source in sources:
+        found = source.open()
+        statistics = found.statistics(found.train)
+        measured = collapse(statistics, _class_vectors(found.run.classifier), found.groups, found.counts)
+        with torch.no_grad():
+            predicted = found.run.classifier(found.train[0]).argmax(1)
+        measured += agreement(predicted, *found.train, statistics, found.groups, found.counts)
+        rows += labelled(found.label, measured)
+    return rows
+
+
+def reliabilities(sources: Sequence[Source]) -> list[Row]:
+    """Reliability by group, on test images."""
+    return [
+        row
+        for found in (source.open() for source in sources)
+        for row in labelled(found.label, reliability(*found.logits(), found.counts, found.groups))
+    ]
+
+
+def frontiers(sources: Sequence[Source]) -> list[Row]:
+    """The Many-Few frontier by post-hoc logit adjustment, on test images."""
+    return [
+        row
+        for found in (source.open() for source in sources)
+        for row in labelled(found.label, frontier(*found.logits(), found.counts, found.groups))
+    ]
+
+
+def _class_vectors(classifier: Classifier) -> Tensor | None:
+    try:
+        return classifier.class_vectors().detach()
+    except SettingError:  # the classifier has none
+        return None

@@ -1,0 +1,179 @@
+"""The runs that a figure is made of: folders with their weights, or records."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from drolt_pl.backbones.layers import blocks
+from drolt_pl.centroids import ClassStatistics, class_statistics, dataset_features
+from drolt_pl.data.images.loaders import BatchLoader
+from drolt_pl.errors import SettingError
+from drolt_pl.kept import OF_A_RUN, SUFFIX, Kept
+from drolt_pl.learning.protocols import Batches
+from drolt_pl.results import Groups, Results
+from drolt_pl.run.opened import OpenedRun, open_run
+
+Features = tuple[Tensor, Tensor]
+CPU = torch.device("cpu")
+FORM = "must be [LABEL=]FOLDER[:STAGE], or a kept run's file"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run of a figure.
+
+    Attributes:
+        path: Its folder, or the file of a kept run.
+        stage: The stage whose last epoch is taken; None for the figure's own choice.
+        name: What the figure calls it; None for the method and the stage.
+        trust: See `open_run`.
+    """
+
+    path: Path
+    stage: str | None = None
+    name: str | None = None
+    trust: bool = False
+
+    @classmethod
+    def parse(cls, word: str, *, trust: bool = False) -> "Source":
+        """The source that a word of the command line names: `CE=outputs/DAY/TIME:ce_warmup`.
+
+        Raises:
+            SettingError: there is no such folder or file.
+        """
+        # A label and a path may both hold an "=": the first that a path stands behind parts them.
+        for place in (0, *(found.end() for found in re.finditer("=", word))):
+            path, _, stage = word[place:].rpartition(":")
+            for candidate, chosen in ((word[place:], None), (path, stage)):
+                if candidate and Path(candidate).exists():
+                    return cls(Path(candidate), chosen, word[: place - 1] if place > 1 else None, trust)
+        raise SettingError("RUN", FORM, word)
+
+    def open(self, stage: str | None = None) -> "Opened":
+        """The run with its weights, after its stage, else the given one.
+
+        Raises:
+            SettingError: it is the record of a run, whose weights are not kept; or see `open_run`.
+        """
+        if not self.path.is_dir():
+            raise SettingError("RUN", "must be a run's folder: this figure is made from its weights", str(self.path))
+        run = open_run(self.path, self.stage or stage, trust=self.trust)
+        return Opened(run, self.name or f"{run.method}, {run.stage}")
+
+    @property
+    def results(self) -> Results:
+        """The record of the run.
+
+        Raises:
+            SettingError: there is none.
+        """
+        if self.path.suffix == SUFFIX and self.path.name != OF_A_RUN:
+            return Kept.load(self.path).results
+        return Results.load(self.path / OF_A_RUN if self.path.is_dir() else self.path)
+
+    def label_of(self, results: Results) -> str:
+        """What the figure calls a run that it knows by its record."""
+        return self.name or (f"{results.label}, {self.stage}" if self.stage else results.label)
+
+    def epochs(self) -> list[str]:
+        """The snapshots of the run in their order.
+
+        Raises:
+            SettingError: it kept none.
+        """
+        found = sorted(path.stem for path in (self.path / "checkpoints").glob("epoch*.ckpt"))
+        if not found:
+            demand = "must be a run with callbacks=[default,snapshots]: it kept no weights of single epochs"
+            raise SettingError("RUN", demand, str(self.path))
+        return found
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run after a stage, with features of its data as figures need them, on the CPU."""
+
+    run: OpenedRun
+    label: str
+
+    @property
+    def groups(self) -> Groups:
+        """Limits of the shot groups."""
+        return self.run.groups
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.run.datamodule.class_counts)
+
+    @property
+    def counts(self) -> Tensor:
+        """Training images by class, (C,)."""
+        return torch.tensor(self.run.datamodule.class_counts)
+
+    @property
+    def layers(self) -> list[str]:
+        """The first convolution and the blocks: of a ResNet-32, what is behind its convolutions 0, 10, 20 and 30."""
+        names = [name for name, part in self.run.backbone.named_modules() if isinstance(part, torch.nn.Conv2d)]
+        return [*(name for name in names[:1] if name == "conv1"), *blocks(self.run.backbone)]
+
+    @cached_property
+    def train(self) -> Features:
+        """Features, as the loss measures them, and targets of the training images."""
+        return self._of(self.run.datamodule.centroid_dataloader())
+
+    @cached_property
+    def test(self) -> Features:
+        """Features and targets of the test images."""
+        return self._of(self.run.datamodule.test_dataloader())
+
+    @cached_property
+    def held_out(self) -> Features:
+        """Features and targets of images that no weight was trained on: validation, and what the cut removed.
+
+        Raises:
+            SettingError: the run holds none back.
+        """
+        found = [self._of(loader) for loader in self.held_out_loaders()]
+        return torch.cat([features for features, _ in found]), torch.cat([targets for _, targets in found])
+
+    def held_out_loaders(self) -> list[BatchLoader]:
+        """The loaders of such images."""
+        val, pool = self.run.datamodule.val_dataloader(), self.run.datamodule.pool_dataloader()
+        found = [loader for loader in (val, pool) if isinstance(loader, BatchLoader)]
+        if not found:
+            raise SettingError("RUN", "must hold images back, as protocol=holdout and a cut data set do", self.label)
+        return found
+
+    def statistics(self, features: Features) -> ClassStatistics:
+        """Class means and variances of features."""
+        return class_statistics(*features, self.num_classes)
+
+    @torch.no_grad()
+    def logits(self) -> Features:
+        """Logits and targets of the test images, by the stage's classifier."""
+        run = self.run
+        model = torch.nn.Sequential(run.backbone, run.classifier).eval()
+        return dataset_features(model, run.datamodule.test_dataloader(), device=_device())
+
+    def _of(self, loader: Batches) -> Features:
+        backbone = self.run.backbone.eval().to(_device())
+        with torch.no_grad():
+            features, targets = dataset_features(backbone, loader, device=_device())
+        return self.run.measure.normalise(features).cpu(), targets.cpu()
+
+
+def longest_tail(opened: Sequence[Opened]) -> Tensor:
+    """The class counts of the run whose largest class is the most times its smallest."""
+    names = opened[0].run.datamodule.class_names
+    if any(found.run.datamodule.class_names != names for found in opened):
+        raise SettingError("RUN", "must be runs on the same classes, in the same order")
+    return max((found.counts for found in opened), key=lambda counts: float(counts.max() / counts.min()))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
