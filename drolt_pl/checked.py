@@ -10,7 +10,7 @@ import os
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Len, Lt, MultipleOf
@@ -32,6 +32,7 @@ WORDS: dict[object, str] = {
     os.PathLike: "a path",
 }
 UNIONS = (Union, types.UnionType)
+NOTHING = None, None
 LISTS = (list, tuple, Sequence, Collection)
 
 
@@ -86,8 +87,23 @@ def problems(name: str, value: object, hint: object) -> list[SettingError]:
     """What is wrong with a value for an annotation; nothing where the annotation is of no plain values."""
     if not is_plain(hint) or _fits(value, hint):
         return []
-    shown = list(value) if isinstance(value, tuple) else value
-    return [SettingError(name, f"must be {describe(hint, _builtin(value))}", shown)]
+    if isinstance(value, Mapping):
+        keys, entries = _of_mapping(hint)
+        if (keys, entries) != NOTHING and all(_fits(key, keys) for key in value):
+            found = [problem for key, own in value.items() for problem in problems(f"{name}.{key}", own, entries)]
+            if found:
+                return found
+    demand = f"must be {describe(hint, _builtin(value))}"
+    return [SettingError(name, demand, list(value) if isinstance(value, tuple) else value)]
+
+
+def _of_mapping(hint: object) -> tuple[object, object]:
+    """The annotations of keys and values of a mapping, also of one in a union; nothing fits where there is none."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (dict, Mapping):
+        return parts[0], parts[1]
+    inner = parts[:1] if origin is Annotated else parts if origin in UNIONS else ()
+    return next((found for part in inner if (found := _of_mapping(part)) != NOTHING), NOTHING)
 
 
 @functools.cache
@@ -117,11 +133,8 @@ def signature_of(target: Callable[..., object]) -> Signature:
 @functools.cache
 def is_plain(hint: object) -> bool:
     """Whether an annotation is of plain values: numbers, texts, null, paths, lists and mappings of them."""
-    if hint in WORDS:
-        return True
-    origin: object = get_origin(hint)
-    parts = get_args(hint)
-    if origin is Literal or origin is os.PathLike:
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint in WORDS or origin in (Literal, os.PathLike):
         return True
     if origin is Annotated:
         return is_plain(parts[0])
@@ -201,13 +214,11 @@ def _interval(bounds: Sequence[object], value: object) -> list[str]:
 
 
 def _limit(bound: Ge | Gt | Le | Lt) -> float:
-    if isinstance(bound, Ge | Gt):
-        return float(str(bound.ge if isinstance(bound, Ge) else bound.gt))
-    return float(str(bound.le if isinstance(bound, Le) else bound.lt))
+    return float(str(astuple(bound)[0]))
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) in (int, float)
 
 
 def _fits(value: object, hint: object) -> bool:

@@ -128,7 +128,8 @@ class Schedule:
         self.stages = tuple(_stage(name, stages[name], objectives, fitted) for name in names)
         self.ended: dict[str, int] = {}
         if not self.trained:
-            raise SettingError("stages", "must train for at least one epoch in all")
+            every = names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
+            raise SettingError(f"stages.{every}.epochs", "must be one at least in all")
         last = names.index(self.trained[-1].name)
         for stage in self.fitted:
             if names.index(stage.name) < last:

@@ -4,10 +4,18 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import get_args, get_origin, get_type_hints, is_typeddict
 
+from hydra.utils import get_object
+
 from drolt_pl.checked import Parameter, Signature, signature_of
 from drolt_pl.learning.schedule import Stage
 from drolt_pl.run.schema import FILLED_IN
 from drolt_pl.run.settings import FOREIGN
+
+# What other packages' classes pass further keyword arguments on to.
+PASSES_ON = {
+    "pytorch_lightning.loggers.tensorboard.TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter",
+    "pytorch_lightning.loggers.wandb.WandbLogger": "wandb.init",
+}
 
 
 def fields_of(hint: object) -> dict[str, Parameter]:
@@ -29,7 +37,7 @@ def _bare(hint: object) -> object:
 
 def annotated(target: Callable[..., object]) -> Signature:
     """The signature of a class, with our ranges of what other packages take."""
-    signature = signature_of(target)
+    signature = _with_passed_on(target)
     module = str(getattr(target, "__module__", ""))
     own = next((kind for start, kind in FOREIGN.items() if f"{module}.".startswith(f"{start}.")), None)
     if own is None:
@@ -40,6 +48,20 @@ def annotated(target: Callable[..., object]) -> Signature:
         for name, parameter in signature.parameters.items()
     }
     return Signature(merged, signature.others)
+
+
+def _with_passed_on(target: Callable[..., object]) -> Signature:
+    """The signature of a class, with the arguments of what it passes further ones on to."""
+    signature = signature_of(target)
+    further = PASSES_ON.get(f"{getattr(target, '__module__', '')}.{getattr(target, '__qualname__', '')}")
+    try:
+        passed = signature_of(get_object(further)) if further else None
+    except ImportError:  # the logger says what it lacks
+        passed = None
+    if passed is None:
+        return signature
+    own = {name: Parameter(parameter.hint, required=False) for name, parameter in passed.parameters.items()}
+    return Signature({**own, **signature.parameters})
 
 
 def optional(hints: Mapping[str, object]) -> dict[str, Parameter]:

@@ -1,5 +1,6 @@
 """The keys of a run's configuration, and what each may be; arguments of constructors are annotated where they stand."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
@@ -35,8 +36,14 @@ from drolt_pl.ranges import (
     Whole,
 )
 
+
+def _names_devices(text: str) -> bool:
+    return re.fullmatch(r"auto|-1|\d+(,\d+)*,?", text, re.ASCII) is not None
+
+
 Threads = Annotated[int, Ge(1), Le(4096)]
 Devices = Annotated[int, Ge(-1), Le(1024)]
+DeviceNames = Annotated[str, Holds("that is auto or numbers, as in '0,1'", _names_devices)]
 Batches = Annotated[int, Ge(1)] | PositiveFraction | None
 
 
@@ -124,7 +131,7 @@ class TrainerArguments(TypedDict, total=False):
     """Those of Lightning's trainer, which checks few of them."""
 
     accelerator: Text
-    devices: Devices | Sequence[Whole] | Text
+    devices: Devices | Sequence[Whole] | DeviceNames
     num_nodes: Count
     strategy: Text
     precision: (
