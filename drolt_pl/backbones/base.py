@@ -1,9 +1,12 @@
 """The interface of backbones: samples in, features out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from drolt_pl.backbones.layers import blocks
@@ -94,6 +97,50 @@ class ImageBackbone(Backbone):
             demand = f"must take stored features, as backbone=mlp and identity do: {cls.__name__} takes images"
             raise SettingError("_target_", demand)
         return super().sized_for(shape, arguments)
+
+
+class Side(nn.Module):
+    """E parts side by side: each takes its share of the channels, the first row of parts all of them.
+
+    Their outputs are concatenated in channels, so that a second `Side` can follow, pooling, or a tap.
+
+    Args:
+        parts: The experts' own parts, E of them.
+        first: Whether they all take the same input.
+
+    Shapes:
+        (B, K, H, W), or with ``first=False`` (B, E K, H, W); output (B, E L, H, W).
+    """
+
+    def __init__(self, parts: Iterable[nn.Module], *, first: bool) -> None:
+        super().__init__()
+        self.parts, self.first = nn.ModuleList(parts), first
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs = [x] * len(self.parts) if self.first else x.chunk(len(self.parts), 1)
+        return torch.cat([part(own) for part, own in zip(self.parts, inputs, strict=True)], 1)
+
+
+def aside(make: Callable[[], nn.Module], experts: int, *, first: bool = False) -> nn.Module:
+    """The part that `make` makes, or for several experts one each, side by side."""
+    return make() if experts == 1 else Side((make() for _ in range(experts)), first=first)
+
+
+def copies(part: nn.Module, *, anew: bool) -> Callable[[], nn.Module]:
+    """Makes copies of some of torchvision's layers, perhaps with convolutions drawn anew by its law."""
+
+    def copy() -> nn.Module:
+        made = deepcopy(part)
+        for layer in (layer for layer in made.modules() if anew and isinstance(layer, nn.Conv2d)):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        return made
+
+    return copy
+
+
+def per_expert(features: Tensor, experts: int) -> Tensor:
+    """Pooled channels (B, E D) as feature sets: (B, E, D) of E experts, (B, D) of one."""
+    return features if experts == 1 else features.view(len(features), experts, -1)
 
 
 def each(features: Tensor) -> tuple[Tensor, ...]:

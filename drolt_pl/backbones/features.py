@@ -5,10 +5,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from drolt_pl.backbones.base import Backbone
+from drolt_pl.backbones.base import Backbone, per_expert
 from drolt_pl.checked import checked
 from drolt_pl.errors import SettingError
-from drolt_pl.ranges import Width
+from drolt_pl.ranges import Few, Width
 
 
 class FeatureBackbone(Backbone):
@@ -58,10 +58,11 @@ class MLP(FeatureBackbone):
         in_channels: D of the stored features.
         num_features: Width of the projection.
         hidden: Widths of the hidden layers, from the input on; none for a linear projection.
+        experts: Number E of experts, which share the hidden layers; each has a projection of its own.
         neck: Null: necks are for maps.
 
     Shapes:
-        (B, in_channels) -> (B, num_features).
+        (B, in_channels) -> (B, num_features), of experts (B, E, num_features).
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class MLP(FeatureBackbone):
         in_channels: Width,
         num_features: Width = 256,
         hidden: Sequence[Width] = (512,),
+        experts: Few = 1,
         neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__(in_channels, neck)
@@ -78,12 +80,11 @@ class MLP(FeatureBackbone):
             for before, after in pairwise(widths)
         ]
         self.layers = nn.ModuleList(blocks)
-        self.projection = nn.Linear(widths[-1], num_features)
-        self.num_features = num_features
+        self.projection = nn.Linear(widths[-1], experts * num_features)
+        self.num_features, self.num_experts = num_features, experts
 
     def forward(self, images: Tensor) -> Tensor:
         hidden = images
         for block in self.layers:
             hidden = block(hidden)
-        features: Tensor = self.projection(hidden)
-        return features
+        return per_expert(self.projection(hidden), self.num_experts)

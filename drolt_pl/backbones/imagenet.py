@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from drolt_pl.backbones.base import ImageBackbone, Images, Share
+from drolt_pl.backbones.base import ImageBackbone, Images, Share, aside, copies, per_expert
 from drolt_pl.backbones.weights import Rename, load_into, load_into_timm
 from drolt_pl.checked import checked
 from drolt_pl.errors import SettingError, require
@@ -29,10 +29,12 @@ class TorchvisionResNet(ImageBackbone):
             True for their default; or a file, see `read_weights`.
         rename: See `renamed`; for a file alone.
         in_channels: Channels of the input images; anything but 3 needs ``weights=None``.
+        experts: Number E of experts. Several share stem, layer1 and layer2, and each has layer3 and layer4 for itself:
+            drawn anew, or with ``weights`` copies of theirs.
         neck: num_features -> a module through which the last map (B, D, H, W) goes before it is pooled; None for none.
 
     Shapes:
-        Input (B, in_channels, H, W); output (B, 2048), non-negative.
+        Input (B, in_channels, H, W); output (B, 2048), of experts (B, E, 2048), non-negative.
 
     Raises:
         SettingError: an unknown name, weights with other than 3 channels, weights that cannot be downloaded or do not
@@ -45,6 +47,7 @@ class TorchvisionResNet(ImageBackbone):
         weights: PathText | bool | None = None,
         rename: Rename = None,
         in_channels: Few = 3,
+        experts: Few = 1,
         neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
@@ -69,8 +72,13 @@ class TorchvisionResNet(ImageBackbone):
         if in_channels != 3:
             model.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
             nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does
+        self.num_experts = experts
+        if experts > 1:
+            model.layer3 = aside(copies(model.layer3, anew=not weights), experts, first=True)
+            model.layer4 = aside(copies(model.layer4, anew=not weights), experts)
         if neck is not None:
-            model.avgpool = nn.Sequential(OrderedDict(neck=neck(self.num_features), pool=model.avgpool))
+            width = self.num_features
+            model.avgpool = nn.Sequential(OrderedDict(neck=aside(lambda: neck(width), experts), pool=model.avgpool))
         self.model = model
 
     @classmethod
@@ -78,8 +86,7 @@ class TorchvisionResNet(ImageBackbone):
         return Images(image_size=224)
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.model(images)
-        return features
+        return per_expert(self.model(images), self.num_experts)
 
 
 @checked

@@ -6,11 +6,12 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drolt_pl.backbones.base import ImageBackbone
+from drolt_pl.backbones.base import ImageBackbone, aside, per_expert
 from drolt_pl.checked import checked
 from drolt_pl.ranges import Few
 
 WIDTHS = (16, 32, 64)
+EXPERT_WIDTHS = (16, 24, 48)  # of several experts (RIDE, Wang et al. 2021): three have 1.5 times the parameters of one
 
 
 class BasicBlock(nn.Module):
@@ -47,40 +48,42 @@ class CifarResNet(ImageBackbone):
     Args:
         depth: Number of layers that carry weights, 20, 32, 44 or 56 (counting a linear classifier).
         in_channels: Channels of the input images.
+        experts: Number E of experts. Several share the first third of the blocks, and each has the rest for itself, of
+            24 and 48 channels (RIDE, Wang et al. 2021).
         neck: num_features -> a module through which the last map (B, D, H, W) goes before it is pooled; None for none.
 
     Shapes:
-        Input (B, in_channels, H, W), any H and W from 4 pixels; output (B, 64), non-negative.
+        Input (B, in_channels, H, W), any H and W from 4 pixels; output (B, 64), of experts (B, E, 48), non-negative.
 
     Raises:
         SettingError: a depth that is not one of the four, or fewer than one channel.
     """
 
-    num_features = WIDTHS[-1]
-
     def __init__(
         self,
         depth: Literal[20, 32, 44, 56] = 32,
         in_channels: Few = 3,
+        experts: Few = 1,
         neck: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         blocks_per_width = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, WIDTHS[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        self.layer1 = _stack(WIDTHS[0], WIDTHS[0], blocks_per_width, stride=1)
-        self.layer2 = _stack(WIDTHS[0], WIDTHS[1], blocks_per_width, stride=2)
-        self.layer3 = _stack(WIDTHS[1], WIDTHS[2], blocks_per_width, stride=2)
+        first, second, third = WIDTHS if experts == 1 else EXPERT_WIDTHS
+        self.num_features, self.num_experts = third, experts
+        self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.layer1 = _stack(first, first, blocks_per_width, stride=1)
+        self.layer2 = aside(lambda: _stack(first, second, blocks_per_width, stride=2), experts, first=True)
+        self.layer3 = aside(lambda: _stack(second, third, blocks_per_width, stride=2), experts)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight)
-        self.neck = nn.Identity() if neck is None else neck(self.num_features)
+        self.neck = nn.Identity() if neck is None else aside(lambda: neck(third), experts)
 
     def forward(self, images: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(images)))
         out = self.neck(self.layer3(self.layer2(self.layer1(out))))
-        features: Tensor = out.mean(dim=(2, 3))
-        return features
+        return per_expert(out.mean(dim=(2, 3)), self.num_experts)
 
 
 def _stack(in_channels: int, out_channels: int, num_blocks: int, *, stride: int) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """Classifiers: ``forward(features) -> logits``, ``begin`` when their stage starts, and for some ``fit`` right after."""
 
 from drolt_pl.classifiers.base import Classifier, HeldOut
+from drolt_pl.classifiers.experts import ExpertsClassifier, JoinedClassifier, RoutedExpertsClassifier
 from drolt_pl.classifiers.fitted import (
     FittedClassifier,
     LogitAdjustedClassifier,
@@ -14,13 +15,16 @@ from drolt_pl.classifiers.smdragon import SmDragonClassifier
 __all__ = [
     "Classifier",
     "CosineClassifier",
+    "ExpertsClassifier",
     "FittedClassifier",
     "HeldOut",
+    "JoinedClassifier",
     "LWSClassifier",
     "LinearClassifier",
     "LogitAdjustedClassifier",
     "NearestMeanClassifier",
     "OLTRClassifier",
+    "RoutedExpertsClassifier",
     "ScaledLinearClassifier",
     "SmDragonClassifier",
     "TauNormClassifier",

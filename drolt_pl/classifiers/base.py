@@ -97,6 +97,24 @@ class Classifier(nn.Module, ABC):
         demand = "must have a vector for each class, which the stage's objective uses"
         raise SettingError("classifier", demand, type(self).__name__)
 
+    def expert_logits(self, features: Tensor) -> Tensor:
+        """Logits of each of E experts, (B, E, C), of their features (B, E, D), for objectives that use them.
+
+        Raises:
+            SettingError: the classifier has no experts.
+        """
+        demand = "must have experts, which the stage's objective uses: classifier=experts"
+        raise SettingError("classifier", demand, type(self).__name__)
+
+    def routes(self, features: Tensor) -> Tensor:
+        """By how much each expert but the last wants the next one asked, (B, E - 1); above 0 it is.
+
+        Raises:
+            SettingError: the classifier decides no such thing.
+        """
+        demand = "must decide which experts are asked, which the stage's objective trains: classifier=routed_experts"
+        raise SettingError("classifier", demand, type(self).__name__)
+
 
 def linear_parts(previous: Classifier | None) -> tuple[Tensor, Tensor]:
     """`previous.linear_parts()`; raises TypeError if there is no previous classifier."""

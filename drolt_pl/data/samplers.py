@@ -51,6 +51,13 @@ class SquareRootSampler(ClassSampler):
         return _shares(np.sqrt(self.class_counts))
 
 
+class ReversedSampler(ClassSampler):
+    """Draws classes in proportion to the inverse of their size: rare ones most often (BBN, Zhou et al. 2020)."""
+
+    def chances(self) -> FloatArray:
+        return _shares(1 / self.class_counts)
+
+
 class EffectiveNumberSampler(ClassSampler):
     r"""Weighs each image by the inverse of its class's effective number (Cui et al. 2019).
 
@@ -159,6 +166,7 @@ SAMPLERS: dict[str, type[EpochSampler]] = {
     "class_aware": ClassAwareSampler,
     "square_root": SquareRootSampler,
     "effective_number": EffectiveNumberSampler,
+    "reversed": ReversedSampler,
     "progressive": ProgressiveSampler,
 }
 

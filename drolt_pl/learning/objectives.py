@@ -71,7 +71,7 @@ class Objectives(ByName):
         Classifiers that are only fitted even out the classes, all of them.
         """
         sampled = "uniform" if stage.sampling in EVEN else "train"
-        return "uniform" if stage.fits else self.named(stage.objective).criterion.prior(sampled)
+        return "uniform" if stage.fits else self.named(stage.objective).prior(sampled)
 
     def known_radii(self, schedule: Schedule, stage: str) -> list[float] | None:
         """The radii of the balls around class means; null until a stage measures against them."""

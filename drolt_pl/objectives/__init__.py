@@ -3,6 +3,7 @@
 from drolt_pl.objectives.base import Batch, Learner, Objective
 from drolt_pl.objectives.classification import Classification
 from drolt_pl.objectives.contrastive import BalancedContrastive, SupCon
+from drolt_pl.objectives.experts import DiverseExperts, Routing, SkilledExperts, TwoBranches
 from drolt_pl.objectives.oltr import OLTR
 from drolt_pl.objectives.robust import Robust
 from drolt_pl.objectives.rotation import Rotation
@@ -12,9 +13,13 @@ __all__ = [
     "BalancedContrastive",
     "Batch",
     "Classification",
+    "DiverseExperts",
     "Learner",
     "Objective",
     "Robust",
     "Rotation",
+    "Routing",
+    "SkilledExperts",
     "SupCon",
+    "TwoBranches",
 ]

@@ -90,6 +90,10 @@ class Objective(nn.Module, ABC):
         """Runs at the start of every epoch; `progress` is the share of the stage that has passed."""
         self.criterion.begin_epoch(progress)
 
+    def prior(self, sampled: str) -> str:
+        """Class frequencies that the classifier's softmax assumes, see `Criterion.prior`."""
+        return self.criterion.prior(sampled)
+
     def robust(self) -> "Robust | None":
         """The objective itself if it owns a robust loss, else null."""
         return None
