@@ -60,9 +60,10 @@ class Clock:
             return None
         per_cost = sum(known.values()) / sum(self._costs[name] for name in known)
         seconds = {name: known.get(name, cost * per_cost) for name, cost in self._costs.items()}
-        later = range(epoch + 1, self.schedule.epochs)
-        rest = max(seconds[stage.name] * (1 - share), 0.0)
-        return rest + sum(seconds[self.schedule.stage_at(after).name] for after in later)
+        return seconds[stage.name] * (1 - share) + sum(
+            seconds[name] * max(self.schedule.last_epoch(name) - max(epoch, self.schedule.first_epoch(name) - 1), 0)
+            for name in self._costs
+        )
 
 
 def clock_of(schedule: Schedule, data: LongTailDataModule) -> Clock:
