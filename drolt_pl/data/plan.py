@@ -32,6 +32,10 @@ class StageSampling(Protocol):
         """Augmented views of each image drawn; an epoch draws that many times fewer images."""
 
     @property
+    def passes(self) -> int:
+        """How often each image goes forward in a step; an epoch draws that many times fewer images."""
+
+    @property
     def mixing(self) -> str | None:
         """Name of the mixing of the stage's batches, or null for none."""
 
@@ -50,6 +54,7 @@ class Sampling:
     epochs: int = 1
     views: int = 1
     mixing: str | None = None
+    passes: int = 1
 
 
 Plan = Callable[[int], StageSampling]  # the sampling of an epoch

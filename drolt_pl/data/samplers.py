@@ -191,5 +191,11 @@ def stage_sampler(
     """Make the sampler of one of a stage's streams; `progress` and `place` as for `EpochSampler.for_stage`."""
     samplers = samplers_named(stage.sampling)
     return samplers[stream].for_stage(
-        stage, targets, progress=progress, views=stage.views, streams=len(samplers), stream=stream, **place
+        stage,
+        targets,
+        progress=progress,
+        views=stage.views * stage.passes,
+        streams=len(samplers),
+        stream=stream,
+        **place,
     )

@@ -193,7 +193,7 @@ class DROLTModule(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: object, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         # Every rank's share of a global batch is equal in size (data.samplers).
-        self.images_seen += Batch.of(batch).size() * self.trainer.world_size
+        self.images_seen += Batch.of(batch).size() * self.stage.passes * self.trainer.world_size
         if self.trainer.is_last_batch:
             self.log_dict(self.terms.means(), on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from annotated_types import Len
@@ -51,6 +52,7 @@ class Stage:
             the next stage goes on from; null for the weights of the last step. 0.999 averages over about 1,000 steps.
         uses_centroids: Whether the objective needs the class centroids; `Schedule` fills it in.
         fits: Whether the stage runs no epoch and fits its classifier; `Schedule` fills it in.
+        passes: How often the objective sends each image forward in a step; `Schedule` fills it in.
     """
 
     name: StageName
@@ -74,6 +76,7 @@ class Stage:
     ema: Inside | None = None
     uses_centroids: bool = False
     fits: bool = False
+    passes: Few = 1
 
     def __post_init__(self) -> None:
         warmup, longest = self.curve.warmup_epochs, max(self.epochs, USUAL_WARMUP)
@@ -106,6 +109,7 @@ class Schedule:
         order: Names of the stages that come first, in this order; the rest follow as listed.
         objectives: By name of an objective that stages may name: whether it needs the class centroids.
         fitted: Names of the classifiers that are only fitted.
+        passes: By name of an objective: how often it sends an image forward in a step, if more than once.
 
     Attributes:
         ended: By name of a stage that ended before its time: the epochs that it had.
@@ -120,12 +124,13 @@ class Schedule:
         order: Sequence[str] | None = None,
         objectives: Mapping[str, bool] = OBJECTIVES,
         fitted: Collection[str] = (),
+        passes: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         first = list(order or ())
         known = not set(first) - set(stages) and len(set(first)) == len(first)
         require("order", first, known, f"must name stages of {list(stages)}, each once")
         names = [*first, *(name for name in stages if name not in first)]
-        self.stages = tuple(_stage(name, stages[name], objectives, fitted) for name in names)
+        self.stages = tuple(_stage(name, stages[name], objectives, fitted, passes) for name in names)
         self.ended: dict[str, int] = {}
         if not self.trained:
             every = names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
@@ -220,11 +225,14 @@ class Schedule:
         return sum(self.ended.get(stage.name, stage.epochs) for stage in self.stages[:place])
 
 
-def _stage(name: str, fields: Mapping[str, Any], objectives: Mapping[str, bool], fitted: Collection[str]) -> Stage:
+def _stage(
+    name: str, fields: Mapping[str, Any], uses: Mapping[str, bool], fitted: Collection[str], passes: Mapping[str, int]
+) -> Stage:
     where = f"stages.{name}"
     objective = fields.get("objective", "ce")
-    require_choice(f"{where}.objective", objective, objectives)
-    filled = {"uses_centroids": objectives[objective], "fits": fields.get("classifier") in fitted}
+    require_choice(f"{where}.objective", objective, uses)
+    filled: dict[str, Any] = {"uses_centroids": uses[objective], "fits": fields.get("classifier") in fitted}
+    filled["passes"] = passes.get(objective, 1)
     try:
         curve = _curve(fields.get("curve", {}))
         return Stage(name=name, **{**fields, **filled, "curve": curve})

@@ -1,6 +1,5 @@
 """The losses of the classifier, one class per idea: logits and targets in, one number out, with weights by class."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
@@ -12,24 +11,8 @@ from torch import Tensor, nn
 from drolt_pl.checked import checked
 from drolt_pl.errors import require
 from drolt_pl.losses.checks import check_targets
+from drolt_pl.losses.effective_number import effective_number_weights
 from drolt_pl.ranges import BelowOne, Fraction, NonNegative, Positive
-
-
-def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
-    r"""Class-balanced weights :math:`w_c \propto (1 - \beta) / (1 - \beta^{n_c})` that sum to C (Cui et al. 2019).
-
-    Args:
-        class_counts: Training images per class, (C,), >= 1.
-        beta: In [0, 1): 0 weighs every class the same, and towards 1 the weights become inverse frequencies.
-
-    Example:
-        >>> effective_number_weights(torch.tensor([1, 1]), 0.9).tolist()
-        [1.0, 1.0]
-    """
-    counts = class_counts.double()
-    # 1 - beta^n by expm1: at beta = 0.9999 and n = 1 the difference of the powers would lose four digits.
-    weights = torch.ones_like(counts) if beta == 0 else -1 / torch.expm1(counts * math.log(beta))
-    return (weights * len(counts) / weights.sum()).float()
 
 
 @checked
@@ -97,11 +80,17 @@ class Criterion(nn.Module, ABC):
         """
         if logits.ndim != 2 or logits.shape[1] != len(self.class_counts):
             raise ValueError(f"logits must be (B, {len(self.class_counts)}), got {tuple(logits.shape)}")
+        return self.mean(*self.parts(logits, targets, partners, shares))
+
+    def parts(
+        self, logits: Tensor, targets: Tensor, partners: Tensor | None = None, shares: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted losses of the samples and their weights, (B,) each, which `mean` takes; arguments as above."""
         if partners is None or shares is None:
-            return self.mean(*self._weighted(logits, targets))
+            return self._weighted(logits, targets)
         own, other = self._weighted(logits, targets), self._weighted(logits, partners)
         losses, weights = (shares * mine + (1 - shares) * theirs for mine, theirs in zip(own, other, strict=True))
-        return self.mean(losses, weights)
+        return losses, weights
 
     def mean(self, losses: Tensor, weights: Tensor) -> Tensor:
         """The loss of a batch, 0-d, from weighted losses (B,) and their weights (B,)."""

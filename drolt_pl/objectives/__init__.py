@@ -7,6 +7,7 @@ from drolt_pl.objectives.experts import DiverseExperts, Routing, SkilledExperts,
 from drolt_pl.objectives.oltr import OLTR
 from drolt_pl.objectives.robust import Robust
 from drolt_pl.objectives.rotation import Rotation
+from drolt_pl.objectives.sharpness import SharpnessAware
 
 __all__ = [
     "OLTR",
@@ -19,6 +20,7 @@ __all__ = [
     "Robust",
     "Rotation",
     "Routing",
+    "SharpnessAware",
     "SkilledExperts",
     "SupCon",
     "TwoBranches",

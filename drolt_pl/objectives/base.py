@@ -59,6 +59,10 @@ class Learner(Protocol):
     """The part of the training module that objectives see."""
 
     @property
+    def backbone(self) -> nn.Module:
+        """The network, images -> features."""
+
+    @property
     def classifier(self) -> Classifier:
         """The current stage's classifier, features (B, D) -> logits (B, C)."""
 
@@ -71,16 +75,18 @@ class Objective(nn.Module, ABC):
 
     Args:
         criterion: The classifier's loss.
-        options: Facts of the run that a subclass may take by name: `num_classes`, `num_features`, `class_counts`, and
-            the arguments of `Robust`.
+        options: Facts of the run that a subclass may take by name: `num_classes`, `num_features`, `class_counts`, the
+            `backbone`, and the arguments of `Robust`.
 
     Attributes:
         uses_centroids: Whether stages with this objective need the class centroids (and train the radii).
         needs_images: Whether it works on pixels, which stored features do not have.
+        passes: How often it sends each image forward in a step; an epoch draws that many times fewer images.
     """
 
     uses_centroids: ClassVar[bool] = False
     needs_images: ClassVar[bool] = False
+    passes: ClassVar[int] = 1
 
     def __init__(self, *, criterion: Criterion, **options: object) -> None:
         super().__init__()

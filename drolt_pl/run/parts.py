@@ -44,7 +44,8 @@ def build_schedule(config: DictConfig, conf: Path) -> Schedule:
     }
     uses = {name: kind.uses_centroids for name, kind in kinds.items()}
     with under("schedule"):
-        schedule = Schedule(stages, config.schedule.order, uses, fitted)
+        passes = {name: kind.passes for name, kind in kinds.items()}
+        schedule = Schedule(stages, config.schedule.order, uses, fitted, passes)
     for stage in schedule.trained:
         with under(f"schedule.stages.{stage.name}"):
             samplers_named(stage.sampling)
@@ -107,6 +108,9 @@ def build_mixings(config: DictConfig, schedule: Schedule) -> dict[str, Mixing]:
     return mixings
 
 
+Robustness = tuple[DROLTLoss | LayeredDROLTLoss, LayerTaps | None]
+
+
 class Facts(NamedTuple):
     """Sizes of data and backbone that the other parts need."""
 
@@ -135,9 +139,7 @@ def build_classifier(stage: str, spec: Mapping[str, Any]) -> Classifier:
     return classifier
 
 
-def build_loss(
-    config: DictConfig, backbone: Backbone, sample_shape: tuple[int, ...], facts: Facts
-) -> tuple[DROLTLoss | LayeredDROLTLoss, LayerTaps | None]:
+def build_loss(config: DictConfig, backbone: Backbone, sample_shape: tuple[int, ...], facts: Facts) -> Robustness:
     """The robust loss. With `loss.layers`, also the taps that it measures at."""
     one = OmegaConf.create({"loss": {key: value for key, value in config.loss.items() if key != "layers"}})
     counts = {"num_classes": facts.num_classes, "class_counts": facts.class_counts}
@@ -151,15 +153,16 @@ def build_loss(
 
 
 def build_objectives(
-    config: DictConfig, schedule: Schedule, facts: Facts, loss: DROLTLoss | LayeredDROLTLoss, taps: LayerTaps | None
+    config: DictConfig, schedule: Schedule, facts: Facts, robust: Robustness, backbone: Backbone
 ) -> dict[str, Objective]:
     """Builds the objectives that stages name, each with its own criterion or the run's."""
     objectives: dict[str, Objective] = {}
+    loss, taps = robust
     for name in dict.fromkeys(stage.objective for stage in schedule.stages):
         own = f"objectives.{name}.criterion"
         key = "criterion" if OmegaConf.select(config, own) is None else own
         criterion = build(config, key, class_counts=facts.class_counts)
-        known = {**facts._asdict(), "loss": loss, "taps": taps, "centroids": config.centroids}
+        known = {**facts._asdict(), "loss": loss, "taps": taps, "centroids": config.centroids, "backbone": backbone}
         objectives[name] = build(config, f"objectives.{name}", criterion=criterion, **known)
     return objectives
 
@@ -188,7 +191,7 @@ def build_module(
     return DROLTModule(
         backbone,
         classifiers,
-        objectives=build_objectives(config, schedule, facts, loss, taps),
+        objectives=build_objectives(config, schedule, facts, (loss, taps), backbone),
         schedule=schedule,
         optimizer=build(config, "optimizer"),
         class_counts=datamodule.class_counts,

@@ -18,7 +18,7 @@ from drolt_pl.learning.schedule import Stage
 from drolt_pl.run import machine
 
 PRIMITIVES = {int, float, str}  # OmegaConf takes any number for a boolean
-FILLED_IN = ("name", "uses_centroids", "fits")  # of a Stage, by Schedule
+FILLED_IN = ("name", "uses_centroids", "fits", "passes")  # of a Stage, by Schedule
 
 
 def register() -> None:

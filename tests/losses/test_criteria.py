@@ -22,7 +22,7 @@ from drolt_pl.losses import (
     LogitAdjusted,
     SigmoidFocal,
     WeightedFocal,
-    criteria,
+    effective_number,
 )
 
 COUNTS = [500, 120, 37, 6, 1]
@@ -178,7 +178,7 @@ def test_the_published_range_of_weights() -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=20), st.floats(0, 1 - 1e-9))
 def test_weights_sum_to_the_classes_and_favour_the_rare(counts: list[int], beta: float) -> None:
-    weights = criteria.effective_number_weights(torch.tensor(counts), beta)
+    weights = effective_number.effective_number_weights(torch.tensor(counts), beta)
     assert float(weights.sum()) == pytest.approx(len(counts), rel=1e-4)
     order = torch.tensor(counts).argsort()
     assert bool((weights[order].diff() <= 1e-6).all())
@@ -188,13 +188,13 @@ def test_weights_sum_to_the_classes_and_favour_the_rare(counts: list[int], beta:
 def test_beta_decides_how_many_images_a_batch_is_worth(beta: float, effective: int) -> None:
     """CIFAR-100-LT at ratio 100, batches of 128: (sum w)^2 / sum w^2."""
     counts = torch.tensor([int(500 * 100 ** (-c / 99)) for c in range(100)])
-    weights = criteria.effective_number_weights(counts, beta).double()
+    weights = effective_number.effective_number_weights(counts, beta).double()
     found = 128 * (counts * weights).sum() ** 2 / (counts.sum() * (counts * weights**2).sum())
     assert float(found) == pytest.approx(effective, abs=0.5)
 
 
 def test_beta_near_one_is_inverse_frequency() -> None:
-    weights = criteria.effective_number_weights(torch.tensor(COUNTS), 1 - 1e-12)
+    weights = effective_number.effective_number_weights(torch.tensor(COUNTS), 1 - 1e-12)
     inverse = torch.tensor([1 / n for n in COUNTS])
     torch.testing.assert_close(weights, inverse * C / inverse.sum(), rtol=1e-4, atol=0)
 
@@ -310,4 +310,4 @@ def test_shapes_and_counts_that_do_not_fit_are_refused() -> None:
 
 
 def test_docstring_examples_run() -> None:
-    assert doctest.testmod(criteria) == (0, 1)
+    assert doctest.testmod(effective_number) == (0, 1)
