@@ -6,6 +6,7 @@ from drolt_pl.errors import require
 
 MANY, FEW = 100, 20  # more than 100, fewer than 20 training images (Liu et al. 2019)
 GROUPS = ("many", "medium", "few")
+COLOURS = {"many": "#0072b2", "medium": "#009e73", "few": "#d55e00"}  # in figures; Okabe and Ito 2008
 
 
 class Mask(Protocol):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from drolt_pl.cli.errors import TRUST, one_sentence
+from drolt_pl.cli.errors import MOVED, TRUST, one_sentence
 
 
 def classifiers(
@@ -17,6 +17,7 @@ def classifiers(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the classifiers that are trained.")] = 10,
     lr: Annotated[float, typer.Option(min=0.0, help="Their learning rate at the start.")] = 0.1,
     weight_decay: Annotated[float, typer.Option(min=0.0, help="Their weight decay.")] = 5e-4,
+    data: Annotated[Path | None, typer.Option(help=MOVED)] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
 ) -> None:
     """Train every classifier on the frozen backbone of a run: a row of the paper's Table 4.
@@ -33,7 +34,15 @@ def classifiers(
 
     with one_sentence():
         path, found = compare_run(
-            run_dir, CONF, stage=stage, views=views, epochs=epochs, lr=lr, weight_decay=weight_decay, trust=trust
+            run_dir,
+            CONF,
+            stage=stage,
+            views=views,
+            epochs=epochs,
+            lr=lr,
+            weight_decay=weight_decay,
+            moved_to=data,
+            trust=trust,
         )
     console = Console()
     console.print(classifier_table(found))

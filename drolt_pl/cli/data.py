@@ -83,8 +83,12 @@ def prepare(
 
 @app.command()
 def check(
-    path: Annotated[
-        Path, typer.Argument(help="A folder of images, a manifest (.csv, .csv.gz), an index (.npz) or stored features.")
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="A folder of images, a manifest (.csv, .csv.gz), an index (.npz) or stored features; and overrides as "
+            "of training, beside it or alone: dataset.imbalance_ratio=100."
+        ),
     ],
     root: Annotated[
         Path | None, typer.Option(help="Folder that a manifest's or index's paths are relative to.")
@@ -93,22 +97,33 @@ def check(
     allow_outside: AllowOutside = False,
     threads: Threads = CORES,
 ) -> None:
-    """Show classes, shot groups, sizes, modes, unreadable files, and images that two parts share.
+    """Show what training would make of a data set: parts, classes, shot groups, sizes, modes and what is wrong.
 
-    Every file is decoded. Exit code 1 if a file cannot be read, or an image is in two parts, such as training and test.
+    Every file is decoded. Exit code 1 if training would refuse the data set, a file cannot be read, or an image is in
+    two parts, such as training and test.
     """
     from drolt_pl.data.prepare.check import check_data
+    from drolt_pl.data.prepare.histogram import draw
+    from drolt_pl.run.build import under
+    from drolt_pl.run.conf import CONF
+    from drolt_pl.run.data_words import configured, overrides_of
 
     with one_sentence():
-        with progress("decoding") as advance:
-            found = check_data(path, root=root, allow_outside=allow_outside, threads=threads, progress=advance)
+        options = {"root": root, "allow_outside": allow_outside or None}
+        config, datamodule = configured(overrides_of(data), CONF, options)
+        with progress("decoding") as advance, under("dataset"):
+            limits = (config.groups.many, config.groups.few)
+            found = check_data(datamodule, limits=limits, threads=threads, progress=advance)
         typer.echo(found.report())
-        found.draw(png)
+        counts = found.class_counts
+        draw(found, f"{data[0]}: {counts.sum():,} training images of {len(counts):,} classes", png)
         typer.echo(f"wrote {png}")
         if found.unreadable or found.shared:
             fail(
-                f"{path}: {len(found.unreadable):,} files cannot be read, and {len(found.shared):,} images of "
+                f"{data[0]}: {len(found.unreadable):,} files cannot be read, and {len(found.shared):,} images of "
                 "validation or test are training images"
             )
         if found.shared_held_out:
-            fail(f"{path}: {len(found.shared_held_out):,} test images are validation images")
+            fail(f"{data[0]}: {len(found.shared_held_out):,} test images are validation images")
+        if found.refused is not None:
+            raise found.refused.under("dataset")

@@ -9,6 +9,7 @@ import typer
 from drolt_pl import escape
 from drolt_pl.errors import SettingError
 
+MOVED = "Where the run's data set lies now, if it has moved: its folder, list or file."  # help of --data
 TRUST = "Execute classes that the run names and conf/ does not."  # help of --trust
 
 

@@ -1,6 +1,8 @@
 """The colours of all figures: any colour vision tells them apart (Okabe & Ito 2008), and marks differ too."""
 
-GROUP_COLOURS = {"all": "#3b3b3b", "many": "#0072b2", "medium": "#009e73", "few": "#d55e00"}
+from drolt_pl.groups import COLOURS
+
+GROUP_COLOURS = {"all": "#3b3b3b", **COLOURS}
 GROUP_MARKERS = {"all": "D", "many": "o", "medium": "s", "few": "^"}
 RUN_COLOURS = ("#cc79a7", "#56b4e9", "#e69f00", "#999999")  # runs beside each other, in the order of the command
 RUN_LINES = ("--", "-", ":", "-.")

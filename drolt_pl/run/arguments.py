@@ -10,6 +10,8 @@ from hydra.errors import HydraException
 from drolt_pl.errors import SettingError
 from drolt_pl.run.leftovers import is_begun
 
+PLACES = ("root", "manifest", "index", "file")  # keys of a data set that say where its samples lie
+
 
 def argument(words: Sequence[str], key: str) -> str | None:
     """The last value that a command line gives a key (`KEY=`, `+KEY=`, `++KEY=`); None where it gives none.

@@ -14,6 +14,7 @@ from drolt_pl import checkpoint_file
 from drolt_pl.checkpoint_file import HEADER, RUN, DamagedError
 from drolt_pl.learning.schedule import Schedule, Stage
 from drolt_pl.regular import read_text
+from drolt_pl.run.arguments import PLACES
 
 LAST, PREVIOUS = "last", "previous"  # names of the last epoch's checkpoint, and of the one before it
 MAY_DIFFER = (
@@ -33,9 +34,10 @@ class ForeignError(DamagedError):
 def identity(config: Mapping[str, Any], split_sha256: str) -> dict[str, str]:
     """What tells a run from others: hashes of its split and of its configuration, plain values.
 
-    Two runs that agree in both learn the same.
+    Two runs that agree in both learn the same. Where the data lies is no part of it: data may move.
     """
     kept = {key: value for key, value in config.items() if key not in MAY_DIFFER}
+    kept["dataset"] = {key: value for key, value in config.get("dataset", {}).items() if key not in PLACES}
     text = json.dumps(kept, sort_keys=True, default=str)
     return {"split": split_sha256, "configuration": hashlib.sha256(text.encode()).hexdigest()}
 

@@ -30,6 +30,7 @@ def compare_run(
     epochs: int,
     lr: float,
     weight_decay: float,
+    moved_to: Path | None = None,
     trust: bool = False,
 ) -> tuple[Path, Comparison]:
     """Compares classifiers on one stage's backbone, and writes `classifiers_<stage>.json` and `.csv` beside the run.
@@ -42,7 +43,8 @@ def compare_run(
         epochs: Epochs of the classifiers that are trained.
         lr: Their learning rate at the start.
         weight_decay: Their weight decay.
-        trust: See `open_run`.
+        moved_to: See `open_run`.
+        trust: See there.
 
     Returns:
         The JSON file and its content.
@@ -50,7 +52,7 @@ def compare_run(
     Raises:
         SettingError: the folder holds no run, or the run did not train the stage.
     """
-    run = open_run(run_dir, stage, trust=trust)
+    run = open_run(run_dir, stage, moved_to=moved_to, trust=trust)
     data, val = run.datamodule, run.datamodule.val_dataloader()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cached = cache_features(

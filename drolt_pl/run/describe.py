@@ -29,7 +29,13 @@ class Description:
 
 
 def describe_run(
-    run_dir: Path, *, stage: str | None, layers: Sequence[str], classes: int, trust: bool = False
+    run_dir: Path,
+    *,
+    stage: str | None,
+    layers: Sequence[str],
+    classes: int,
+    moved_to: Path | None = None,
+    trust: bool = False,
 ) -> tuple[Path, Description]:
     """Measures the nearest class mean at every layer, and writes `features_<stage>.json` and `.png` beside the run.
 
@@ -38,7 +44,8 @@ def describe_run(
         stage: The stage whose last epoch is taken; null for the first stage that trains a classifier.
         layers: Names of the backbone's parts; an empty list takes its blocks.
         classes: How many classes the figure shows, from the most frequent to the rarest.
-        trust: See `open_run`.
+        moved_to: See `open_run`.
+        trust: See there.
 
     Returns:
         The JSON file and its content.
@@ -46,7 +53,7 @@ def describe_run(
     Raises:
         SettingError: the folder holds no run, the run did not train the stage, or a layer is unknown.
     """
-    run = open_run(run_dir, stage, trust=trust)
+    run = open_run(run_dir, stage, moved_to=moved_to, trust=trust)
     data, device = run.datamodule, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     accuracies = layer_accuracies(
         run.backbone,

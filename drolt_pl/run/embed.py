@@ -24,6 +24,7 @@ from drolt_pl.model import load_model
 from drolt_pl.run.arguments import quoted
 from drolt_pl.run.build import under
 from drolt_pl.run.compose import composed
+from drolt_pl.run.data_words import overrides_of
 from drolt_pl.run.network import backbone_spec, build_backbone, build_datamodule
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -78,7 +79,7 @@ def embed_data(words: Sequence[str], conf: Path, settings: Settings, progress: P
         require_int(name, value, at_least=least)
     require_choice("--dtype", settings.dtype, DTYPES)
     require_choice("--precision", settings.precision, PRECISIONS)
-    overrides = [*_data(words), *_network(settings)]
+    overrides = [*overrides_of(words), *_network(settings)]
     config = composed(conf, overrides)
     model = (
         None if settings.backbone is None or settings.backbone.startswith("timm:") else load_model(settings.backbone)
@@ -169,18 +170,6 @@ def _embedded(
         views=torch.stack(views) if views else None,
         metadata={**said, "weights": Path(settings.weights or "").name},
     )
-
-
-def _data(words: Sequence[str]) -> list[str]:
-    """The overrides that name a data set."""
-    paths, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
-    if len(paths) > 1 or (not paths and not any(word.startswith("dataset=") for word in words)):
-        demand = "must be one folder of images or manifest, or overrides such as dataset=cifar100_lt"
-        raise SettingError("DATA", demand, list(words))
-    if not paths:
-        return overrides
-    choice = ("image_folder", "root") if Path(paths[0]).is_dir() else ("manifest", "manifest")
-    return [f"dataset={choice[0]}", f"dataset.{choice[1]}={quoted(paths[0])}", *overrides]
 
 
 def _network(settings: Settings) -> list[str]:

@@ -14,6 +14,7 @@ from drolt_pl.results import Groups
 from drolt_pl.run.build import under
 from drolt_pl.run.checkpoints import saved_split
 from drolt_pl.run.conf import CONF
+from drolt_pl.run.data_words import relocate
 from drolt_pl.run.network import build_datamodule
 from drolt_pl.run.trust import configuration
 
@@ -47,12 +48,15 @@ class OpenedRun:
     temperature: float
 
 
-def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) -> OpenedRun:
+def open_run(
+    run_dir: Path, stage: str | None = None, *, moved_to: Path | None = None, trust: bool = False
+) -> OpenedRun:
     """Opens the folder of a run at the last epoch of a stage.
 
     Args:
         run_dir: The run's folder.
         stage: The stage; null for the first one that trains a classifier.
+        moved_to: Where its data set lies now; null for where it was.
         trust: Whether the run's files may name classes that conf/ does not; they are executed then.
 
     Raises:
@@ -64,6 +68,8 @@ def open_run(run_dir: Path, stage: str | None = None, *, trust: bool = False) ->
     stage = stage or next((name for name in FIRST if name in trained), FIRST[0])
     if stage not in trained:
         raise SettingError("--stage", f"must be one that {run_dir} has trained, of {trained}", stage)
+    if moved_to is not None:
+        relocate(config, moved_to)
     datamodule = build_datamodule(config)
     with under("dataset"):
         datamodule.setup()

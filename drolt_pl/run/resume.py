@@ -9,10 +9,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from drolt_pl.errors import SettingError, require_choice
-from drolt_pl.run.arguments import argument, is_of, quoted
+from drolt_pl.run.arguments import PLACES, argument, is_of, quoted
 from drolt_pl.run.trust import configuration
 
-RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.")
+RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.", *(f"dataset.{key}=" for key in PLACES))
 SAVED = "saved_configuration"  # name under which Hydra knows the configuration of the run that goes on
 
 
@@ -53,7 +53,8 @@ def resumed(words: Sequence[str], conf: Path) -> Composition | None:
     changes = [word for word in words if not is_of(word, "resume") and not is_of(word, "trust")]
     refused = [change for change in changes if not change.lstrip("+~").startswith(RESUMABLE)]
     if refused:
-        demand = f"keeps the run's configuration, so {refused[0]} is refused: only trainer.* and logger.* may change"
+        may = f"only trainer.*, logger.* and where the data lies (dataset.{', dataset.'.join(PLACES)}) may change"
+        demand = f"keeps the run's configuration, so {refused[0]} is refused: {may}"
         raise SettingError("resume", demand)
     loggers = argument(changes, "logger")
     if loggers is not None:

@@ -1,45 +1,25 @@
-"""Looking into a data set: classes, groups, sizes, modes, and defects of its image files or of its stored features."""
+"""Looking into a data set: classes, groups, the split, sizes, modes, and defects of its files or stored features."""
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from drolt_pl import escape
+from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.images.sources import FileSource
 from drolt_pl.data.longtail import IntArray
-from drolt_pl.data.prepare.index import PART_NAMES, load_index
-from drolt_pl.data.prepare.inspection import Inspection, inspect_features, inspect_files
+from drolt_pl.data.prepare.index import PART_NAMES
+from drolt_pl.data.prepare.inspection import Inspection, inspect_files, inspect_samples
 from drolt_pl.data.prepare.published import listed
-from drolt_pl.data.sets.features import FeaturesLT
-from drolt_pl.data.sets.folder import ImageFolderLT
-from drolt_pl.data.sets.manifest import ManifestLT
 from drolt_pl.data.sources import Catalogue
-from drolt_pl.data.stored import holds_features, read_features
+from drolt_pl.data.split import NO_TEST, Split
+from drolt_pl.errors import SettingError
 from drolt_pl.groups import FEW, MANY, group_masks
 
-BARS, BAR_WIDTH = 30, 40  # classes that the text histogram shows, and its longest bar
-
-
-def open_catalogue(path: Path, root: Path | None, *, allow_outside: bool = False) -> tuple[Path, Catalogue]:
-    """Open a folder, a manifest (.csv, .csv.gz) or an index (.npz): its images' folder, and its catalogue."""
-    if path.is_dir():
-        return path, ImageFolderLT(root=path, image_size=1).catalogue()
-    if path.suffix != ".npz":
-        manifest = ManifestLT(manifest=path, root=root, image_size=1, allow_outside=allow_outside)
-        return manifest.root, manifest.catalogue()
-    index = load_index(path, allow_outside=allow_outside)
-    images = Path(index.root) if root is None else root
-    return images, Catalogue(
-        names=index.names,
-        targets=index.targets,
-        official=np.array(PART_NAMES)[index.official],
-        class_names=index.class_names.tolist(),
-        source=FileSource(images, index.names, image_size=1),
-    )
+BARS, BAR_WIDTH, NAME_WIDTH = 30, 40, 40  # classes that the text histogram shows, its longest bar, its longest name
 
 
 @dataclass(frozen=True)
@@ -47,16 +27,26 @@ class DataCheck:
     """A data set's files, looked into.
 
     Attributes:
-        catalogue: Its images.
+        catalogue: Its samples.
         found: Sizes, modes and defects of their files.
+        split: The split that training would make; None where it refuses the data set.
+        refused: Why training refuses the data set; None where it does not.
+        told: What training would say of it, a sentence each.
+        limits: Of the shot groups: more than `many`, fewer than `few`.
     """
 
     catalogue: Catalogue
     found: Inspection
+    split: Split | None
+    refused: SettingError | None
+    told: Sequence[str]
+    limits: tuple[int, int] = (MANY, FEW)
 
     @property
     def class_counts(self) -> IntArray:
-        """Training images of each class, (C,)."""
+        """Training samples of each class, (C,): those of the split, or without one all that training may take."""
+        if self.split is not None:
+            return self.split.class_counts
         targets = self.catalogue.targets[self.catalogue.official == "train"]
         return np.bincount(targets, minlength=len(self.catalogue.class_names))
 
@@ -101,9 +91,11 @@ class DataCheck:
         parts = Counter(self.catalogue.official.tolist())
         lines = [
             f"{len(counts):,} classes; images: " + ", ".join(f"{part} {parts[part]:,}" for part in PART_NAMES),
+            *self.told,
+            *self._of_the_split(),
             f"training images a class: {counts.max():,} to {counts.min():,}, ratio {counts.max() / counts.min():.1f}",
         ]
-        for name, mask in group_masks(counts).items():
+        for name, mask in group_masks(counts, *self.limits).items():
             lines.append(f"  {name}: {mask.sum():,} classes, {counts[mask].sum():,} images")
         lines += ["", *self._bars(counts), ""]
         lines += _frequencies("sizes", [f"{width}x{height}" for width, height in self.found.sizes.tolist() if width])
@@ -114,30 +106,30 @@ class DataCheck:
             lines += listed("test images that are validation images", self.shared_held_out)
         if self.repeated:
             lines += listed("warning: images that come again in their part", self.repeated)
+        if self.refused is not None:
+            lines.append(f"training refuses it: {self.refused.under('dataset')}")
         return "\n".join(escape.plain(line) for line in lines)
 
-    def draw(self, path: Path) -> None:
-        """Write the class histogram as a PNG image."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        counts = np.sort(self.class_counts)[::-1]
-        figure = Figure(figsize=(8, 4), layout="constrained")
-        axes = figure.add_subplot()
-        axes.bar(np.arange(len(counts)) + 1, counts, width=1.0)
-        for border, group in ((MANY, "many: above"), (FEW, "few: below")):
-            axes.axhline(border, color="black", linewidth=0.8, linestyle="--", label=f"{group} {border}")
-        axes.set(yscale="log", xlabel="class, most frequent first", ylabel="training images")
-        axes.set_xlim(0.5, len(counts) + 0.5)
-        axes.legend(loc="upper right", framealpha=1.0)
-        FigureCanvasAgg(figure).print_png(path)
+    def _of_the_split(self) -> Iterator[str]:
+        """What training makes of the data set, and which classes it cannot validate or test."""
+        if self.split is None:
+            return
+        sizes = {name: len(indices) for name, indices in self.split.parts.items()}
+        cut = f", {sizes['pool']:,} cut away" if sizes["pool"] else ""
+        yield f"a run: {sizes['train']:,} train, {sizes['val']:,} validate, {sizes['test']:,} test{cut}"
+        for part, verb in (("val", "validation"), ("test", "test")):
+            absent = np.setdiff1d(np.arange(len(self.class_counts)), self.catalogue.targets[self.split.parts[part]])
+            if len(absent) and sizes[part]:
+                names = ", ".join(repr(self.catalogue.class_names[class_id]) for class_id in absent[:5])
+                more = f" and {len(absent) - 5:,} more" if len(absent) > 5 else ""
+                yield f"classes without a {verb} image: {len(absent):,} ({names}{more})"
 
     def _bars(self, counts: IntArray) -> list[str]:
         """A line for each class, most frequent first; of many classes, evenly spaced ones."""
         order = np.argsort(-counts, kind="stable")
         shown = order[np.unique(np.linspace(0, len(order) - 1, min(BARS, len(order))).round().astype(int))]
         names = [escape.plain(self.catalogue.class_names[class_id]) for class_id in shown]
-        width = min(max(map(len, names)), 40)
+        width = min(max(map(len, names)), NAME_WIDTH)
         lines = [
             f"{name[:width]:{width}} {counts[class_id]:>8,} "
             + "#" * max(1, round(BAR_WIDTH * counts[class_id] / counts.max()))
@@ -150,30 +142,45 @@ class DataCheck:
 
 
 def check_data(
-    path: Path,
+    datamodule: LongTailDataModule,
     *,
-    root: Path | None = None,
-    allow_outside: bool = False,
+    limits: tuple[int, int] = (MANY, FEW),
     threads: int = 1,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> DataCheck:
-    """Look into every file of a folder, manifest or index, or into every row of a file of features.
+    """Look into every sample of a data set, and split it as training would.
 
     Args:
-        path: See `open_catalogue`, or a file of features.
-        root: Folder that the paths of a manifest or index are relative to, if not the default.
-        allow_outside: Whether these paths may lead out of it.
+        datamodule: The data set, not set up yet.
+        limits: Of the shot groups.
         threads: Threads that decode.
         progress: Called with how many more files are done, and how many there are.
+
+    Raises:
+        SettingError: there is nothing to look into; what training alone would refuse is in `refused`.
     """
-    if path.is_file() and holds_features(path):
-        stored = read_features(path)
-        progress(len(stored.targets), len(stored.targets))
-        return DataCheck(FeaturesLT(file=path).catalogue(), inspect_features(stored.features))
-    images, catalogue = open_catalogue(path, root, allow_outside=allow_outside)
-    total = len(catalogue.names)
-    found = inspect_files(images, catalogue.names, threads=threads, progress=lambda done: progress(done, total))
-    return DataCheck(catalogue, found)
+    catalogue = datamodule.catalogue()
+    refused = None
+    try:
+        datamodule.setup()
+        if not len(datamodule.split.test):
+            raise SettingError(*NO_TEST)
+    except SettingError as error:
+        refused = error
+    split: Split | None = vars(datamodule).get("split")  # also of what was refused later
+    duplicates = [] if datamodule.duplicates is None else [f"warning: {datamodule.duplicates}"]
+    source, total = catalogue.source, len(catalogue.names)
+    if isinstance(source, FileSource):
+        found = inspect_files(
+            source.root,
+            catalogue.names,
+            threads=threads,
+            max_pixels=source.max_pixels,
+            progress=lambda done: progress(done, total),
+        )
+    else:
+        found = inspect_samples(source, total, lambda done: progress(done, total))
+    return DataCheck(catalogue, found, split, refused, [*catalogue.notes, *duplicates], limits)
 
 
 def _frequencies(what: str, values: list[str]) -> list[str]:

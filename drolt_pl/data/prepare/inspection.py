@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
-from torch import Tensor
 
 from drolt_pl.data.images.decoding import to_rgb
 from drolt_pl.data.images.files import MAX_PIXELS, opened_image, orientation_of, read_image
 from drolt_pl.data.longtail import IntArray
+from drolt_pl.data.sources import Source
 
 CHUNK = 64  # files a thread takes at a time
+PIECE = 4096  # samples without files that are looked at together
 
 
 @dataclass
@@ -100,14 +101,24 @@ def inspect_files(
     return found
 
 
-def inspect_features(features: Tensor) -> Inspection:
-    """Look into stored features (N, D): sizes are (D, 1), modes the number type; unreadable is what is not finite."""
-    number, width = features.shape
-    finite = features.isfinite().all(1).tolist()
-    digests = [np.void(hashlib.sha256(row.numpy().tobytes()).digest()) for row in features]
-    return Inspection(
-        sizes=np.tile([width, 1], (number, 1)),
-        modes=np.full(number, str(features.dtype).removeprefix("torch.")),
-        digests=np.array(digests, "V32"),
-        unreadable={place: "has values that are not finite" for place in range(number) if not finite[place]},
-    )
+def inspect_samples(source: Source, number: int, progress: Callable[[int], None] = lambda done: None) -> Inspection:
+    """Look into samples that have no files: images in memory, or stored features.
+
+    Sizes are (W, H) of images and (D, 1) of features, modes the number type; unreadable is what is not finite.
+
+    Args:
+        source: Of the samples.
+        number: How many there are.
+        progress: Called with how many more samples are done.
+    """
+    width, height = source.shape[2:0:-1] if len(source.shape) == 3 else (source.shape[0], 1)
+    digests, unreadable = np.zeros(number, "V32"), {}
+    for start in range(0, number, PIECE):
+        samples = source.fetch(np.arange(start, min(start + PIECE, number)))
+        for place, sample in enumerate(samples, start):
+            digests[place] = np.void(hashlib.sha256(sample.numpy().tobytes()).digest())
+            if not sample.isfinite().all():
+                unreadable[place] = "has values that are not finite"
+        progress(len(samples))
+    modes = np.full(number, str(source.dtype).removeprefix("torch."))
+    return Inspection(np.tile([width, height], (number, 1)), modes, digests, unreadable=unreadable)

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from click.testing import Result
 from helpers.data_sets import write_jpeg, write_miniature
+from helpers.running import composed
 from PIL import Image
 from typer.testing import CliRunner
 
 from drolt_pl.cli.app import app
+from drolt_pl.groups import group_masks
+from drolt_pl.run.conf import CONF
+from drolt_pl.run.parts import build_data, build_schedule
 
 
 def check(path: Path, *options: str) -> Result:
@@ -36,14 +40,17 @@ def test_a_sound_folder(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [
         "3 classes; images: train 154, val 0, test 6",
-        "training images a class: 120 to 4, ratio 30.0",
-        "  many: 1 classes, 120 images",
-        "  medium: 1 classes, 30 images",
+        "parts: 'train' trains, 'test' tests",
+        "a run: 128 train, 26 validate, 6 test",
+        "classes without a validation image: 1 ('cow')",
+        "training images a class: 100 to 4, ratio 25.0",
+        "  many: 0 classes, 0 images",
+        "  medium: 2 classes, 124 images",
         "  few: 1 classes, 4 images",
         "",
-        f"ant      120 {'#' * 40}",
-        f"bee       30 {'#' * 10}",
-        "cow        4 #",
+        f"ant      100 {'#' * 40}",
+        f"bee       24 {'#' * 10}",
+        "cow        4 ##",
         "",
         "sizes: 8x6 (160)",
         "modes: RGB (160)",
@@ -79,6 +86,8 @@ def test_an_unsound_folder(folder: Path) -> None:
         "images of validation or test that are training images: 1",
         "  train/bee/3.jpg = test/ant/1.jpg",
     ]
+    refused = "training refuses it: dataset.allow_duplicates must be true where parts of the data set share images: "
+    assert any(line.startswith(refused) for line in lines)
     assert done.stderr.splitlines()[-1] == (
         f"error: {folder}: 3 files cannot be read, and 1 images of validation or test are training images"
     )
@@ -91,6 +100,51 @@ def test_a_manifest(folder: Path) -> None:
     done = check(folder / "labels.csv.gz")
     assert done.exit_code == 0, done.output
     assert "3 classes; images: train 154, val 0, test 6" in done.stdout
+
+
+def test_the_split_is_that_of_a_run(folder: Path) -> None:
+    overrides = (
+        "dataset.imbalance_ratio=20",
+        "dataset.split_seed=3",
+        "dataset.val_per_class=2",
+        "groups.many=60",
+        "groups.few=10",
+    )
+    done = check(folder, *overrides)
+    assert done.exit_code == 0, done.output
+    config = composed("dataset=image_folder", f"dataset.root={folder}", *overrides)
+    data = build_data(config, build_schedule(config, CONF))
+    groups = group_masks(data.split.class_counts, 60, 10)
+    lines = done.stdout.splitlines()
+    sizes = (len(data.split.parts[part]) for part in ("train", "val", "test", "pool"))
+    assert "a run: {} train, {} validate, {} test, {} cut away".format(*sizes) in lines
+    for name, mask in groups.items():
+        assert f"  {name}: {mask.sum()} classes, {data.split.class_counts[mask].sum()} images" in lines
+
+
+def test_what_training_would_refuse_is_told_with_the_rest(tmp_path: Path) -> None:
+    for class_name in ("ant", "bee"):
+        for index in range(4):
+            write_jpeg(tmp_path / "x" / class_name / f"{index}.jpg", number=index + 10 * (class_name == "bee"))
+    (tmp_path / "x" / "ant" / "notes.heic").write_bytes(b"")
+    done = check(tmp_path / "x")
+    assert done.exit_code == 1
+    assert "passed over: 1 file not called like an image: .heic (1)" in done.stdout
+    assert "files that cannot be read: 0" in done.stdout
+    assert done.stderr.splitlines()[-1] == (
+        "error: dataset.test_per_class must leave some class a test image; add images, or a folder of test images"
+    )
+
+
+def test_a_data_set_without_files(tmp_path: Path) -> None:
+    png = ["--png", str(tmp_path / "x.png")]
+    done = CliRunner().invoke(app, ["data", "check", "dataset=digits_lt", "dataset.imbalance_ratio=10", *png])
+    assert done.exit_code == 0, done.output
+    assert "sizes: 8x8 (1,797)" in done.stdout
+    assert "ratio 10" in done.stdout
+    wrong = CliRunner().invoke(app, ["data", "check", "dataset=digits_lt", "dataset.n_max=-1", *png])
+    assert wrong.exit_code == 1
+    assert wrong.stderr == "error: dataset.n_max must be null or a whole number >= 1, got -1\n"
 
 
 def test_an_index_and_many_classes(tmp_path: Path) -> None:
@@ -112,10 +166,9 @@ def test_an_index_and_many_classes(tmp_path: Path) -> None:
 def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.csv").write_text("a,b\n")
     for path, message in (
-        (tmp_path / "none", "error: manifest must be a CSV file that exists, got '.*none'"),
-        (tmp_path / "none.npz", "error: index must be a file that exists, got '.*none.npz'"),
-        (tmp_path / "text.csv", "error: manifest must name the columns path, label"),
-        (tmp_path, "error: root must hold a folder for each class: '.*' has 0 class folders"),
+        (tmp_path / "none", "error: DATA must exist: a folder of images, a manifest, an index or stored features"),
+        (tmp_path / "text.csv", "error: dataset.manifest must name the columns path, label"),
+        (tmp_path, "error: dataset.root must hold a folder for each class: '.*' has 0 class folders"),
     ):
         done = check(path)
         assert done.exit_code == 1
