@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: setup train test test-slow lint types bench bench-gpu results help
+.PHONY: setup train test test-slow lint types bench bench-gpu docs reference results help
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..."; exit 1; }
@@ -42,6 +42,12 @@ bench-gpu: setup  ## the benchmarks that need a GPU (ROOT=folder of tiny-imagene
 
 results: setup  ## regenerate RESULTS.md, its pages and figures, and the tables of README.md from results/
 	$(BIN)/drolt results --readme README.md
+
+reference: setup  ## regenerate docs/configuration.md from conf/, annotations and docstrings
+	$(BIN)/drolt reference
+
+docs: reference results  ## build the documentation as a site in site/; any broken link fails
+	$(BIN)/mkdocs build --strict --quiet
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -18,6 +18,7 @@ from drolt_pl.cli.features import features
 from drolt_pl.cli.figure import figure
 from drolt_pl.cli.monitor import sweep, wandb_dashboard
 from drolt_pl.cli.predict import predict
+from drolt_pl.cli.reference import reference
 from drolt_pl.errors import SettingError
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app.command()(classifiers)
 app.command()(features)
 app.command()(figure)
 app.command()(embed)
+app.command()(reference)
 Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]
 
 

@@ -28,6 +28,7 @@ from drolt_pl.run.occupy import NOT_BY_HYDRA, occupied
 from drolt_pl.run.resume import SAVED, Composition, resumed, store_saved
 from drolt_pl.run.signals import Stopped, end_at_once
 
+HELP = {"--help", "-h"}
 MULTIRUN = {"-m", "--multirun"}
 SHOWS_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as the user set it; `main` sets it for Hydra
 
@@ -64,6 +65,9 @@ def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
         end_with_parent()
         ranks.end_with_first()
         schema.register()
+        if HELP & set(sys.argv[1:]):
+            print(_help(sys.argv[1:], conf), end="")
+            return 0
         sys.argv[1:] = _prepared(sys.argv[1:], conf)
         hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(task)()
     except KeyboardInterrupt:
@@ -99,6 +103,13 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None])
             return train(config, run_dir)
     except Exception as error:
         raise Carrier(error, run_dir if is_begun(run_dir) else None) from error
+
+
+def _help(words: list[str], conf: Path) -> str:
+    # Imported here: a run has no use for it, and it imports what a run imports later.
+    from drolt_pl.run.reference_page import render_help
+
+    return render_help(conf, [word for word in words if not word.startswith("-")])
 
 
 def _of_words(error: Exception, conf: Path) -> Exception:

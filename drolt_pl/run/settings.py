@@ -48,7 +48,15 @@ Batches = Annotated[int, Ge(1)] | PositiveFraction | None
 
 
 class Budget(TypedDict):
-    """Epochs."""
+    """Epochs.
+
+    Args:
+        ce_warmup: Epochs of the first stage of methods with several.
+        joint: Epochs of DRO-LT's second stage.
+        rebalance: Epochs of its third stage.
+        rest: Epochs of the one stage beside `ce_warmup`, in methods of two stages.
+        alone: Epochs of the stage `train`, in methods of one stage.
+    """
 
     ce_warmup: Whole
     joint: Whole
@@ -58,14 +66,24 @@ class Budget(TypedDict):
 
 
 class Scratch(TypedDict):
-    """How stages that start from scratch are trained."""
+    """How stages that start from scratch are trained.
+
+    Args:
+        lr: Their learning rate, or a mapping by optimizer group.
+    """
 
     lr: Rates
     curve: Curve
 
 
 class Rebalance(TypedDict):
-    """How the last stage is trained."""
+    """How the last stage is trained.
+
+    Args:
+        lr: Its learning rate, or a mapping by optimizer group.
+        sampling: Its sampler, or a list of samplers.
+        classifier: `keep` the classifier before, `reset` it to a fresh one, or name another (conf/classifier).
+    """
 
     lr: Rates
     sampling: Text | Sequence[Text]
@@ -83,20 +101,34 @@ class ScheduleSettings(TypedDict):
 
 
 class Limits(TypedDict):
-    """The shot groups."""
+    """The shot groups.
+
+    Args:
+        many: A class with more training images has many.
+        few: A class with fewer training images has few.
+    """
 
     many: Whole
     few: Whole
 
 
 class ClassBalance(TypedDict):
-    """Class-balanced weights."""
+    """Class-balanced weights.
+
+    Args:
+        beta: Share of a class's images that repeat others; 0 for equal weights, towards 1 for weights 1 / n_c.
+    """
 
     beta: BelowOne
 
 
 class Settings(TypedDict):
-    """The whole configuration."""
+    """The whole configuration.
+
+    Args:
+        method_name: The method's name in results; its file sets it.
+        logger: The loggers by name, none for `logger=none`; metrics.csv is written in any case.
+    """
 
     seed: Seed
     protocol: Protocol
