@@ -47,7 +47,7 @@ reference: setup  ## regenerate docs/configuration.md from conf/, annotations an
 	$(BIN)/drolt reference
 
 docs: reference results  ## build the documentation as a site in site/; any broken link fails
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -53,5 +53,5 @@ def test_the_site_builds_strictly_and_asks_the_network_for_nothing(tmp_path: Pat
     for page in pages:
         text = page.read_text()
         loaded = re.findall(r'<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)"', text)
-        loaded += [tag for tag in re.findall(r'<link\b[^>]*rel="(?:stylesheet|preconnect|icon)"[^>]*>', text)]
+        loaded += re.findall(r'<link\b[^>]*rel="(?:stylesheet|preconnect|icon)"[^>]*>', text)
         assert not [source for source in loaded if "//" in source.replace("file://", "")], page

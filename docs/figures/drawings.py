@@ -1,6 +1,6 @@
 """Draws the figures of docs/concepts.md: the ball, the three stages, the centroid pass.
 
-    python docs/figures/drawings.py
+python docs/figures/drawings.py
 """
 
 from collections.abc import Callable
@@ -102,7 +102,16 @@ def centroid_pass(axes: Axes) -> None:
     box(axes, 0, 1.6, 2.6, 1.2, "whole training set", "un-augmented\neach image once\na share for each rank", GREY)
     box(axes, 3.2, 1.6, 2.6, 1.2, "backbone", "evaluation mode\nno gradient", GREY)
     box(axes, 6.4, 1.6, 2.6, 1.2, "sums by class", "in float64\nadded over ranks", GREY)
-    box(axes, 6.4, -0.4, 2.6, 1.2, "centroids", r"means, variances $\tau_c^2$" + "\neffective dimension " + r"$\nu$", BLUE)
+    box(
+        axes,
+        6.4,
+        -0.4,
+        2.6,
+        1.2,
+        "centroids",
+        r"means, variances $\tau_c^2$" + "\neffective dimension " + r"$\nu$",
+        BLUE,
+    )
     box(axes, 3.2, -0.4, 2.6, 1.2, "radii", r"$\varepsilon_c$ of each class" + "\nby loss.eps_mode", BLUE)
     box(axes, 0, -0.4, 2.6, 1.2, "the epoch's steps", "batches, augmented,\nagainst these centroids", GREEN)
     for start, end in (((2.62, 2.2), (3.18, 2.2)), ((5.82, 2.2), (6.38, 2.2)), ((7.7, 1.58), (7.7, 0.85))):
