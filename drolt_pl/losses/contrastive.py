@@ -20,7 +20,7 @@ def supervised_contrastive(embeddings: Tensor, targets: Tensor, *, temperature: 
         targets: (B,). Each view of an image counts as a sample.
         temperature: T, > 0.
     """
-    similarity, own = _similarity(embeddings, embeddings, temperature)
+    similarity, own = cosines(embeddings, embeddings, temperature)
     positives = (targets[:, None] == targets[None, :]) & ~own
     log_p = similarity - _log_sum(similarity, own)
     number = positives.sum(1)
@@ -45,7 +45,7 @@ def balanced_contrastive(
         temperature: T, > 0.
     """
     num_classes = len(prototypes)
-    similarity, own = _similarity(embeddings, torch.cat([embeddings, prototypes.to(embeddings.dtype)]), temperature)
+    similarity, own = cosines(embeddings, torch.cat([embeddings, prototypes.to(embeddings.dtype)]), temperature)
     key_targets = torch.cat([targets, torch.arange(num_classes, device=targets.device)])
     same = targets[:, None] == key_targets[None, :]  # (B, B + C)
     sizes = class_histogram(key_targets, num_classes)[key_targets] - same.long()  # of each key's class, without i
@@ -59,7 +59,7 @@ def _log_sum(similarity: Tensor, own: Tensor) -> Tensor:
     return similarity.masked_fill(own, torch.finfo(similarity.dtype).min).logsumexp(1, keepdim=True)
 
 
-def _similarity(anchors: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def cosines(anchors: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Cosines over T of B anchors to K keys, and a mask of where a key is the anchor; (B, K) each.
 
     The first B keys are the anchors.

@@ -5,6 +5,7 @@ from drolt_pl.objectives.classification import Classification
 from drolt_pl.objectives.contrastive import BalancedContrastive, SupCon
 from drolt_pl.objectives.experts import DiverseExperts, Routing, SkilledExperts, TwoBranches
 from drolt_pl.objectives.oltr import OLTR
+from drolt_pl.objectives.prototypes import ParametricContrast, ProbabilisticContrast
 from drolt_pl.objectives.robust import Robust
 from drolt_pl.objectives.rotation import Rotation
 from drolt_pl.objectives.sharpness import SharpnessAware
@@ -17,6 +18,8 @@ __all__ = [
     "DiverseExperts",
     "Learner",
     "Objective",
+    "ParametricContrast",
+    "ProbabilisticContrast",
     "Robust",
     "Rotation",
     "Routing",

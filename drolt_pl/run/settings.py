@@ -232,7 +232,7 @@ SUPPLIED: dict[str, frozenset[str]] = {
     "classifier": frozenset({"num_features", "num_classes"}),
     "criterion": frozenset({"class_counts"}),
     "objectives.*.criterion": frozenset({"class_counts"}),
-    "objectives.*": frozenset({"num_features", "num_classes", "class_counts", "loss", "taps", "centroids"}),
+    "objectives.*": frozenset({"num_features", "num_classes", "class_counts", "loss", "taps", "centroids", "backbone"}),
     "loss": frozenset({"num_features", "num_classes", "class_counts"}),
     "optimizer.algorithm": frozenset({"params", "lr", "weight_decay"}),  # the last two are set for every epoch
     "trainer": frozenset({"callbacks", "logger", "default_root_dir", "use_distributed_sampler"})
