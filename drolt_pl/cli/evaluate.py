@@ -1,13 +1,24 @@
 """`drolt evaluate`: how good a model is on labelled images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from drolt_pl.cli.errors import one_sentence
 from drolt_pl.cli.model import BatchSize, Device, ModelPrior, Source, Stage, TestPrior, Trust, Workers, tell_unreadable
 from drolt_pl.cli.progress import progress
+
+if TYPE_CHECKING:
+    from drolt_pl.model import Model
+    from drolt_pl.predict.files import Pace
+    from drolt_pl.predict.labelled import Outputs, Progress
+
+Calibrate = Annotated[
+    Path | None, typer.Option(help="Other labelled images, as in --data: temperature and conformal sets.")
+]
+Coverage = Annotated[float, typer.Option(help="How often a conformal set should hold the class, in (0, 1).")]
+Unknown = Annotated[Path | None, typer.Option(help="Images of no class: how well they are told from the others.")]
 
 
 def evaluate(
@@ -19,6 +30,9 @@ def evaluate(
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="A folder with a folder of images for each class.")] = None,
+    calibrate: Calibrate = None,
+    coverage: Coverage = 0.9,
+    ood: Unknown = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write it: .json all, .csv by class.")] = None,
     test_prior: TestPrior = None,
     model_prior: ModelPrior = None,
@@ -31,17 +45,18 @@ def evaluate(
     """Show accuracy overall, by shot group and by class, calibration, and what is confused.
 
     With --test-prior the probabilities are re-weighted to the class frequencies of where the model is used; `estimate`
-    finds these frequencies on the images alone, without their labels.
+    finds these frequencies on the images alone, without their labels. --calibrate and --ood measure the model's own
+    probabilities.
     """
     # Imported here: `drolt --help` should not wait for it.
     from rich.console import Console
 
-    from drolt_pl.errors import SettingError
+    from drolt_pl.errors import SettingError, require
     from drolt_pl.model import Model
-    from drolt_pl.predict.evaluate import PriorWish, check_suffix, write
+    from drolt_pl.predict.evaluate import PriorWish, check_suffix, with_reliability, write
     from drolt_pl.predict.evaluate import evaluate as measured
     from drolt_pl.predict.files import Pace, automatic_device
-    from drolt_pl.predict.labelled import class_folders, outputs_of_batches, outputs_of_folders
+    from drolt_pl.predict.labelled import outputs_of_strangers
     from drolt_pl.predict.ranks import Ranks
     from drolt_pl.predict.tables import evaluation_tables
 
@@ -50,17 +65,15 @@ def evaluate(
             raise SettingError("--data", "must name a folder with a folder for each class, or dataset=NAME a data set")
         if out is not None:
             check_suffix(out)
+        require("--coverage", coverage, 0 < coverage < 1, "must be in (0, 1)")
         pace = Pace(batch_size=batch_size, workers=workers, device=automatic_device(device, Ranks()))
         loaded = Model.load(model, stage=stage, trust=trust)
         with progress("evaluating") as advance:
-            if data is not None:
-                folders = class_folders(data, loaded.class_names)
-                found = outputs_of_folders(loaded, folders, pace, advance)
-            else:
-                from drolt_pl.run.labelled import labelled_images
-
-                found = outputs_of_batches(loaded, labelled_images(loaded, overrides or []), pace, advance)
+            found = _outputs(loaded, data, overrides or [], pace, advance)
+            held_out = None if calibrate is None else _folders(loaded, calibrate, "--calibrate", pace, advance)
+            unknown = None if ood is None else outputs_of_strangers(loaded, ood, pace, advance)
         evaluation = measured(loaded, found, PriorWish(test_prior, model_prior))
+        evaluation = with_reliability(evaluation, loaded, found, held_out, unknown, level=coverage)
         console = Console()
         for table in evaluation_tables(evaluation):
             console.print(table)
@@ -68,3 +81,20 @@ def evaluate(
         if out is not None:
             write(out, evaluation)
             typer.echo(f"wrote {out}")
+
+
+def _outputs(model: "Model", data: Path | None, overrides: list[str], pace: "Pace", advance: "Progress") -> "Outputs":
+    """What the model gives for a folder of classes, or for the test images of a data set."""
+    from drolt_pl.predict.labelled import outputs_of_batches
+
+    if data is not None:
+        return _folders(model, data, "--data", pace, advance)
+    from drolt_pl.run.labelled import labelled_images
+
+    return outputs_of_batches(model, labelled_images(model, overrides), pace, advance)
+
+
+def _folders(model: "Model", root: Path, option: str, pace: "Pace", advance: "Progress") -> "Outputs":
+    from drolt_pl.predict.labelled import class_folders, outputs_of_folders
+
+    return outputs_of_folders(model, class_folders(root, model.class_names, option), pace, advance)

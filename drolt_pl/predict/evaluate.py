@@ -14,8 +14,9 @@ from drolt_pl.errors import SettingError
 from drolt_pl.groups import group_of
 from drolt_pl.metrics import CalibrationError, ShotAccuracy
 from drolt_pl.model import Model
-from drolt_pl.predict import priors
+from drolt_pl.predict import priors, reliability
 from drolt_pl.predict.labelled import Outputs
+from drolt_pl.predict.reliability import Sets, Strangers, Temperature
 from drolt_pl.predict.table import safe
 from drolt_pl.records import Record, finite, write_atomically
 from drolt_pl.results import Accuracies
@@ -45,6 +46,9 @@ class Evaluation(Record):
         test_prior: Class frequencies that they were re-weighted to, by class name.
         test_prior_error: Total variation between these and the frequencies of the labels.
         unreadable: Why files were left out.
+        temperature: Fitted on held-out images; null without them, as `sets`.
+        sets: Conformal sets with a threshold for each class, and with one for all.
+        strangers: How images of no class are told from these; null without such images.
     """
 
     images: int
@@ -57,6 +61,9 @@ class Evaluation(Record):
     test_prior: Mapping[str, float] | None
     test_prior_error: float | None
     unreadable: Sequence[str]
+    temperature: Temperature | None = None
+    sets: Sequence[Sets] | None = None
+    strangers: Sequence[Strangers] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,35 @@ def evaluate(model: Model, found: Outputs, wish: PriorWish) -> Evaluation:
         test_prior_error=None if frequencies is None else prior.total_variation(frequencies, prior.frequencies(totals)),
         unreadable=list(found.unreadable),
     )
+
+
+def with_reliability(
+    evaluation: Evaluation,
+    model: Model,
+    found: Outputs,
+    held_out: Outputs | None = None,
+    unknown: Outputs | None = None,
+    *,
+    level: float = 0.9,
+) -> Evaluation:
+    """Adds what held-out images and images of no class tell of the model's own probabilities.
+
+    Args:
+        evaluation: What `evaluate` found.
+        model: The model.
+        found: What it gives for the images.
+        held_out: What it gives for images of its classes beside these.
+        unknown: What it gives for images of no class; their targets are not read.
+        level: Coverage of the conformal sets, in (0, 1).
+    """
+    if held_out is not None:
+        pair = [reliability.sets(model, held_out, found, level, by_class=by_class) for by_class in (True, False)]
+        fitted = reliability.temperature(held_out, found)
+        evaluation = evaluation.model_copy(update={"temperature": fitted, "sets": pair})
+    if unknown is not None:
+        told = reliability.strangers(model, found, unknown.logits)
+        evaluation = evaluation.model_copy(update={"strangers": told})
+    return evaluation
 
 
 def measure(model: Model, probabilities: Tensor, found: Outputs) -> Accuracies:

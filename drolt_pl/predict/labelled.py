@@ -38,18 +38,19 @@ class Labelled(Protocol):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
-def class_folders(root: Path, class_names: Sequence[str]) -> dict[int, Path]:
+def class_folders(root: Path, class_names: Sequence[str], option: str = "--data") -> dict[int, Path]:
     """The folder of each class of a model that has one, by class index.
 
     Args:
         root: Holds a folder for each class, with images at any depth.
         class_names: The model's.
+        option: The option that names the folder.
 
     Raises:
         SettingError: no folder, or a class that the model does not know.
     """
     if not root.is_dir():
-        raise SettingError("--data", "must be a folder that exists", str(root))
+        raise SettingError(option, "must be a folder that exists", str(root))
     index = {_composed(name): place for place, name in enumerate(class_names)}
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     strange = [folder.name for folder in folders if _composed(folder.name) not in index]
@@ -57,7 +58,7 @@ def class_folders(root: Path, class_names: Sequence[str]) -> dict[int, Path]:
         parts = [name for name in strange if any(_composed(below.name) in index for below in (root / name).iterdir())]
         remedy = f"give {root / parts[0]}" if parts else f"the model's classes are {_few(class_names)}"
         found = f"it also has {_few(strange)}" if strange else "it has none"
-        raise SettingError("--data", f"must hold a folder for each class of the model: {found}", remedy=remedy)
+        raise SettingError(option, f"must hold a folder for each class of the model: {found}", remedy=remedy)
     return {index[_composed(folder.name)]: folder for folder in folders}
 
 
@@ -78,6 +79,20 @@ def outputs_of_folders(model: Model, folders: dict[int, Path], pace: Pace, progr
         collected.unreadable += [str(error) for error in batch.errors if error is not None]
         progress(len(targets), len(files))
     return collected.whole()
+
+
+def outputs_of_strangers(model: Model, folder: Path, pace: Pace, progress: "Progress") -> Outputs:
+    """What a model gives for images of no class; all targets are 0.
+
+    Raises:
+        SettingError: no folder, or no image in it that can be read.
+    """
+    if not folder.is_dir():
+        raise SettingError("--ood", "must be a folder that exists", str(folder))
+    try:
+        return outputs_of_folders(model, {0: folder}, pace, progress)
+    except SettingError as error:
+        raise SettingError("--ood", "must hold images that can be read: there is none", str(folder)) from error
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from drolt_pl.predict.evaluate import Evaluation
 from drolt_pl.predict.info import Info
+from drolt_pl.predict.reliability import Sets, Strangers, Temperature
 from drolt_pl.results import Accuracies
 
 MATRIX = 12  # classes up to which the whole confusion matrix is shown
@@ -37,7 +38,32 @@ def info_tables(found: Info) -> list[Table]:
 
 def evaluation_tables(found: Evaluation) -> list[Table]:
     """Accuracies, by class, and what is confused with what."""
-    return [_accuracies(found), _classes(found), _matrix(found) if len(found.classes) <= MATRIX else _confused(found)]
+    tables = [_accuracies(found), _classes(found), _matrix(found) if len(found.classes) <= MATRIX else _confused(found)]
+    if found.temperature is not None and found.sets is not None:
+        tables.append(_sets(found.temperature, found.sets))
+    return tables if found.strangers is None else [*tables, _strangers(found.strangers)]
+
+
+def _sets(fitted: Temperature, sets: Sequence[Sets]) -> Table:
+    title = f"Conformal sets for a coverage of {_percent(sets[0].level)} %: coverage in %, means over classes"
+    table = _table(title, "Thresholds", ["All", "Many", "Medium", "Few", "Classes in a set", "In every set"])
+    for row in sets:
+        cells = [_percent(value) for value in (row.coverage, row.many, row.medium, row.few)]
+        table.add_row(row.kind, *cells, f"{row.size:.2f}", f"{row.unlimited:,}")
+    (nll, nll_after), (ece, ece_after) = fitted.nll, fitted.ece
+    table.caption = (
+        f"From {fitted.images:,} held-out images. Temperature {fitted.temperature:.3f}: negative log-likelihood "
+        f"{nll:.3f} -> {nll_after:.3f}, ECE {_percent(ece)} -> {_percent(ece_after)} %"
+    )
+    return table
+
+
+def _strangers(rows: Sequence[Strangers]) -> Table:
+    title = f"Images of a class above {rows[0].images:,} images of none: AUROC in %"
+    table = _table(title, "Score", ["All", "Many", "Medium", "Few"])
+    for row in rows:
+        table.add_row(row.score, *(_percent(value) for value in (row.auroc, row.many, row.medium, row.few)))
+    return table
 
 
 def _accuracies(found: Evaluation) -> Table:
