@@ -122,7 +122,7 @@ def test_a_stage_that_does_not_train_owns_no_classifier() -> None:
 
 
 def test_a_schedule_without_epochs_is_refused() -> None:
-    with pytest.raises(SettingError, match="at least one epoch"):
+    with pytest.raises(SettingError, match=r"^stages\.joint\.epochs must be one at least in all"):
         Schedule({"joint": {"epochs": 0}})
 
 
