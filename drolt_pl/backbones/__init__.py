@@ -8,6 +8,7 @@ from drolt_pl.backbones.base import WEIGHTS, Backbone, Images, Share, each
 from drolt_pl.backbones.convnet import SmallConvNet
 from drolt_pl.backbones.features import MLP, Identity
 from drolt_pl.backbones.imagenet import TimmBackbone, TorchvisionResNet
+from drolt_pl.backbones.lora import LoraBackbone
 from drolt_pl.backbones.resnet_cifar import CifarResNet
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CifarResNet",
     "Identity",
     "Images",
+    "LoraBackbone",
     "ModulatedAttention",
     "Share",
     "SmallConvNet",

@@ -8,11 +8,18 @@ from drolt_pl.classifiers.fitted import (
     NearestMeanClassifier,
     TauNormClassifier,
 )
-from drolt_pl.classifiers.linear import CosineClassifier, LinearClassifier, LWSClassifier, ScaledLinearClassifier
+from drolt_pl.classifiers.linear import (
+    ClassMeansClassifier,
+    CosineClassifier,
+    LinearClassifier,
+    LWSClassifier,
+    ScaledLinearClassifier,
+)
 from drolt_pl.classifiers.oltr import OLTRClassifier
 from drolt_pl.classifiers.smdragon import SmDragonClassifier
 
 __all__ = [
+    "ClassMeansClassifier",
     "Classifier",
     "CosineClassifier",
     "ExpertsClassifier",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.checked import checked
-from drolt_pl.classifiers.base import Classifier, draw_normal, draw_uniform, linear_parts
+from drolt_pl.classifiers.base import Classifier, HeldOut, draw_normal, draw_uniform, linear_parts
 from drolt_pl.errors import require
 from drolt_pl.ranges import Count, Positive
 
@@ -103,6 +103,21 @@ class CosineClassifier(Classifier):
 
     def class_vectors(self) -> Tensor:
         return self.weight
+
+
+class ClassMeansClassifier(CosineClassifier):
+    """A cosine classifier whose rows start at the class means of the features (as LIFT, Shi et al. 2024, may).
+
+    With pretrained features it knows its classes before the first step. Arguments as for `CosineClassifier`.
+    """
+
+    needs_fit = True
+
+    @torch.no_grad()
+    def fit(self, held_out: HeldOut | None, centroids: Tensor, counts: Tensor) -> None:
+        """Sets the rows to the directions of the class means (C, D); a class without images keeps its drawn row."""
+        means = F.normalize(centroids, dim=1).to(self.weight.dtype)
+        self.weight.copy_(torch.where((counts > 0)[:, None], means, self.weight))
 
 
 class LWSClassifier(Classifier):
