@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: setup train test test-slow lint types bench bench-gpu docs reference results help
+.PHONY: setup train test test-slow test-reliability test-lowest audit lint types bench bench-gpu docs reference results help
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..."; exit 1; }
@@ -24,6 +24,19 @@ test: setup  ## the default test suite
 
 test-slow: setup  ## the tests marked slow
 	$(BIN)/python -m pytest -q -m slow --timeout=1800 $(ARGS)
+
+test-reliability: setup  ## every test of tests/reliability, and docs/reliability.md from their counts (an hour)
+	$(BIN)/python -m pytest -q tests/reliability -m 'slow or not slow' --timeout=3600 --junitxml=$(VENV)/reliability.xml $(ARGS)
+	$(BIN)/python tests/reliability/page.py $(VENV)/reliability.xml docs/reliability.md
+
+test-lowest: setup  ## the default suite with the lowest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --extra dev pyproject.toml --output-file $(VENV)/lowest.txt
+	$(BIN)/uv venv --quiet --allow-existing $(VENV)/lowest
+	VIRTUAL_ENV=$(VENV)/lowest $(BIN)/uv pip sync --quiet $(VENV)/lowest.txt
+	PYTHONPATH=. $(VENV)/lowest/bin/python -m pytest -q -n auto --dist worksteal -W ignore::DeprecationWarning $(ARGS)
+
+audit: setup  ## known vulnerabilities of the tested versions, from PyPI's database
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: setup  ## ruff: lint and format
 	$(BIN)/ruff check .

@@ -51,8 +51,12 @@ def assembled(run_dir: Path, *overrides: str) -> Run:
 
 
 def require_same(run_dir: Path, whole: Path) -> None:
-    """Two runs end in the same weights, optimizer state, results and metrics, bit for bit."""
-    ours, theirs = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (run_dir, whole))
+    """Two runs end in the same weights, optimizer state, results and metrics, bit for bit.
+
+    The last stage's own checkpoint holds its end: `last` is not written again by a run that has nothing left to train.
+    """
+    name = Path("checkpoints") / "rebalance.ckpt"
+    ours, theirs = (torch.load(folder / name, weights_only=True) for folder in (run_dir, whole))
     for part in ("state_dict", "optimizer_states"):
         mine, other = tensors(ours[part]), tensors(theirs[part])
         assert mine.keys() == other.keys()

@@ -58,7 +58,9 @@ def resumed(folder: Path) -> None:
     train_here(folder, *CHANGES, f"resume={folder}")
 
 
-def test_every_damage_to_the_last_checkpoint_is_found(plain: Path, run: Run) -> None:
+def test_every_damage_to_the_last_checkpoint_is_found(
+    plain: Path, run: Run, record_property: Callable[[str, int], None]
+) -> None:
     last = plain / "checkpoints" / "last.ckpt"
     data, generator = last.read_bytes(), random.Random(0)
     damaged = [cut(data, share / 50) for share in range(50)]
@@ -70,6 +72,7 @@ def test_every_damage_to_the_last_checkpoint_is_found(plain: Path, run: Run) -> 
         assert name == "previous.ckpt", said
         assert "last.ckpt is damaged" in said
         assert "after epoch 4 of 6 (stage joint); epoch 5 is trained again" in said
+    record_property("damaged checkpoints", len(damaged))
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "link"])

@@ -217,8 +217,9 @@ def test_any_content_is_a_value_or_a_sentence(name: str, place: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
-def test_ten_thousand_contents(name: str, place: Path) -> None:
+def test_ten_thousand_contents(name: str, place: Path, record_property: Callable[[str, int], None]) -> None:
     fuzz(name, place, 10_000)
+    record_property("contents", 10_000)
 
 
 LARGE = {
