@@ -10,6 +10,9 @@ from drolt_pl.classifiers.linear import CosineClassifier, LinearClassifier
 from drolt_pl.errors import require
 from drolt_pl.ranges import Count, Few, Positive, Width
 
+ADAPT_STEPS, ADAPT_RATE = 200, 0.05  # of Adam on all images at once; theirs has 5 epochs of SGD
+LEAST_SHARE = 0.05  # the code of SADE
+
 
 @checked
 class ExpertsClassifier(Classifier):
@@ -52,6 +55,33 @@ class ExpertsClassifier(Classifier):
         for head in self.heads:
             assert isinstance(head, Classifier)
             head.begin(None, generator=generator)
+
+
+def consistent_shares(first: Tensor, second: Tensor) -> Tensor:
+    r"""Weights of the experts, (E,), by which two views of the same images agree most (SADE, Zhang et al. 2022).
+
+    They minimise :math:`-\frac{1}{N} \sum_i \cos(p_i, q_i)`, p and q the softmax of the weighted logits of the views:
+    the experts that fit the images' classes are the stable ones. No label is read. As in their code, the weights are a
+    softmax that starts even, and no weight falls below 0.05.
+
+    Args:
+        first: Logits of each expert for the first views, (N, E, C).
+        second: The same for the second views.
+    """
+    first, second = first.double(), second.double()
+    scores = torch.zeros(first.shape[1], dtype=first.dtype, device=first.device, requires_grad=True)
+    optimizer = torch.optim.Adam([scores], lr=ADAPT_RATE)
+    shares = scores.detach().softmax(0)
+    for _ in range(ADAPT_STEPS):
+        weights = scores.softmax(0)
+        if float(weights.detach().min()) < LEAST_SHARE:
+            break
+        shares = weights.detach()
+        one, two = ((weights[:, None] * logits).sum(1).softmax(1) for logits in (first, second))
+        optimizer.zero_grad()
+        torch.autograd.backward(-F.cosine_similarity(one, two, dim=1).mean())
+        optimizer.step()
+    return shares
 
 
 @checked

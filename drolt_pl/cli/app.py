@@ -13,7 +13,7 @@ from drolt_pl.cli.data import app as data_app
 from drolt_pl.cli.embed import embed
 from drolt_pl.cli.errors import fail, one_sentence
 from drolt_pl.cli.evaluate import evaluate
-from drolt_pl.cli.export import export, info
+from drolt_pl.cli.export import adapt, export, info
 from drolt_pl.cli.features import features
 from drolt_pl.cli.figure import figure
 from drolt_pl.cli.monitor import sweep, wandb_dashboard
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command()(predict)
 app.command()(evaluate)
 app.command()(export)
+app.command()(adapt)
 app.command()(info)
 app.add_typer(data_app, name="data")
 app.command()(sweep)

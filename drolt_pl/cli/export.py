@@ -1,4 +1,4 @@
-"""`drolt export` and `drolt info`: a model as a file for other programs, and what a file holds."""
+"""`drolt export`, `adapt` and `info`: a model as a file for other programs or images, and what a file holds."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from drolt_pl.cli.errors import one_sentence
-from drolt_pl.cli.model import Source, Stage, Trust
+from drolt_pl.cli.model import BatchSize, Source, Stage, Trust, Workers
 
 
 def export(
@@ -47,3 +47,26 @@ def info(model: Source, stage: Stage = None, trust: Trust = False) -> None:
     console = Console()
     for table in info_tables(found):
         console.print(table)
+
+
+def adapt(
+    model: Source,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES...", help="As for `drolt predict`; no label is read.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model's file, .safetensors.")],
+    flip: Annotated[bool, typer.Option(help="Whether views may be mirrored.")] = True,
+    batch_size: BatchSize = 64,
+    workers: Workers = 0,
+    stage: Stage = None,
+    trust: Trust = False,
+) -> None:
+    """Weigh the experts of a model by the images it is used on, and write the model (method=sade)."""
+    from drolt_pl.model import Model
+    from drolt_pl.model.adapt import adapt_experts
+    from drolt_pl.predict.names import Names
+
+    with one_sentence():
+        loaded = Model.load(model, stage=stage, trust=trust)
+        shares = adapt_experts(loaded, Names(images), flip=flip, batch_size=batch_size, workers=workers)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        loaded.save(out)
+    typer.echo(f"wrote {out}: weights of the experts {', '.join(f'{share:.3f}' for share in shares)}")
