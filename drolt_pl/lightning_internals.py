@@ -57,6 +57,12 @@ def found_callbacks(trainer: pl.Trainer) -> Sequence[pl.Callback]:
     return callbacks
 
 
+def profile_of(trainer: pl.Trainer) -> str:
+    """What the trainer's profiler has measured, as a table; empty without one. Its attribute is untyped."""
+    table: str = trainer.profiler.summary()  # type: ignore[attr-defined]
+    return table
+
+
 class _NoSignals:
     """In place of Lightning's part that takes signals."""
 

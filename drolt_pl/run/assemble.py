@@ -24,6 +24,7 @@ from drolt_pl.run.outcome import batch_sentence
 from drolt_pl.run.progress import StageProgressBar
 from drolt_pl.run.recording import MetricsFile, StageCheckpoint
 from drolt_pl.run.stopping import Ending, StopWhenTold
+from drolt_pl.run.switches import require_fitting
 
 TEST_SELECTED = "protocol=test_selected chooses epochs on the test set: its accuracies are optimistic"
 
@@ -75,6 +76,7 @@ def assemble(config: DictConfig, folder: Path, conf: Path, ending: Ending | None
     if ending is not None:
         callbacks["stop"] = StopWhenTold(ending)
     trainer = _trainer(config, folder, schedule, datamodule, callbacks)
+    require_fitting(trainer, datamodule, module, (config.groups.many, config.groups.few))
     if ending is not None:
         ending.watch(trainer, schedule.epochs)
     files = CheckpointFiles(identity(plain(config), datamodule.split_record()["sha256"]))

@@ -93,6 +93,7 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None])
     """Trains in this process; as a job of a sweep, in a fresh one, so that no job inherits another's state."""
     settings = HydraConfig.get()
     run_dir = Path(settings.runtime.output_dir).resolve()
+    os.chdir(settings.runtime.cwd)  # hydra.job.chdir has left it, and the paths that were typed begin there
     if settings.mode == RunMode.MULTIRUN:
         return run_job(program(), list(settings.overrides.task), run_dir, settings.runtime.cwd)
     if not SHOWS_TRACEBACKS:

@@ -1,6 +1,7 @@
 """Turns an error into one sentence if a user can mend it, and says whose fault every other error is."""
 
 import difflib
+import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pytorch_lightning import Trainer
 
 from drolt_pl.errors import SettingError
 from drolt_pl.run.build import sentence
@@ -63,6 +65,8 @@ def _wrong_key(error: BaseException, text: str, conf: Path) -> str | None:
     if "is not in struct" not in cause and "not in '" not in cause and "No match in the defaults list" not in text:
         return f"{name}: {cause.split(' full_key:')[0]}"
     parent, _, last = name.rpartition(".")
+    if parent == "trainer" and last in inspect.signature(Trainer.__init__).parameters:
+        return f"{name} is a key of Lightning's trainer that the configuration leaves out: type +{name}"
     allowed = _keys(conf, parent)
     hint = f"{_suggest(last, allowed)}; {parent or 'the top level'} has {', '.join(allowed)}"
     return f"{name} is not a key of the configuration{hint}"

@@ -36,7 +36,7 @@ class StageCheckpoint(Checkpoint):
     A stage with a `patience` ends here, once so many epochs have not been better than the best before them.
 
     `last` is written after the others: a run that is killed in between repeats the epoch and writes the same files
-    again.
+    again. An epoch that Lightning cut short (`max_time`, `max_steps`) leaves nothing: a resumed run repeats it.
 
     Args:
         dirpath: The run's checkpoint folder.
@@ -60,6 +60,8 @@ class StageCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.perf_counter()
         self.seconds, self._started = self.seconds + now - self._started, now
+        if trainer.fit_loop.epoch_loop.batch_progress.current.completed < trainer.num_training_batches:
+            return
         epoch = trainer.current_epoch
         stage = self.schedule.stage_at(epoch)
         if stage.monitor in trainer.callback_metrics and trainer.enable_validation:

@@ -25,6 +25,7 @@ from drolt_pl.ranges import (
     AnyPath,
     BelowOne,
     Count,
+    FileName,
     Fraction,
     Holds,
     Names,
@@ -180,6 +181,7 @@ class TrainerArguments(TypedDict, total=False):
     limit_val_batches: Batches
     limit_test_batches: Batches
     overfit_batches: Fraction | Whole
+    val_check_interval: Batches
     check_val_every_n_epoch: Count
     log_every_n_steps: Whole | None
     enable_progress_bar: bool
@@ -211,9 +213,6 @@ class OptimizerArguments(TypedDict, total=False):
     fused: bool | None
     capturable: bool
     differentiable: bool
-
-
-FileName = Annotated[str, Len(0, 200), Holds("a name without /", lambda name: "/" not in name and name.isprintable())]
 
 
 class LoggerArguments(TypedDict, total=False):

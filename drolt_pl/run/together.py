@@ -12,6 +12,7 @@ from pytorch_lightning.strategies import StrategyRegistry
 from drolt_pl.errors import SettingError
 from drolt_pl.run import ranks
 from drolt_pl.run.build import named_in, sentence
+from drolt_pl.run.switches import refused_switches
 
 REFUSED_PRECISIONS = ("16-true", "bf16-true", "64-true", "64", "transformer-engine", "transformer-engine-float16")
 PER_CORE, AT_LEAST = 4, 64  # threads, workers and processes that a machine takes: so many a core, or so many
@@ -28,6 +29,7 @@ def conflicts(config: DictConfig) -> Iterator[SettingError]:
             demand = "needs validation images, and protocol=published has none"
             yield SettingError(f"schedule.stages.{name}.patience", demand, stage.patience)
     yield from _machine(config)
+    yield from refused_switches(config)
     yield from _trainer(config.trainer)
     yield from _optimizer(config)
 
@@ -50,6 +52,9 @@ def _trainer(trainer: DictConfig) -> Iterator[SettingError]:
     if str(trainer.precision) in REFUSED_PRECISIONS:
         demand = "is refused, since centroids and radii are float32: take 32-true, bf16-mixed or 16-mixed"
         yield SettingError(f"trainer.precision={trainer.precision}", demand)
+    elsewhere = trainer.accelerator != "cpu" and torch.accelerator.is_available()
+    if str(trainer.precision) in ("16", "16-mixed") and not elsewhere:
+        yield SettingError(f"trainer.precision={trainer.precision}", "is refused on a CPU: take bf16-mixed")
     accelerators = ["auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators())]
     strategies = ["auto", *StrategyRegistry.available_strategies()]
     for name, allowed in (("accelerator", accelerators), ("strategy", strategies)):

@@ -15,6 +15,7 @@ from drolt_pl import folders
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.callbacks import RefreshCentroids
 from drolt_pl.learning.diagnostics import Diagnostics
+from drolt_pl.lightning_internals import profile_of
 from drolt_pl.records import write_atomically
 from drolt_pl.report import show
 from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
@@ -60,13 +61,14 @@ def _train(run: Run) -> Results:
         raise SettingError(
             "trainer",
             f"ended training in epoch {run.trainer.current_epoch} of {run.module.schedule.epochs}, so nothing is "
-            f"measured; take away what stopped it, and go on with resume={run_dir}",
+            f"measured; set to null what stopped it (such as trainer.max_time=null), and go on with resume={run_dir}",
         )
     results = results_of(run, measure(run), record, images_before)
     if run.trainer.is_global_zero:
         results.write(run_dir / "results.json")
         write_per_class(run_dir / "per_class.csv", results, run.datamodule.class_names)
         show(results, run_dir)
+        print(profile_of(run.trainer), end="", flush=True)
     diagnostics = next((part for part in run.callbacks.values() if isinstance(part, Diagnostics)), None)
     confusion = None if diagnostics is None else diagnostics.confusion
     log_end(run.trainer, results, run.datamodule.class_names, confusion)
