@@ -9,7 +9,6 @@ from pathlib import Path
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning import Trainer
 
 from drolt_pl.errors import SettingError
 from drolt_pl.run.build import sentence
@@ -65,7 +64,7 @@ def _wrong_key(error: BaseException, text: str, conf: Path) -> str | None:
     if "is not in struct" not in cause and "not in '" not in cause and "No match in the defaults list" not in text:
         return f"{name}: {cause.split(' full_key:')[0]}"
     parent, _, last = name.rpartition(".")
-    if parent == "trainer" and last in inspect.signature(Trainer.__init__).parameters:
+    if parent == "trainer" and last in _of_lightning():
         return f"{name} is a key of Lightning's trainer that the configuration leaves out: type +{name}"
     allowed = _keys(conf, parent)
     hint = f"{_suggest(last, allowed)}; {parent or 'the top level'} has {', '.join(allowed)}"
@@ -81,3 +80,10 @@ def _keys(conf: Path, parent: str) -> list[str]:
     config = composed(conf)
     node = OmegaConf.select(config, parent) if parent else config
     return sorted(str(key) for key in node if key != "_target_") if isinstance(node, DictConfig) else []
+
+
+def _of_lightning() -> Sequence[str]:
+    """The arguments of Lightning's trainer."""
+    from pytorch_lightning import Trainer  # here: a command that is right does not wait for it
+
+    return list(inspect.signature(Trainer.__init__).parameters)
