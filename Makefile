@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: setup train test test-slow test-reliability test-lowest audit lint types bench bench-gpu docs reference results help
+.PHONY: setup train test test-slow test-reliability test-lowest audit lint types bench bench-gpu docs reference results paper help
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..."; exit 1; }
@@ -61,6 +61,9 @@ reference: setup  ## regenerate docs/configuration.md from conf/, annotations an
 
 docs: reference results  ## build the documentation as a site in site/; any broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+paper: setup  ## the figures of docs/paper.md from their numbers, or measured (RUNS=folder of their runs)
+	$(BIN)/drolt paper docs/paper.md $(if $(RUNS),--runs $(RUNS))
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -10,6 +10,7 @@ from drolt_pl.metrics import ncm_predict
 from drolt_pl.results import Groups
 from drolt_pl.rows import Row
 
+PIECE = 16_384  # samples whose distances to all centroids are held at a time
 MEASURES = ("within over between", "mean cosine", "spread of cosines", "norm over mean norm", "weight to mean cosine")
 
 
@@ -77,7 +78,8 @@ def agreement(
         groups: Limits of the shot groups.
         counts: Training images by class, (C,).
     """
-    same = (ncm_predict(features, statistics.centroids, statistics.counts) == predicted).double()
+    nearest = [ncm_predict(piece, statistics.centroids, statistics.counts) for piece in torch.split(features, PIECE)]
+    same = (torch.cat(nearest) == predicted).double()
     masks = group_masks(counts.to(targets.device), groups.many, groups.few)
     parts = {"all": torch.ones_like(targets, dtype=torch.bool)} | {name: mask[targets] for name, mask in masks.items()}
     return [

@@ -17,6 +17,7 @@ from drolt_pl.cli.export import adapt, export, info
 from drolt_pl.cli.features import features
 from drolt_pl.cli.figure import figure
 from drolt_pl.cli.monitor import sweep, wandb_dashboard
+from drolt_pl.cli.paper import paper
 from drolt_pl.cli.predict import predict
 from drolt_pl.cli.reference import reference
 from drolt_pl.errors import SettingError
@@ -38,6 +39,7 @@ app.command()(wandb_dashboard)
 app.command()(classifiers)
 app.command()(features)
 app.command()(figure)
+app.command()(paper)
 app.command()(embed)
 app.command()(reference)
 Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]

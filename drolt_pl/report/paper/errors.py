@@ -22,7 +22,12 @@ def draw_errors(rows: Rows) -> Figure:
             axis.plot(ranks, values, ".", color=of_run(place), markersize=4, alpha=0.6)
             axis.plot(ranks, running_mean(values), color=of_run(place), linewidth=2, label=short(run))
     for axis, part in zip(axes, ("Train", "Test"), strict=True):
-        axis.set(xlabel="class, the largest first", ylabel=f"{part.lower()} error (%)", ylim=(-3, 103))
+        axis.set(
+            xlabel="class, the largest first",
+            ylabel=f"{part.lower()} error (%)",
+            ylim=(-3, 112),
+            yticks=range(0, 101, 20),
+        )
         axis.set_title(f"{part} error", fontsize=10)
     groups = [str(row["group"]) for row in where(rows, run=distinct(rows, "run")[0])]
     for axis in axes:
@@ -30,8 +35,9 @@ def draw_errors(rows: Rows) -> Figure:
             axis.axvline(border + 0.5, color="#888888", linewidth=0.8, linestyle=":")
         for group in dict.fromkeys(groups):
             middle = np.mean([place + 1 for place, name in enumerate(groups) if name == group])
-            axis.text(middle, 101, group, ha="center", va="top", fontsize=8, color="#555555")
-    axes[0].legend(fontsize=8, frameon=False, loc="center left")
+            axis.text(middle, 111, group, ha="center", va="top", fontsize=8, color="#555555")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=len(handles))
     return figure
 
 

@@ -33,12 +33,13 @@ def _draw(rows: Rows, by: str, ylabel: str) -> Figure:
         turn = 90 if len(layers) > 5 else 0
         axis.set_xticks(range(len(layers)), [short(layer, 20) for layer in layers], rotation=turn)
         axis.set_title(short(name, 48), fontsize=10)
-        axis.set_ylim(0, None if max(column(rows, "accuracy")) < 0.9 else 104)
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", color="#d9d9d9", linewidth=0.6)
         axis.tick_params(labelsize=9)
         axis.set_ylabel(ylabel, fontsize=9)
         axis.label_outer()
+    half = 100 * half_interval(column(rows, "deviation"), column(rows, "classes"))
+    axes[0].set_ylim(0, min(104.0, 1.05 * float(np.max(100 * np.array(column(rows, "accuracy")) + half))))
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=len(handles))
     return figure

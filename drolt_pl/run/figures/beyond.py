@@ -24,7 +24,8 @@ def probes(sources: Sequence[Source]) -> list[Row]:
     for found in opened:
         data, names = found.run.datamodule, found.layers
         layers_of = partial(layer_features, found.run.backbone, names, image_shape=data.sample_shape, device=CPU)
-        held_out = (batch for loader in found.held_out_loaders() for batch in loader)
+        loaders = found.held_out_loaders()[:1]  # validation images are balanced already
+        held_out = (batch for loader in loaders for batch in loader)
         seen, labels = layers_of(held_out)
         kept = balanced_subset(labels, found.num_classes, seed=found.run.seed)
         shown, targets = layers_of(data.test_dataloader())

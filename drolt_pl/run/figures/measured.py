@@ -1,6 +1,9 @@
 """The rows of each figure, measured on runs."""
 
+import csv
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,12 +16,14 @@ from drolt_pl.analysis.radii import learned_radii, nominal_and_found, radius_and
 from drolt_pl.analysis.representation import nearest_means, plane, spread_classes
 from drolt_pl.errors import SettingError
 from drolt_pl.groups import group_of
+from drolt_pl.regular import read_text
 from drolt_pl.rows import Row, labelled
 from drolt_pl.run.figures.sources import CPU, Opened, Source, longest_tail
 
 CLASSES = 10  # of the plane
 KEYS, QUERIES = 400, 100  # of the bounds
 NO_RADII = "must have a radius for each class: a run of method=dro_lt"
+JOBS = "jobs.csv"  # of a sweep
 VARIED = ("loss.eps", "loss.ce_weight", "optimizer.lr")  # paper Sec. 7.4
 
 
@@ -151,9 +156,12 @@ def centroid_errors(sources: Sequence[Source]) -> list[Row]:
 
 
 def sensitivities(sources: Sequence[Source]) -> list[Row]:
-    """Appendix D: of the runs' records."""
+    """Appendix D: of the runs' records, or of a sweep's jobs.csv in its folder."""
     found = []
     for source in sources:
+        if (source.path / JOBS).is_file():
+            found += _jobs(source.path / JOBS)
+            continue
         results = source.results
         val, test = results.number("val", "acc"), results.test.acc
         pairs = [override.partition("=")[::2] for override in results.overrides]
@@ -170,6 +178,20 @@ def _radii(found: Opened) -> Tensor:
     if found.run.radii is None:
         raise SettingError("RUN", NO_RADII, found.label)
     return found.run.radii
+
+
+def _jobs(path: Path) -> list[tuple[dict[str, float], float, float]]:
+    """The numbers, validation and test accuracies of a sweep's finished jobs."""
+    rows = list(csv.DictReader(io.StringIO(read_text(path, "CSV"))))
+    return [
+        (
+            {key: float(row[key]) for key in VARIED if _is_number(row.get(key, ""))},
+            float(row["val_acc"]),
+            float(row["test_acc"]),
+        )
+        for row in rows
+        if _is_number(row.get("val_acc", "")) and _is_number(row.get("test_acc", ""))
+    ]
 
 
 def _is_number(text: str) -> bool:

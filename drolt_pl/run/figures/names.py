@@ -71,8 +71,16 @@ FIGURES = {
 }
 
 
-def make(name: str, words: Sequence[str], out: Path, *, stem: str | None = None, trust: bool = False) -> list[Path]:
-    """Writes a figure as CSV, PNG and SVG.
+def make(
+    name: str,
+    words: Sequence[str],
+    out: Path,
+    *,
+    stem: str | None = None,
+    trust: bool = False,
+    images: Sequence[str] = (".png", ".svg"),
+) -> list[Path]:
+    """Writes a figure as CSV and images.
 
     Args:
         name: Key of `FIGURES`.
@@ -80,6 +88,7 @@ def make(name: str, words: Sequence[str], out: Path, *, stem: str | None = None,
         out: The folder.
         stem: Name of the files without their endings; None for the figure's name.
         trust: See `open_run`.
+        images: Endings of the images.
 
     Returns:
         The files.
@@ -98,7 +107,7 @@ def make(name: str, words: Sequence[str], out: Path, *, stem: str | None = None,
     figure = FIGURES[name].draw(from_csv(text, str(path)))
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
-    images = [path.with_suffix(ending) for ending in (".png", ".svg")]
-    for image in images:
+    drawn = [path.with_suffix(ending) for ending in images]
+    for image in drawn:
         save_figure(figure, image)
-    return [path, *images]
+    return [path, *drawn]

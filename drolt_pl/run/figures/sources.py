@@ -20,6 +20,7 @@ from drolt_pl.run.opened import OpenedRun, open_run
 
 Features = tuple[Tensor, Tensor]
 CPU = torch.device("cpu")
+PIECE = 16_384  # samples that are classified at a time
 FORM = "must be [LABEL=]FOLDER[:STAGE], or a kept run's file"
 
 
@@ -124,11 +125,11 @@ class Opened:
     @cached_property
     def train(self) -> Features:
         """Features, as the loss measures them, and targets of the training images."""
-        return self._of(self.run.datamodule.centroid_dataloader())
+        return self._measured(self._of(self.run.datamodule.centroid_dataloader()))
 
     @cached_property
     def test(self) -> Features:
-        """Features and targets of the test images."""
+        """Features, as the classifier takes them, and targets of the test images."""
         return self._of(self.run.datamodule.test_dataloader())
 
     @cached_property
@@ -138,11 +139,11 @@ class Opened:
         Raises:
             SettingError: the run holds none back.
         """
-        found = [self._of(loader) for loader in self.held_out_loaders()]
+        found = [self._measured(self._of(loader)) for loader in self.held_out_loaders()]
         return torch.cat([features for features, _ in found]), torch.cat([targets for _, targets in found])
 
     def held_out_loaders(self) -> list[BatchLoader]:
-        """The loaders of such images."""
+        """The loaders of such images: of the validation images first, where there are some."""
         val, pool = self.run.datamodule.val_dataloader(), self.run.datamodule.pool_dataloader()
         found = [loader for loader in (val, pool) if isinstance(loader, BatchLoader)]
         if not found:
@@ -156,15 +157,19 @@ class Opened:
     @torch.no_grad()
     def logits(self) -> Features:
         """Logits and targets of the test images, by the stage's classifier."""
-        run = self.run
-        model = torch.nn.Sequential(run.backbone, run.classifier).eval()
-        return dataset_features(model, run.datamodule.test_dataloader(), device=_device())
+        features, targets = self.test
+        classifier = self.run.classifier.eval().cpu()
+        return torch.cat([classifier(piece) for piece in torch.split(features, PIECE)]), targets
 
     def _of(self, loader: Batches) -> Features:
         backbone = self.run.backbone.eval().to(_device())
         with torch.no_grad():
             features, targets = dataset_features(backbone, loader, device=_device())
-        return self.run.measure.normalise(features).cpu(), targets.cpu()
+        return features.cpu(), targets.cpu()
+
+    def _measured(self, found: Features) -> Features:
+        """Features as the loss measures them."""
+        return self.run.measure.normalise(found[0]), found[1]
 
 
 def longest_tail(opened: Sequence[Opened]) -> Tensor:
