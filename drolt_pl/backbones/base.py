@@ -140,7 +140,7 @@ def copies(part: nn.Module, *, anew: bool) -> Callable[[], nn.Module]:
 
 def per_expert(features: Tensor, experts: int) -> Tensor:
     """Pooled channels (B, E D) as feature sets: (B, E, D) of E experts, (B, D) of one."""
-    return features if experts == 1 else features.view(len(features), experts, -1)
+    return features if experts == 1 else features.view(-1, experts, features.shape[1] // experts)
 
 
 def each(features: Tensor) -> tuple[Tensor, ...]:

@@ -122,12 +122,11 @@ class RoutedExpertsClassifier(ExpertsClassifier):
 
     def forward(self, features: Tensor) -> Tensor:
         means = running_means(self.expert_logits(features))  # (B, E, C)
-        wanted = (
-            (self._wishes(features, means) > 0).to(means.dtype).cumprod(1)
-        )  # (B, E - 1): all before wanted the next
-        asked = torch.cat([torch.ones_like(wanted[:, :1]), wanted, torch.zeros_like(wanted[:, :1])], 1)
-        last = asked[:, :-1] - asked[:, 1:]  # (B, E): 1 at the last expert that was asked
-        return (last[..., None] * means).sum(1)
+        wanted = (self._wishes(features, means) > 0).unbind(1)
+        logits = means[:, -1]
+        for place in range(len(wanted) - 1, -1, -1):  # from the last back: the first that wants no next one decides
+            logits = torch.where(wanted[place][:, None], logits, means[:, place])
+        return logits
 
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Takes over the heads of ``previous`` and draws the networks by Kaiming's normal law.

@@ -123,6 +123,9 @@ def test_what_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.Monke
         ({"_target_": "drolt_pl.backbones.TorchvisionResNet", "arch": "resnet50"}, "LWSClassifier"),
         ({"_target_": "drolt_pl.backbones.TimmBackbone", "name": "test_vit", "img_size": 32}, "NearestMeanClassifier"),
         ({"_target_": "drolt_pl.backbones.TimmBackbone", "name": "test_efficientnet"}, "OLTRClassifier"),
+        ({"_target_": "drolt_pl.backbones.SmallConvNet", "in_channels": 3, "experts": 3}, "ExpertsClassifier"),
+        ({"_target_": "drolt_pl.backbones.SmallConvNet", "in_channels": 3, "experts": 3}, "RoutedExpertsClassifier"),
+        ({"_target_": "drolt_pl.backbones.SmallConvNet", "in_channels": 3, "experts": 2}, "JoinedClassifier"),
     ],
     ids=lambda value: value if isinstance(value, str) else value["_target_"].rpartition(".")[2],
 )

@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.images import write_image_tree
-from helpers.running import SHORT, command, tensors, train_here
+from helpers.running import SHORT, command, tensors, train_composed, train_here
 
 
 def digits(tmp_path: Path) -> tuple[str, ...]:
@@ -64,6 +64,28 @@ def test_resumed_at_every_epoch_equals_uninterrupted(data: Any, tmp_path: Path) 
         "joint": 3,
         "rebalance": 5,
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["paco", "proco", "sam", "bbn", "sade"])
+def test_methods_with_state_of_their_own_go_on(method: str, tmp_path: Path) -> None:
+    """A copy of the network, a queue, running means and a weight that shifts with the epochs."""
+    whole, snapshots = tmp_path / "whole", tmp_path / "snapshots"
+    overrides = ("trainer=cpu", f"method={method}", *(f"schedule.budget.{stage}=1" for stage in BUDGET))
+    watch = f"+callbacks.snapshots={{_target_: helpers.watching.Snapshots, run_dir: {whole}, folder: {snapshots}}}"
+    train_composed(whole, *overrides, watch)
+    for epoch in (1, 2):
+        run_dir = snapshots / str(epoch)
+        train_composed(run_dir, *overrides, f"resume={run_dir}")
+        found, final = (
+            torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+            for folder in (run_dir, whole)
+        )
+        assert found.keys() == final.keys()
+        assert [name for name, value in final.items() if not torch.equal(found[name], value)] == []
+
+
+BUDGET = ("ce_warmup", "joint", "rebalance")
 
 
 def require_equal_resumptions(tmp_path: Path, *overrides: str) -> dict[str, Any]:
