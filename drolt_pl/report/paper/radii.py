@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, ScalarFormatter
 
 from drolt_pl.report.colours import GREY
 from drolt_pl.report.paper.panels import group_lines, group_points, legend_of_groups, panels
@@ -78,6 +78,10 @@ def draw_radius_and_error(rows: Rows) -> Figure:
         axis.legend(fontsize=7, frameon=False)
     for axis in axes:
         axis.title.set_fontsize(10)
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            scale.set_minor_locator(NullLocator())
     return figure
 
 

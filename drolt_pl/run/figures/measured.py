@@ -152,7 +152,7 @@ def centroid_errors(sources: Sequence[Source]) -> list[Row]:
     """Appendix C."""
     found = sources[0].open("joint")
     train, held_out = found.statistics(found.train), found.statistics(found.held_out)
-    return radius_and_error(found.run.radii, train, held_out, found.counts, found.groups)
+    return labelled(found.label, radius_and_error(found.run.radii, train, held_out, found.counts, found.groups))
 
 
 def sensitivities(sources: Sequence[Source]) -> list[Row]:
