@@ -49,6 +49,11 @@ def on_post_page(output: str, page: Any, config: Any) -> str:
     return SHIM.sub(f'<script src="{relative("assets/worker.js", page.file.dest_uri)}"></script>', output)
 
 
+def on_post_template(output_content: str, template_name: str, config: Any) -> str:
+    """The same of pages that belong to no file, such as 404.html."""
+    return SHIM.sub('<script src="assets/worker.js"></script>', output_content)
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages from elsewhere."""
     from mkdocs.structure.files import File

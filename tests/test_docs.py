@@ -6,18 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from helpers.running import HOME
 
 DOCS = HOME / "docs"
 COMMANDS = (r"`python docs/figures/[\w.]+\.py`", r"`?drolt (results|sweep|figure|report)\b", r"python -m drolt_pl ")
-
-
-def nav_pages(part: object) -> list[str]:
-    if isinstance(part, str):
-        return [part]
-    entries = part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
-    return [page for entry in entries for page in nav_pages(entry)]
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
@@ -34,11 +26,6 @@ def test_commands_that_draw_figures_exist() -> None:
     named = re.findall(r"python (docs/figures/[\w.]+\.py)", "\n".join(page.read_text() for page in DOCS.glob("*.md")))
     assert named
     assert all((HOME / name).is_file() for name in named)
-
-
-def test_every_page_has_a_place_in_the_navigation() -> None:
-    nav = nav_pages(yaml.safe_load((HOME / "mkdocs.yml").read_text())["nav"])
-    assert {page.name for page in DOCS.glob("*.md")} <= set(nav), "add the page to nav in mkdocs.yml"
 
 
 @pytest.mark.slow
