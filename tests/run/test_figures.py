@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 from drolt_pl.cli.app import app
 from drolt_pl.kept import Kept
 from drolt_pl.report.keep import keep_run
+from drolt_pl.results import Results
 from drolt_pl.run.figures.names import FIGURES
 
 OVERRIDES = (
@@ -69,7 +70,11 @@ def test_every_figure_is_made_of_a_run(run: Path, tmp_path: Path, name: str) -> 
 
 @pytest.mark.slow
 def test_sensitivity_is_made_of_runs_that_differ(tmp_path: Path) -> None:
+    """A command records its overrides; a run of this process has none, so they are written here."""
     runs = [folder_of_a_run(tmp_path / f"{eps}", *SHORT, f"loss.eps={eps}") for eps in (1, 5)]
+    for run in runs:
+        results = Results.load(run / "results.json").model_copy(update={"overrides": [f"loss.eps={run.name}"]})
+        results.write(run / "results.json")
     check("appendix_d", tmp_path, *runs)
 
 
