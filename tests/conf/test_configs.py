@@ -44,7 +44,14 @@ def test_every_key_that_the_pages_name_exists() -> None:
     """Keys in running text and tables, `a.b=c` or `a.b`; a method or a data set may bring them."""
     methods = [f"method={path.stem}" for path in (HOME / "conf" / "method").glob("*.yaml")]
     sets = [f"dataset={path.stem}" for path in (HOME / "conf" / "dataset").glob("*.yaml")]
-    others = ["experiment=finetune", "logger=wandb", "sweep=fair", "sweep=optuna", "hydra/launcher=ray"]
+    others = [
+        "backbone=lora",
+        "experiment=finetune",
+        "logger=wandb",
+        "sweep=fair",
+        "sweep=optuna",
+        "hydra/launcher=ray",
+    ]
     known: set[str] = set()
     for choice in [*methods, *sets, *others]:
         config = composed(choice, with_hydra=choice in others)
