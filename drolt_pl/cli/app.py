@@ -20,6 +20,7 @@ from drolt_pl.cli.monitor import sweep, wandb_dashboard
 from drolt_pl.cli.paper import paper
 from drolt_pl.cli.predict import predict
 from drolt_pl.cli.reference import reference
+from drolt_pl.cli.report import report
 from drolt_pl.errors import SettingError
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.command()(export)
 app.command()(adapt)
 app.command()(info)
 app.add_typer(data_app, name="data")
+app.command()(report)
 app.command()(sweep)
 app.command()(wandb_dashboard)
 app.command()(classifiers)

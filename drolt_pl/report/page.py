@@ -88,14 +88,14 @@ def render_readme(text: str, root: str | Path) -> str:
 
 
 def template(name: str) -> jinja2.Template:
-    """A template of this package."""
+    """A template of this package; what it shows is escaped where the template is of HTML."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML
+        autoescape=name.endswith(".html.j2"),  # Markdown has its own: drolt_pl.escape
     ).get_template(name)
 
 

@@ -24,6 +24,7 @@ MAY_DIFFER = (
     "logger",
     "callbacks",
     "guard",
+    "report",
 )  # keys in which commands for one run may differ
 
 

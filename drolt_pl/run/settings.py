@@ -141,6 +141,7 @@ class Settings(TypedDict):
     guard: NotRequired[Literal["stop", "skip", "off"]]
     resume: AnyPath | None
     trust: bool
+    report: NotRequired[bool]
     init_from: AnyPath | None
     compile: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None
     num_threads: Threads | None

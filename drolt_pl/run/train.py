@@ -18,6 +18,7 @@ from drolt_pl.learning.diagnostics import Diagnostics
 from drolt_pl.lightning_internals import profile_of
 from drolt_pl.records import write_atomically
 from drolt_pl.report import show
+from drolt_pl.report.html import leave_report
 from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
 from drolt_pl.run.assemble import TEST_SELECTED, Run, assemble
 from drolt_pl.run.build import plain
@@ -68,6 +69,8 @@ def _train(run: Run) -> Results:
         results.write(run_dir / "results.json")
         write_per_class(run_dir / "per_class.csv", results, run.datamodule.class_names)
         show(results, run_dir)
+        if config.get("report", True):
+            leave_report(run_dir)
         print(profile_of(run.trainer), end="", flush=True)
     diagnostics = next((part for part in run.callbacks.values() if isinstance(part, Diagnostics)), None)
     confusion = None if diagnostics is None else diagnostics.confusion

@@ -93,6 +93,10 @@ class JobListSweeper(Sweeper):
         self.refuse_wrong(jobs)
         self.begin(len(jobs))
         self.run(dict(enumerate(jobs)))
+        if self.config.get("report", False):
+            from drolt_pl.report.html import leave_report  # here: `--cfg job` does without
+
+            leave_report(self.sweep_dir)
         failed = [str(number) for number in range(len(jobs)) if (self.folder(number) / FAILURE).exists()]
         if failed:
             raise SettingError(

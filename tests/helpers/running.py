@@ -16,6 +16,7 @@ HOME = Path(__file__).resolve().parents[2]
 # Seconds long, every stage with a border before and after it.
 SHORT = (
     "trainer=cpu",
+    "report=false",
     "schedule.stages.ce_warmup.epochs=2",
     "schedule.stages.joint.epochs=2",
     "schedule.stages.rebalance.epochs=2",

@@ -1,0 +1,21 @@
+"""`drolt report`: one page about runs and sweeps."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drolt_pl.cli.errors import one_sentence
+
+
+def report(
+    sources: Annotated[list[Path], typer.Argument(help="Folders of finished runs, or of sweeps.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page.", show_default="report.html in the first folder")
+    ] = None,
+) -> None:
+    """Write one HTML page about runs and sweeps; it needs no network and no other file."""
+    from drolt_pl.report.html import NAME, write_report
+
+    with one_sentence():
+        typer.echo(f"wrote {write_report(sources, out or sources[0] / NAME)}")

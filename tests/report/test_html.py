@@ -1,0 +1,193 @@
+"""report.html: one file that says what a run or a sweep came to, drawn by a browser without a network."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.running import composed, train_composed
+from typer.testing import CliRunner
+
+from drolt_pl.cli.app import app
+from drolt_pl.report.charts import MOST_BARS
+from drolt_pl.report.html import leave_report, write_report
+from drolt_pl.results import Results, write_per_class
+
+ONE = [f"schedule.stages.{stage}.epochs=1" for stage in ("ce_warmup", "joint", "rebalance")]
+CHARTS = 7  # of a run of one joint epoch, over which no centroid has drifted
+HOSTILE = ("<script>window.hit=1</script>", "\x1b[31mred", "\"q'</script>", "‮drow", "عربي", "${x}{{y}}")
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "run"
+    train_composed(folder, "trainer=cpu", *ONE)
+    return folder
+
+
+def with_classes(source: Path, target: Path, names: list[str]) -> Path:
+    """A run's folder whose classes are others."""
+    shutil.copytree(source, target)
+    results = Results.load(target / "results.json")
+    counts = [max(500 - 2 * place, 5) for place in range(len(names))]
+    per_class = [place % 10 / 10 for place in range(len(names))]
+    test = results.test.model_copy(update={"per_class": per_class, "per_class_ncm": None})
+    changed = results.model_copy(update={"class_counts": counts, "test": test, "eps": None})
+    changed.write(target / "results.json")
+    write_per_class(target / "per_class.csv", changed, names)
+    return target
+
+
+def sweep_of(source: Path, folder: Path, jobs: int) -> Path:
+    """A sweep's folder of so many jobs, each a copy of a run."""
+    listed = {str(number): [f"loss.eps={number}"] for number in range(jobs)}
+    folder.mkdir()
+    (folder / "jobs.json").write_text(json.dumps(listed))
+    for name in listed:
+        (folder / name).mkdir()
+        shutil.copy(source / "results.json", folder / name)
+    return folder
+
+
+def test_a_run_leaves_it(run_dir: Path) -> None:
+    page = (run_dir / "report.html").read_text()
+    assert "<h1>dro_lt on DigitsLT</h1>" in page
+    assert f"drolt predict {run_dir} PHOTOGRAPHS" in page
+    specs = re.findall(r'<script type="application/json">(.*?)</script>', page)
+    assert len(specs) == CHARTS
+    assert all(json.loads(spec)["$schema"].startswith("https://vega.github.io/schema/vega-lite/") for spec in specs)
+
+
+def test_it_needs_no_network(run_dir: Path) -> None:
+    page = (run_dir / "report.html").read_text()
+    assert "default-src 'none'" in page  # the browser itself loads nothing
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"(src|href)=", own)
+
+
+def test_hostile_names_stay_text(run_dir: Path, tmp_path: Path) -> None:
+    folder = with_classes(run_dir, tmp_path / "run", list(HOSTILE))
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert HOSTILE[0] not in page
+    assert "\x1b" not in page
+    assert "‮" not in page
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert ended.exit_code == 1
+    assert "is no finished run and no sweep" in ended.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_that_cannot_be_written_fails_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    leave_report(tmp_path)
+    assert capsys.readouterr().out.startswith("warning: report.html could not be written (SettingError: ")
+
+
+def test_runs_beside_each_other_say_where_they_differ(run_dir: Path, tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    folders = []
+    for seed in (0, 1):
+        folders.append(tmp_path / str(seed))
+        shutil.copytree(run_dir, folders[-1])
+        (folders[-1] / ".hydra").mkdir()
+        OmegaConf.save(composed(f"seed={seed}"), folders[-1] / ".hydra" / "config.yaml")
+    page = write_report(folders, tmp_path / "page.html").read_text()
+    rows = page.partition("Where their configurations differ")[2].partition("</tbody>")[0].partition("<tbody>")[2]
+    assert re.sub(r"<[^>]+>", " ", rows).split() == ["seed", "0", "1"]
+
+
+# ---- in a browser ----
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """A page, once every chart is drawn."""
+
+    def __init__(self, browser: Any, path: Path, width: int = 1100, scheme: str = "light") -> None:
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme).new_page()
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_function("document.body.dataset.drawn", timeout=60_000)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])
+def test_a_browser_draws_all_of_it(width: int, scheme: str, run_dir: Path, browser: Any) -> None:
+    opened = Opened(browser, run_dir / "report.html", width, scheme)
+    page = opened.page
+    assert opened.complaints == []
+    assert len(opened.asked) == 1
+    charts = page.locator("[data-chart]")
+    assert charts.count() == CHARTS
+    assert all(charts.nth(place).locator("svg").count() == 1 for place in range(CHARTS))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+def test_tables_sort_by_mouse_and_keyboard_and_marks_tell(run_dir: Path, browser: Any) -> None:
+    page = Opened(browser, run_dir / "report.html").page
+    table = page.locator("table").nth(1)
+
+    def column() -> list[float]:
+        cells = table.locator("tbody tr td:nth-child(3)").all_inner_texts()
+        return [float(cell) for cell in cells]
+
+    table.locator("th button").nth(2).click()
+    assert column() == sorted(column(), reverse=True)
+    table.locator("th button").nth(2).press("Enter")
+    assert column() == sorted(column())
+    mark = page.locator("[data-chart]").first.locator(".mark-symbol.role-mark path").last
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("#vg-tooltip-element.visible")
+    assert "accuracy" in page.locator("#vg-tooltip-element").inner_text()
+
+
+@pytest.mark.slow
+def test_hostile_names_do_nothing_in_a_browser(run_dir: Path, browser: Any, tmp_path: Path) -> None:
+    folder = with_classes(run_dir, tmp_path / "run", list(HOSTILE))
+    opened = Opened(browser, write_report([folder], tmp_path / "page.html"))
+    assert opened.complaints == []
+    assert opened.page.evaluate("window.hit") is None
+    assert HOSTILE[0] in opened.page.locator("body").inner_text()
+
+
+@pytest.mark.slow
+def test_a_thousand_classes_and_a_sweep_of_147_jobs(run_dir: Path, browser: Any, tmp_path: Path) -> None:
+    names = [f"class {place}" for place in range(1000)]
+    folder = with_classes(run_dir, tmp_path / "run", names)
+    sweep = sweep_of(run_dir, tmp_path / "sweep", 147)
+    for source, megabytes, seconds in ((folder, 3, 3), (sweep, 6, 20)):
+        write_report([source], tmp_path / "first.html")  # what is read once is read
+        start = time.process_time()
+        page = write_report([source], tmp_path / f"{source.name}.html")
+        assert time.process_time() - start < seconds
+        assert page.stat().st_size < megabytes * 1e6
+        opened = Opened(browser, page)
+        assert opened.complaints == []
+        assert opened.page.locator("svg text").count() < MOST_BARS * 4
+    assert opened.page.locator("details summary").first.inner_text() == "All 147 settings"
+    assert not opened.page.locator("details table").first.is_visible()
