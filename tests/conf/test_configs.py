@@ -26,9 +26,8 @@ CHOICES = [
 def _command_lines() -> list[str]:
     """Arguments of train.py on every line of the README and the docs that runs it."""
     pages = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
-    found = re.findall(
-        r"(?:python|torchrun|srun) [^\n#`]*?\btrain\.py *([^\n#`]*)", "\n".join(p.read_text() for p in pages)
-    )
+    text = "\n".join(page.read_text() for page in pages).replace("\\\n", " ")  # a command may go on in the next line
+    found = re.findall(r"(?:python|torchrun|srun) [^\n#`]*?\btrain\.py *([^\n#`]*)", text)
     return sorted(set(found))
 
 
@@ -45,8 +44,8 @@ def test_every_key_that_the_pages_name_exists() -> None:
     methods = [f"method={path.stem}" for path in (HOME / "conf" / "method").glob("*.yaml")]
     sets = [f"dataset={path.stem}" for path in (HOME / "conf" / "dataset").glob("*.yaml")]
     others = [
-        "backbone=lora",
         "experiment=finetune",
+        "backbone=lora",
         "logger=wandb",
         "sweep=fair",
         "sweep=optuna",
@@ -71,7 +70,7 @@ def test_every_key_that_the_pages_name_exists() -> None:
 
 
 FREE = ("hydra.launcher.",)  # its keys are those of the launcher that is chosen
-FILE_TYPES = (".py", ".yaml", ".md", ".json", ".csv", ".ckpt", ".npz")
+FILE_TYPES = (".py", ".yaml", ".md", ".json", ".csv", ".ckpt", ".npz", ".html")
 
 
 @pytest.mark.parametrize("choice", CHOICES)
