@@ -16,7 +16,16 @@ from typer.testing import CliRunner
 
 from drolt_pl import load_model
 from drolt_pl.analysis.classifiers import CachedFeatures, Recipe, compare, train
-from drolt_pl.classifiers import CosineClassifier, LinearClassifier, OLTRClassifier, ScaledLinearClassifier
+from drolt_pl.classifiers import (
+    CosineClassifier,
+    ExpertsClassifier,
+    JoinedClassifier,
+    LinearClassifier,
+    OLTRClassifier,
+    RoutedExpertsClassifier,
+    ScaledLinearClassifier,
+)
+from drolt_pl.classifiers.linear import ClassMeansClassifier
 from drolt_pl.cli.app import app
 from drolt_pl.comparison import Compared
 from drolt_pl.losses import CrossEntropy
@@ -100,8 +109,10 @@ def compared(features: CachedFeatures, previous: nn.Module, epochs: int) -> dict
 def test_every_classifier_of_the_configuration_is_compared_or_left_out_for_a_reason() -> None:
     compared = {type(candidate.build(5, 3)) for candidate in CANDIDATES.values()}
     offered = {get_class(OmegaConf.load(path)["_target_"]) for path in (HOME / "conf" / "classifier").glob("*.yaml")}
-    # OLTR trains its memory with the backbone; the scaled one belongs to MiSLAS's own second stage.
-    assert offered - compared == {OLTRClassifier, ScaledLinearClassifier}
+    # OLTR trains its memory with the backbone, and experts have layers of their own; the scaled one belongs to MiSLAS's
+    # second stage, and class means are where a cosine classifier starts.
+    experts = {ExpertsClassifier, RoutedExpertsClassifier, JoinedClassifier}
+    assert offered - compared == {OLTRClassifier, ScaledLinearClassifier, ClassMeansClassifier, *experts}
 
 
 def test_without_validation_nothing_is_chosen() -> None:

@@ -179,7 +179,15 @@ def test_no_argument_names_a_class(value: object) -> None:
 def test_the_list_of_what_is_built() -> None:
     assert set(BACKBONES) == {
         f"drolt_pl.backbones.{name}"
-        for name in ("CifarResNet", "Identity", "MLP", "SmallConvNet", "TimmBackbone", "TorchvisionResNet")
+        for name in (
+            "CifarResNet",
+            "Identity",
+            "LoraBackbone",
+            "MLP",
+            "SmallConvNet",
+            "TimmBackbone",
+            "TorchvisionResNet",
+        )
     }
     assert set(NECKS) == {"drolt_pl.backbones.ModulatedAttention"}
     assert {"drolt_pl.classifiers.LinearClassifier", "drolt_pl.classifiers.OLTRClassifier"} <= set(CLASSIFIERS)

@@ -161,7 +161,7 @@ def test_embed_refuses_in_a_sentence(photos: Path, tmp_path: Path) -> None:
             [str(photos), "--backbone", "timm:test_resnet", *out],
             "--weights must be given: features of a network without",
         ),
-        (["lr=1", *out], "DATA must be one folder of images or manifest"),
+        (["lr=1", *out], "DATA must be one folder of images, manifest, index or file of features"),
         ([str(photos), "-o", "a.npz"], "--out must end in .safetensors"),
         ([str(photos), "--backbone", "nowhere", *out], "model must be a run's folder"),
     ):
