@@ -1,5 +1,9 @@
 # Every target works as the only command on a fresh clone: it makes its environment first.
-PYTHON ?= python3.11
+# The newest Python that the suite has passed on, or whatever python3 is. A name may be there and not start: pyenv's are.
+ifndef PYTHON
+PYTHON := $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$name && break; done)
+endif
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -9,7 +13,7 @@ ARGS ?=
 .PHONY: setup train test test-slow test-reliability test-lowest audit lint types bench bench-gpu docs reference results paper help
 
 $(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "no Python from 3.11 on was found: install one, or name it with make PYTHON=..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@

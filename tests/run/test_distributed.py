@@ -34,6 +34,7 @@ def run(run_dir: Path, *overrides: str) -> list[Any]:
     return [torch.load(path) for path in sorted(run_dir.glob("steps_*.pt"))]
 
 
+@pytest.mark.slow
 def test_with_gather_two_ranks_step_as_one_process_does(tmp_path: Path) -> None:
     overrides = (
         *("trainer=cpu", "loss.gather=true", "augment=none", "dataset.flip=false", STEPS),

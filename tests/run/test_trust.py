@@ -50,6 +50,7 @@ def test_a_foreign_configuration_is_one_sentence(kind: str, tmp_path: Path, monk
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.slow
 def test_what_conf_names_is_no_stranger(tmp_path: Path) -> None:
     for number, path in enumerate(sorted((CONF / "method").glob("*.yaml"))):
         config = composed(f"method={path.stem}", "logger=[csv,tensorboard,wandb]", "augment=randaugment")

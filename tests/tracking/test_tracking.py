@@ -203,7 +203,8 @@ def online(run_dir: Path, address: str, *overrides: str) -> subprocess.Popen[str
     )
 
 
-@pytest.mark.parametrize("unreachable", [black_hole, pytest.param(refusing, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("unreachable", [black_hole, refusing])
 def test_an_unreachable_server_costs_one_short_wait(unreachable: Any, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     with unreachable() as address:
