@@ -32,7 +32,7 @@ def server() -> Iterator[warm.Server]:
 def images(folder: Path, *, train: int) -> list[str]:
     """The overrides of a run on a small folder of images, which is written."""
     root = write_image_tree(folder / "images", classes=3, train=train, test=3, size=8)
-    quoted = str(root).replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\$")
+    quoted = str(root).replace("\\", "\\\\").replace("'", "\\'")
     data = ["dataset=image_folder", f"dataset.root='{quoted}'", "dataset.image_size=8", "dataset.val_per_class=2"]
     return [*data, "dataset.batch_size=8", "dataset.imbalance_ratio=null", "backbone=convnet_small"]
 
