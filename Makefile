@@ -1,5 +1,5 @@
 # Every target works as the only command on a fresh clone: it makes its environment first.
-# The newest Python that the suite has passed on, or whatever python3 is. A name may be there and not start: pyenv's are.
+# The newest Python up to 3.13, or whatever python3 is. A name may be there and not start: pyenv's are.
 ifndef PYTHON
 PYTHON := $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$name && break; done)

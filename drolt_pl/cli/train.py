@@ -11,7 +11,7 @@ from drolt_pl.sweeps.plugins import register
 
 def task(config: DictConfig) -> float | None:
     """Trains one run, or starts one job of a sweep."""
-    # Imported here: `--cfg job` and `--help` need no torch.
+    # Imported here: `--cfg job` needs no torch.
     from drolt_pl.run.train import train
 
     return command.start(config, lambda composed, run_dir: train(composed, run_dir).objective)

@@ -112,18 +112,7 @@ def test_a_reader_that_goes_away_early(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_data_folder_that_vanishes(server: warm.Server, tmp_path: Path) -> None:
-    root = write_image_tree(tmp_path / "images", classes=3, train=30, test=3, size=8)
-    words = ["dataset=image_folder", f"dataset.root={root}", "backbone=convnet_small", "dataset.image_size=8"]
-    words += [
-        "dataset.val_per_class=2",
-        "dataset.batch_size=8",
-        "dataset.imbalance_ratio=null",
-        "dataset.loader=workers",
-    ]
-    words += ["dataset.num_workers=1", "schedule.stages.ce_warmup.epochs=500", f"hydra.run.dir={tmp_path / 'run'}"]
-    job = begun(server, *SHORT, *words, cwd=tmp_path)
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
-        time.sleep(0.05)
+    job = with_workers(server, tmp_path)
     root = (tmp_path / "images").rename(tmp_path / "elsewhere")
     code, said = ended(job)
     assert code == 1, said
@@ -134,18 +123,7 @@ def test_a_data_folder_that_vanishes(server: warm.Server, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed(server: warm.Server, tmp_path: Path) -> None:
-    root = write_image_tree(tmp_path / "images", classes=3, train=30, test=3, size=8)
-    words = ["dataset=image_folder", f"dataset.root={root}", "backbone=convnet_small", "dataset.image_size=8"]
-    words += [
-        "dataset.val_per_class=2",
-        "dataset.batch_size=8",
-        "dataset.imbalance_ratio=null",
-        "dataset.loader=workers",
-    ]
-    words += ["dataset.num_workers=2", "schedule.stages.ce_warmup.epochs=500", f"hydra.run.dir={tmp_path / 'run'}"]
-    job = begun(server, *SHORT, *words, cwd=tmp_path)
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
-        time.sleep(0.05)
+    job = with_workers(server, tmp_path)
     found = subprocess.run(["pgrep", "-P", str(job.pid)], capture_output=True, text=True).stdout.split()
     os.kill(int(found[-1]), signal.SIGKILL)
     code, said = ended(job)
