@@ -62,7 +62,8 @@ def results(
     root: Root = Path("results"),
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("RESULTS.md"),
     readme: Annotated[
-        Path | None, typer.Option(help="Also renew its <!-- NAME:begin --> tables from ROOT/NAME.")
+        list[Path] | None,
+        typer.Option(help="Also renew its <!-- NAME:begin --> tables from ROOT; may come twice."),
     ] = None,
     pages: Annotated[Path, typer.Option(help="Folder of the pages, figures and numbers behind it.")] = Path(
         "docs/results"
@@ -76,8 +77,7 @@ def results(
 
     with one_sentence():
         texts = {out: render_results(root, Path(os.path.relpath(pages, out.parent)).as_posix())}
-        if readme is not None:
-            texts[readme] = render_readme(readme.read_text(encoding="utf-8"), root)
+        texts |= {page: render_readme(page.read_text(encoding="utf-8"), root) for page in readme or ()}
         texts |= {pages / name: text for name, text in render_pages(root).items()}
         if not check:
             draw_figures(root, pages)

@@ -25,6 +25,7 @@ NOT_IN_KEY = (
     "trainer.enable_progress_bar",
     "num_threads",
     "compile",
+    "report",
 )
 PLAIN = "method=ce"
 CONTROL = "loss.ce_weight=1"  # DRO-LT's stages without the robust loss
@@ -85,6 +86,13 @@ class Spread(NamedTuple):
         return float(quantile * self.deviation / self.n**0.5)
 
 
+def paired(ours: Iterable[KeptRun], theirs: Iterable[KeptRun], number: Number) -> Spread | None:
+    """The differences in a number, ours less theirs, paired by seeds; null where no seeds are shared."""
+    others = {run.seeds: number(run) for run in theirs}
+    pairs = [(number(run), others.get(run.seeds)) for run in ours]
+    return Spread.of([our - their for our, their in pairs if our is not None and their is not None])
+
+
 @dataclass(frozen=True)
 class Row:
     """Runs that differ only in their seeds, in order of the seeds."""
@@ -104,10 +112,7 @@ class Row:
 
     def minus(self, other: "Row") -> Spread | None:
         """The differences in test accuracy to another row, paired by seeds; null where no seeds are shared."""
-        theirs = {run.seeds: run.results.test.acc for run in other.runs}
-        pairs = [(run.results.test.acc, theirs.get(run.seeds)) for run in self.runs]
-        differences = [ours - their for ours, their in pairs if ours is not None and their is not None]
-        return Spread.of(differences)
+        return paired(self.runs, other.runs, lambda run: run.results.test.acc)
 
     def values(self, value: Callable[[Results], T | None]) -> list[T]:
         """Distinct values of a field, in order of the runs; null is left out."""

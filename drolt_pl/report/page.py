@@ -10,11 +10,13 @@ from drolt_pl import escape
 from drolt_pl.errors import SettingError
 from drolt_pl.report.aggregate import CONTROL, Row, Table, load_runs, tables
 from drolt_pl.report.dots import dot_table, draw_dots
+from drolt_pl.report.evidence import JOINT, joint_view, pair_view
 from drolt_pl.report.questions import Question, load_questions
 from drolt_pl.report.views import table_view
 
-MARKED = re.compile(r"(<!-- ([\w-]+)((?: [\w.-]+)*):begin -->\n).*?(<!-- \2:end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- ([\w-]+)((?: [\w.:/-]+)*):begin -->\n).*?(<!-- \2:end -->)", re.DOTALL)
 DIFFERENCES = "differences"
+PAIRS = "pairs"
 
 
 def render_results(root: str | Path, pages: str = "docs/results") -> str:
@@ -65,8 +67,11 @@ def draw_figures(root: str | Path, folder: Path) -> None:
 def render_readme(text: str, root: str | Path) -> str:
     """Replaces what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` by the tables of root/NAME.
 
-    ``<!-- NAME ROW ROW:begin -->`` takes the runs of root/NAME/ROW alone. The NAME ``differences`` stands for the
-    sentence about DRO-LT and its control.
+    ``<!-- NAME ROW ROW:begin -->`` takes the runs of root/NAME/ROW alone. Three names stand for something else:
+
+    - ``differences``: the sentence about DRO-LT and its control.
+    - ``pairs NAME/ROW:OTHER ...``: the differences between the runs of root/NAME/ROW and of OTHER, paired by seeds.
+    - ``joint NAME/ROW ...``: what the joint stage of the runs of root/NAME/ROW measured.
 
     Raises:
         SettingError: there is no such pair of markers, or a folder without kept runs.
@@ -77,6 +82,12 @@ def render_readme(text: str, root: str | Path) -> str:
     def fragment(match: re.Match[str]) -> str:
         if match[2] == DIFFERENCES:
             return f"{match[1]}{_differences(load_questions(root)[1])}\n{match[4]}"
+        if match[2] == PAIRS:
+            pairs = [pair_view(root, pair) for pair in match[3].split()]
+            return match[1] + template("pairs.md.j2").render(pairs=pairs) + match[4]
+        if match[2] == JOINT:
+            rows = [joint_view(Path(root) / name) for name in match[3].split()]
+            return match[1] + template("joint.md.j2").render(rows=rows) + match[4]
         folder, names = Path(root) / match[2], match[3].split()
         runs = [run for run in load_runs(folder) if not names or Path(run.path).relative_to(folder).parts[0] in names]
         if not runs:
