@@ -53,7 +53,7 @@ bench: setup  ## the benchmarks; rewrites benchmarks/README.md (leave the machin
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 bench-gpu: setup  ## the benchmarks that need a GPU (ROOT=folder of tiny-imagenet-100)
-	$(BIN)/python benchmarks/loss.py
+	$(BIN)/python benchmarks/gpu_loss.py
 	$(BIN)/python benchmarks/gpu_imagenet.py
 	$(BIN)/python benchmarks/gpu_recipe.py --root $(ROOT)
 

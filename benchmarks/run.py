@@ -39,7 +39,7 @@ a test.
 | `predict.py` | predictions of many files against a bare loop, and their memory |
 | `sweep.py` | what a sweep adds to the training of its jobs |
 | `features.py` | an epoch on stored features against reading them and the matrix products |
-| `gpu_recipe.py`, `gpu_imagenet.py` | the full schedule and ImageNet-shaped throughput on a GPU (`make bench-gpu`) |
+| `gpu_loss.py`, `gpu_recipe.py`, `gpu_imagenet.py` | the loss, the full schedule and ImageNet-shaped throughput on a GPU (`make bench-gpu`) |
 
 The last run, {date}, by `{command}`; this page is written by it:
 
@@ -47,8 +47,8 @@ The last run, {date}, by `{command}`; this page is written by it:
 {output}
 ```
 
-**Not measured yet**, for want of a GPU: `gpu_recipe.py` and `gpu_imagenet.py`, and the loss inside a CUDA graph. They
-run on a CPU at small sizes.
+**On a GPU**: [notes.md](notes.md) has what was measured on an H100. Not measured yet: the loss inside a CUDA graph, and
+`gpu_recipe.py` to its end.
 {notes}"""
 
 
