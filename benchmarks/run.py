@@ -39,7 +39,7 @@ a test.
 | `predict.py` | predictions of many files against a bare loop, and their memory |
 | `sweep.py` | what a sweep adds to the training of its jobs |
 | `features.py` | an epoch on stored features against reading them and the matrix products |
-| `gpu_loss.py`, `gpu_recipe.py`, `gpu_imagenet.py` | the loss, the full schedule and ImageNet-shaped throughput on a GPU (`make bench-gpu`) |
+| `gpu_loss.py`, `gpu_recipe.py`, `gpu_imagenet.py` | on a GPU: the loss, a full schedule, ImageNet-shaped throughput |
 
 The last run, {date}, by `{command}`; this page is written by it:
 
