@@ -14,7 +14,7 @@ from timing import head, line
 
 from drolt_pl.data.images.decoding import read_rgb
 from drolt_pl.data.images.preprocessing import Preprocessing
-from drolt_pl.data.images.view import evaluation_view
+from drolt_pl.data.images.view import View
 from drolt_pl.model import Description, Model
 from drolt_pl.model.parts import build_backbone, build_classifier
 from drolt_pl.predict.files import Pace, predict_files
@@ -60,9 +60,9 @@ def bare(model: Model, names: list[str], out: Path, batch_size: int) -> None:
     with out.open("w") as file:
         for start in range(0, len(names), batch_size):
             batch = names[start : start + batch_size]
-            views = [evaluation_view(Image.fromarray(read_rgb(name)), size) for name in batch]
-            pixels = torch.stack([torch.frombuffer(bytearray(view.tobytes()), dtype=torch.uint8) for view in views])
-            images = pixels.view(len(batch), size, size, 3).permute(0, 3, 1, 2).float() / 255
+            views = [View(size).of(read_rgb(name)) for name in batch]
+            pixels = torch.stack([torch.tensor(view) for view in views])
+            images = pixels.permute(0, 3, 1, 2).float() / 255
             found = model((images - 0.5) / 0.25).softmax(1).max(1)
             for name, label, value in zip(batch, found.indices.tolist(), found.values.tolist(), strict=True):
                 file.write(f"{name},{label},{value}\n")

@@ -17,6 +17,7 @@ CPU = (
     "joint_epoch",
     "scaling",
     "data",
+    "photos",
     "predict",
     "sweep",
     "features",
@@ -36,6 +37,7 @@ a test.
 | `joint_epoch.py` | a whole epoch against research-style code |
 | `scaling.py` | two ranks against one; growth with the batch and the classes |
 | `data.py` | the data pipelines against plain ones; `--images FOLDER` for your own JPEG files |
+| `photos.py` | large JPEG files against torchvision's loader, and the limit of decoding |
 | `predict.py` | predictions of many files against a bare loop, and their memory |
 | `sweep.py` | what a sweep adds to the training of its jobs |
 | `features.py` | an epoch on stored features against reading them and the matrix products |

@@ -23,10 +23,12 @@ from drolt_pl import DROLTLoss
 from drolt_pl.backbones import CifarResNet
 from drolt_pl.centroids import StatisticsSums
 from drolt_pl.data import CropFlip
+from drolt_pl.run.ranks import leave_group_at_exit
 
 
 def one_run(devices: int) -> None:
     """Prints seconds of an epoch and of the pass, on rank 0; in a process of its own."""
+    leave_group_at_exit()
     torch.set_num_threads(1)
     data = Noise(noise_pixels(1_280 + 100, 32), 100, CropFlip(padding=4), batch_size=128)
     data.setup()
@@ -40,7 +42,7 @@ def one_run(devices: int) -> None:
 def ranks(repetitions: int) -> None:
     def measured(devices: int) -> list[float]:
         command = [sys.executable, __file__, "--devices", str(devices)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # its errors go with ours
         return list(json.loads(done.stdout.splitlines()[-1]))
 
     pairs = [(measured(1), measured(2)) for _ in range(repetitions)]

@@ -4,6 +4,7 @@ Each of them reads the command line for itself. Some things only one of them may
 a time) or do (fetching data for its node). These go through a store that all of them reach.
 """
 
+import atexit
 import os
 import threading
 import time
@@ -103,6 +104,23 @@ def find_meeting(variables: Mapping[str, str]) -> Meeting | None:
         node = number("NODE_RANK")
         return Meeting(node, 0, node, variables["MASTER_ADDR"], number("MASTER_PORT") + 1, False, None)
     return None
+
+
+def leave_group_at_exit() -> None:
+    """Makes this process leave the group of its ranks before its interpreter ends.
+
+    gloo's threads would else run on while the objects that they use are taken down, and a process that has written all
+    it has to write could end by a signal. Lightning does this for NCCL alone.
+    """
+    atexit.unregister(_leave_group)
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def is_first() -> bool:

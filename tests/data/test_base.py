@@ -203,13 +203,13 @@ def test_test_images_are_not_read_before_they_are_asked_for(
     tree: Path, loader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    decoded = sources.read_rgb
+    decoded = sources.read_view
 
-    def remember(path: str, max_pixels: int) -> Any:
+    def remember(path: str, view: Any, max_pixels: int) -> Any:
         read.append(path)
-        return decoded(path, max_pixels)
+        return decoded(path, view, max_pixels)
 
-    monkeypatch.setattr(sources, "read_rgb", remember)
+    monkeypatch.setattr(sources, "read_view", remember)
     module = at_epoch(folder(tree, loader=loader), 0)
     for part in ("train", "val", "centroid"):
         pixel_hash(getattr(module, f"{part}_dataloader")())

@@ -124,8 +124,13 @@ def crop_and_mirror(images: Tensor, shifts: Tensor, mirrored: Tensor, *, padding
     Returns:
         (B, C, H, W), the dtype of `images`.
     """
-    if padding == 0:  # nothing to gather: half the work for large images
-        return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    if padding == 0:  # nothing to gather
+        if images.device.type != "cpu":
+            return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        turned = torch.empty_like(images)
+        for image, into, mirror in zip(images, turned, mirrored.tolist(), strict=True):
+            into.copy_(image.flip(-1) if mirror else image)  # in the cache: a fifth of the time for large images
+        return turned
     num_images, channels, height, width = images.shape
     padded = F.pad(images, (padding, padding, padding, padding))
     columns = torch.arange(width, device=images.device)

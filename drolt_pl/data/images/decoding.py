@@ -1,4 +1,4 @@
-"""Decoding image files to RGB, and the boxes that random crops cut."""
+"""Decoding image files to RGB: whole, or no more of one than a view of it needs."""
 
 from contextlib import suppress
 
@@ -17,6 +17,7 @@ from drolt_pl.data.images.files import (
     read_image,
     require_size,
 )
+from drolt_pl.data.images.view import View
 
 JPEG_START = b"\xff\xd8"
 
@@ -35,12 +36,35 @@ def read_rgb(path: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         UnreadableError: the file is missing, damaged, too large, or no regular file.
     """
     with naming(path):
-        return decode_rgb(path, max_pixels)
+        return _whole(read_image(path, max_pixels), max_pixels)
 
 
-def decode_rgb(path: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """As `read_rgb`, but with the exceptions of the decoders; `reason_of` puts them into words."""
+def read_view(path: str, view: View, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """The view of an image file, (size, size, 3); see `read_rgb`.
+
+    Where the view has far fewer pixels than its part of a JPEG file, the file is decoded at 1/2, 1/4 or 1/8 of its
+    size: libjpeg leaves out most of the transform then.
+    """
+    with naming(path):
+        return decode_view(path, view, max_pixels)
+
+
+def decode_view(path: str, view: View, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """As `read_view`, but with the exceptions of the decoders; `reason_of` puts them into words."""
     data = read_image(path, max_pixels)
+    if not data.startswith(JPEG_START) or not view.may_reduce(*jpeg_size(data)):
+        return view.of(_whole(data, max_pixels))
+    with opened_image(data, max_pixels) as image:
+        width, height = image.size
+        cut = view.cut(width, height) if orientation_of(image) < 5 else view.cut(height, width)
+        reduced = cut.reduction()
+        if reduced == 1:
+            return cut.of(_whole(data, max_pixels))
+        image.draft(None, (width // reduced, height // reduced))
+        return cut.of(np.asarray(to_rgb(image)), reduced)
+
+
+def _whole(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     if data.startswith(JPEG_START):
         require_size(*jpeg_size(data), max_pixels)
         with suppress(RuntimeError):  # PIL finds the reason
@@ -75,22 +99,3 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
-
-
-def random_resized_box(width: int, height: int, generator: np.random.Generator) -> tuple[float, float, float, float]:
-    """Draw a box (left, top, right, bottom) with a random share of the area and a random aspect ratio.
-
-    The law is that of torchvision's RandomResizedCrop: 8 to 100 % of the area, aspect ratio log-uniform in 3/4 to
-    4/3, ten tries, then the largest centred box of an allowed aspect ratio.
-    """
-    for _ in range(10):
-        area = width * height * generator.uniform(0.08, 1.0)
-        aspect = np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
-        box_width, box_height = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
-        if 0 < box_width <= width and 0 < box_height <= height:
-            left, top = generator.integers(width - box_width + 1), generator.integers(height - box_height + 1)
-            return float(left), float(top), float(left + box_width), float(top + box_height)
-    aspect = min(max(width / height, 3 / 4), 4 / 3)
-    box_width, box_height = min(width, round(height * aspect)), min(height, round(width / aspect))
-    left, top = (width - box_width) / 2, (height - box_height) / 2
-    return left, top, left + box_width, top + box_height

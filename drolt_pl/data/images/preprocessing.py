@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from drolt_pl.data.augment.transforms import BatchTransform
-from drolt_pl.data.images.decoding import decode_rgb, to_rgb
+from drolt_pl.data.images.decoding import decode_view, to_rgb
 from drolt_pl.data.images.files import UnreadableError, reason_of
-from drolt_pl.data.images.view import TRAIN_CROPS, evaluation_view
+from drolt_pl.data.images.view import TRAIN_CROPS, View
 from drolt_pl.errors import SettingError, require, require_choice, require_int
 
 ImageLike = str | os.PathLike[str] | Image.Image | Tensor  # a tensor is uint8, (C, H, W)
@@ -29,7 +29,7 @@ class Preprocessing:
     Attributes:
         image_size: Pixels per side.
         channels: 3, or 1 for grey images.
-        crop: See `evaluation_view`.
+        crop: See `View`.
         mean, std: By channel, of pixel values in [0, 1].
     """
 
@@ -90,9 +90,9 @@ class Preprocessing:
             require("images", tuple(image.shape), fits, "must be (C, H, W) with one or three channels")
             if image.shape == (self.channels, self.image_size, self.image_size):
                 return image.cpu()
-        seen = evaluation_view(_rgb(image), self.image_size, self.crop)
-        view = np.array(seen.convert("L"))[..., None] if self.channels == 1 else np.array(seen)
-        return torch.from_numpy(view).permute(2, 0, 1)
+        seen = _seen(image, View(self.image_size, self.crop))
+        view = np.asarray(Image.fromarray(seen).convert("L"))[..., None] if self.channels == 1 else seen
+        return torch.from_numpy(np.array(view)).permute(2, 0, 1)
 
 
 def numbers(name: str, values: object) -> tuple[float, ...]:
@@ -106,14 +106,14 @@ def numbers(name: str, values: object) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def _rgb(image: ImageLike) -> Image.Image:
+def _seen(image: ImageLike, view: View) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        return view.of(np.asarray(to_rgb(image)))
     if isinstance(image, Tensor):
         pixels: NDArray[np.uint8] = image.permute(1, 2, 0).cpu().numpy()
-        return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+        return view.of(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
     try:
-        return Image.fromarray(decode_rgb(os.fspath(image)))
+        return decode_view(os.fspath(image), view)
     except FileNotFoundError:
         raise UnreadableError("images", f"must be files that exist, {str(image)!r} does not") from None
     except Exception as error:  # decoders raise far more than OSError on damaged bytes

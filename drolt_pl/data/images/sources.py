@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from drolt_pl.data.augment.transforms import Augment, BatchTransform
-from drolt_pl.data.images.decoding import random_resized_box, read_rgb
+from drolt_pl.data.images.decoding import read_rgb, read_view
 from drolt_pl.data.images.files import MAX_PIXELS, ImageError, naming, opened_image, orientation_of, read_image
 from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.data.images.view import TRAIN_CROPS as TRAIN_CROPS
-from drolt_pl.data.images.view import evaluation_view
+from drolt_pl.data.images.view import View
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.seeding import numpy_generator
 from drolt_pl.data.sources import Source, Transform
@@ -132,21 +131,20 @@ class FileSource(ImageSource):
         return os.path.join(self.root, os.fsdecode(self.names[index]))
 
     def _decode(self, index: int, key: tuple[int, ...] | None) -> NDArray[np.uint8]:
-        pixels = read_rgb(self._path(index), self.max_pixels)
-        _, height, width = self.shape
+        path = self._path(index)
         if self.image_size is not None:
-            return np.asarray(self._view(Image.fromarray(pixels), key))
+            return read_view(path, self._view(key), self.max_pixels)
+        pixels = read_rgb(path, self.max_pixels)
+        _, height, width = self.shape
         if pixels.shape[:2] != (height, width):
             raise ImageError(
                 "image_size",
-                f"must be given for images of several sizes: {self._path(index)!r} has "
+                f"must be given for images of several sizes: {path!r} has "
                 f"{pixels.shape[1]}x{pixels.shape[0]} pixels, the first image {width}x{height}",
             )
         return pixels
 
-    def _view(self, image: Image.Image, key: tuple[int, ...] | None) -> Image.Image:
-        _, height, width = self.shape
-        if key is not None:
-            box = random_resized_box(image.width, image.height, numpy_generator("random_resized_crop", *key))
-            return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
-        return evaluation_view(image, width, "random_resized" if self.keyed else "center")
+    def _view(self, key: tuple[int, ...] | None) -> View:
+        assert self.image_size is not None
+        generator = None if key is None else numpy_generator("random_resized_crop", *key)
+        return View(self.image_size, "random_resized" if self.keyed else "center", generator)

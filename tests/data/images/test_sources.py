@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drolt_pl.data.images.decoding import random_resized_box, read_rgb
+from drolt_pl.data.images.decoding import read_rgb
 from drolt_pl.data.images.files import ImageError
 from drolt_pl.data.images.sources import FileSource
+from drolt_pl.data.images.view import random_resized_box
 from drolt_pl.data.seeding import numpy_generator
 
 
