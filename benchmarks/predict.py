@@ -99,13 +99,14 @@ def speeds(names: list[str], repetitions: int) -> None:
 
 
 def peak(folder: Path, count: int, workers: int) -> float:
-    """Peak memory in MB of a process that predicts the first files of a folder."""
+    """Peak memory in MB of a process that predicts the first files of a folder, and of its workers at their largest."""
     code = (
         "import resource, sys; from itertools import islice; from pathlib import Path; import predict as p; "
         "torch = p.torch; torch.set_num_threads(1); from drolt_pl.predict.names import Names; "
         f"model = p.build(*p.NETWORKS['small network, 32 px']); names = islice(Names([{str(folder)!r}]), {count}); "
         f"p.predict_files(model, names, Path({str(folder / 'out.csv')!r}), pace=p.Pace(workers={workers})); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "own, child = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)); "
+        f"print((own + {workers} * child) / 1024)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True

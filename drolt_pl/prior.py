@@ -16,6 +16,24 @@ import torch
 from torch import Tensor
 
 
+class Calibration(NamedTuple):
+    """Bias-corrected temperature scaling: the probabilities are softmax(scale * logits + bias).
+
+    Attributes:
+        scale: One over the temperature.
+        bias: A number for each class, (C,).
+        prior: Class frequencies that these probabilities assume, (C,): those of the labels that it was fitted to.
+    """
+
+    scale: float
+    bias: Tensor
+    prior: Tensor
+
+    def logits(self, logits: Tensor) -> Tensor:
+        """Calibrated logits (N, C), in float64."""
+        return self.scale * logits.double() + self.bias
+
+
 class Estimate(NamedTuple):
     """Class frequencies (C,) that were estimated, the steps that it took, and whether they had settled."""
 
@@ -73,6 +91,41 @@ def estimate(
         if step <= tolerance:
             return Estimate(prior, iteration, True)
     return Estimate(prior, max_iterations, False)
+
+
+def calibrated(logits: Tensor, targets: Tensor, *, spread: float = 3.0) -> Calibration:
+    """Bias-corrected temperature scaling on labelled images (Alexandari, Kundaje & Shrikumar 2020).
+
+    The maximum of the likelihood with a normal prior on the biases: a class with no images keeps a finite one.
+    EM on what it gives finds class frequencies where EM on a network's own probabilities would follow its errors.
+
+    Args:
+        logits: Of a model for images that it was not trained on, (N, C), N >= 1.
+        targets: Their classes, (N,).
+        spread: Standard deviation of the biases' prior.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if not len(logits):
+        raise ValueError("logits must have at least one row, got none")
+    classes = logits.shape[1]
+    with torch.inference_mode(False), torch.enable_grad():
+        rows, labels = logits.detach().double().clone(), targets.detach().clone()
+        log_scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([log_scale, bias], max_iter=500, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(log_scale.exp() * rows + bias, labels)
+            loss = loss + bias.square().sum() / (2 * spread**2 * len(rows))
+            torch.autograd.backward(loss)
+            return loss
+
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    shares = frequencies(torch.bincount(labels, minlength=classes) + 1 / classes)  # none is 0: priors are divided by it
+    return Calibration(float(log_scale.detach().exp()), bias.detach(), shares)
 
 
 def log_likelihood(probabilities: Tensor, model_prior: Tensor, test_prior: Tensor) -> float:

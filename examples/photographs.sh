@@ -23,7 +23,7 @@ drolt data check dataset=image_folder "${data[@]}"
 # 2. Twelve epochs of balanced softmax. The last lines are the accuracies by shot group.
 drolt train experiment=finetune dataset.root="'$photos'" "${pretrained[@]}" "$@" hydra.run.dir="'$out'"
 # 3. On the test images: by group and by class, calibration, and what is confused with what.
-drolt evaluate "$out" experiment=finetune "${data[@]}" "${pretrained[@]}" -o "$out/evaluation.json"
+drolt evaluate "$out" dataset=image_folder "${data[@]}" -o "$out/evaluation.json"
 # 4. A row for each new photograph, in the order of their names.
 drolt predict "$out" "$new" -o "$out/predictions.csv"
 # 5. One file for programs without this package, compared with the model before it is left.

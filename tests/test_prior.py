@@ -74,6 +74,33 @@ def test_em_recovers_the_frequencies_of_a_calibrated_model() -> None:
     assert torch.equal(kept, found.prior)
 
 
+def test_calibration_mends_what_em_would_follow() -> None:
+    """Logits three times too sharp and off by a number for each class: EM alone errs, after calibration it does not."""
+    model = torch.tensor([0.7, 0.25, 0.05], dtype=torch.float64)
+
+    def wrong(counts: list[int], seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        likelihoods, labels = gaussians(counts, seed)
+        return 3 * (likelihoods * model).log() + torch.tensor([2.0, 0.0, -4.0]), labels
+
+    held, labels = wrong([300, 300, 300], 2)
+    found = prior.calibrated(held, labels)
+    assert found.scale == pytest.approx(1 / 3, rel=0.1)
+    torch.testing.assert_close(found.prior, UNIFORM, atol=1e-3, rtol=0)
+    logits, labels = wrong([300, 700, 2000], 0)
+    truth = prior.frequencies(torch.bincount(labels))
+    plain = prior.estimate(logits.softmax(1), model).prior
+    mended = prior.estimate(found.logits(logits).softmax(1), found.prior).prior
+    assert prior.total_variation(plain, truth) > 0.1
+    assert prior.total_variation(mended, truth) < 0.04
+    one = prior.calibrated(held[:1], labels[:1])  # two classes without an image
+    assert bool(one.bias.isfinite().all())
+    assert bool((one.prior > 0).all())
+    with torch.inference_mode():
+        assert prior.calibrated(held[:10].clone(), torch.zeros(10, dtype=torch.int64)).scale > 0
+    with pytest.raises(ValueError, match="at least one row"):
+        prior.calibrated(held[:0], labels[:0])
+
+
 def test_an_estimate_that_explains_hardly_more_is_not_kept() -> None:
     likelihoods, _ = gaussians([100, 100, 100], seed=1)
     model = torch.tensor([0.7, 0.25, 0.05], dtype=torch.float64)

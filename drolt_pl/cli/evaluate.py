@@ -45,8 +45,8 @@ def evaluate(
     """Show accuracy overall, by shot group and by class, calibration, and what is confused.
 
     With --test-prior the probabilities are re-weighted to the class frequencies of where the model is used; `estimate`
-    finds these frequencies on the images alone, without their labels. --calibrate and --ood measure the model's own
-    probabilities.
+    finds these frequencies on the images alone, without their labels; with --calibrate on probabilities that held-out
+    images have calibrated. Else --calibrate and --ood measure the model's own probabilities.
     """
     # Imported here: `drolt --help` should not wait for it.
     from rich.console import Console
@@ -72,7 +72,7 @@ def evaluate(
             found = _outputs(loaded, data, overrides or [], pace, advance)
             held_out = None if calibrate is None else _folders(loaded, calibrate, "--calibrate", pace, advance)
             unknown = None if ood is None else outputs_of_strangers(loaded, ood, pace, advance)
-        evaluation = measured(loaded, found, PriorWish(test_prior, model_prior))
+        evaluation = measured(loaded, found, PriorWish(test_prior, model_prior), held_out)
         evaluation = with_reliability(evaluation, loaded, found, held_out, unknown, level=coverage)
         console = Console()
         for table in evaluation_tables(evaluation):

@@ -40,7 +40,8 @@ class Evaluation(Record):
         accuracies: Of the probabilities as they are reported: re-weighted where there is a `test_prior`.
         as_trained: Of the model's own; null where they are the same.
         confusion: Images by class (rows) and prediction (columns), (C, C).
-        model_prior: Class frequencies that the model's probabilities assume: `train` or `uniform`.
+        model_prior: Class frequencies that the model's probabilities assume: `train` or `uniform`, or `held out` where
+            they were calibrated on held-out images before frequencies were estimated.
         test_prior_source: What these frequencies are: `uniform`, `train`, `estimate` or a file. An estimate that the
             images hardly support becomes one of the first two.
         test_prior: Class frequencies that they were re-weighted to, by class name.
@@ -79,12 +80,24 @@ class PriorWish:
     model: str | None = None
 
 
-def evaluate(model: Model, found: Outputs, wish: PriorWish) -> Evaluation:
-    """Measures what a model gave for labelled images."""
+def evaluate(model: Model, found: Outputs, wish: PriorWish, held_out: Outputs | None = None) -> Evaluation:
+    """Measures what a model gave for labelled images.
+
+    Args:
+        model: The model.
+        found: What it gives for the images.
+        wish: Class frequencies.
+        held_out: What it gives for images of its classes beside these. With them, probabilities are calibrated before
+            class frequencies are estimated.
+    """
     name, assumed = priors.model_prior(model, wish.model)
     probabilities = found.logits.double().softmax(1)
     own = measure(model, probabilities, found)
     source, frequencies = wish.test, None
+    if wish.test == priors.ESTIMATE and held_out is not None:
+        calibration = prior.calibrated(held_out.logits, held_out.targets)
+        name, assumed = "held out", calibration.prior
+        probabilities = calibration.logits(found.logits).softmax(1)
     if wish.test == priors.ESTIMATE:
         source, frequencies = priors.estimated_prior(model, probabilities, assumed)
     elif wish.test is not None:

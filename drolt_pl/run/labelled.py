@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from drolt_pl.data.base import LongTailDataModule
@@ -19,7 +20,8 @@ def labelled_images(model: Model, overrides: Sequence[str]) -> Iterator[tuple[Te
 
     Args:
         model: The model, whose classes and preprocessing the data set must have.
-        overrides: What `drolt train` would get: `["dataset=digits_lt"]`.
+        overrides: What `drolt train` would get: `["dataset=digits_lt"]`. Where they leave open how images are shown,
+            the model sees them as in training.
 
     Raises:
         SettingError: an override that is refused, or a data set that does not fit the model.
@@ -30,7 +32,7 @@ def labelled_images(model: Model, overrides: Sequence[str]) -> Iterator[tuple[Te
         if isinstance(error, SettingError):
             raise
         raise SettingError("", explain(error, CONF)) from error
-    datamodule: LongTailDataModule = build(config, "dataset")
+    datamodule: LongTailDataModule = build(config, "dataset", **_seen(model, config.dataset, overrides))
     with under("dataset"):
         datamodule.prepare_data()
         datamodule.setup("test")
@@ -44,3 +46,12 @@ def labelled_images(model: Model, overrides: Sequence[str]) -> Iterator[tuple[Te
     places = torch.tensor([index[name] for name in datamodule.class_names])
     loader = datamodule.test_dataloader()
     return ((images, places[targets.cpu()]) for images, targets in loader)
+
+
+def _seen(model: Model, dataset: DictConfig, overrides: Sequence[str]) -> dict[str, object]:
+    """What the data set leaves to the network, and the crop unless it is typed, as the model knows them."""
+    seen = model.preprocessing
+    known: dict[str, object] = {"image_size": seen.image_size, "mean": list(seen.mean), "std": list(seen.std)}
+    left = {key: value for key, value in known.items() if key in dataset and dataset[key] is None}
+    crop = "train_crop" in dataset and not any(word.startswith("dataset.train_crop=") for word in overrides)
+    return left | ({"train_crop": seen.crop} if crop else {})

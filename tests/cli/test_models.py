@@ -58,6 +58,21 @@ def test_evaluate(place: Path) -> None:
         "evaluate", "model.ckpt", "dataset=digits_lt", code=1).stderr.replace("\n", " ")  # fmt: skip
 
 
+def test_a_data_set_is_shown_as_the_model_saw_it(place: Path) -> None:
+    """Size, mean and std of a folder are the network's, and here the model's; the same numbers as by --data."""
+    (place / "photos" / "dog" / "broken.jpg").unlink()
+    (place / "both").mkdir()
+    (place / "photos").rename(place / "both" / "train")
+    write_photos(place / "both" / "test", each=3)
+    (place / "both" / "test" / "dog" / "broken.jpg").unlink()
+    words = ["dataset=image_folder", "dataset.root=both", "dataset.allow_duplicates=true", "protocol=published"]
+    drolt("evaluate", "model.ckpt", *words, "-o", "set.json")
+    drolt("evaluate", "model.ckpt", "--data", "both/test", "-o", "folder.json")
+    of_set, of_folder = (json.loads((place / name).read_text()) for name in ("set.json", "folder.json"))
+    assert (of_set["images"], of_set["confusion"]) == (9, of_folder["confusion"])
+    drolt("evaluate", "model.ckpt", *words, "dataset.image_size=8", code=1)
+
+
 def test_export_and_info(place: Path) -> None:
     done = drolt("export", "model.ckpt", "-o", "model.safetensors", "--check", "photos")
     assert done.stdout == (

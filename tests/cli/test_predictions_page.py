@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     (folder / "outputs/DAY/TIME/checkpoints").mkdir(parents=True)
     write_model(folder / "outputs/DAY/TIME/checkpoints/best.ckpt")
-    for name in ("photos", "labelled", "photos/test", "new_photos"):
+    for name in ("photos", "labelled", "photos/test", "new_photos", "held_out"):
         write_photos(folder / name, each=1)
     (folder / "more.png").write_bytes((folder / "photos/cat/0.jpg").read_bytes())
     (folder / "names.txt").write_text("more.png\n")
