@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from drolt_pl.run import ranks
@@ -42,6 +43,24 @@ def mishap(error: BaseException) -> Mishap | None:
         if isinstance(cause, OSError):
             return Mishap(_of_the_system(cause, text))
     return None
+
+
+class _Unraisable:
+    """Tells of errors that nobody can catch, but not of a worker that dies while its loader is taken down."""
+
+    def __init__(self, shown: "Callable[[sys.UnraisableHookArgs], object]") -> None:
+        self.shown = shown
+
+    def __call__(self, found: "sys.UnraisableHookArgs", /) -> None:
+        error = found.exc_value
+        if not (isinstance(error, RuntimeError) and WORKER.search(" ".join(str(error).split()))):
+            self.shown(found)
+
+
+def forget_late_workers() -> None:
+    """From here on, nothing is said of a worker that dies after it has read all that it was asked for."""
+    if not isinstance(sys.unraisablehook, _Unraisable):
+        sys.unraisablehook = _Unraisable(sys.unraisablehook)
 
 
 def is_lost_peer(error: BaseException) -> bool:

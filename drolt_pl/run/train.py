@@ -26,6 +26,7 @@ from drolt_pl.run.checkpoints import newest, saved_split
 from drolt_pl.run.choices import removed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
+from drolt_pl.run.mishaps import forget_late_workers
 from drolt_pl.run.opening import opening
 from drolt_pl.run.outcome import batch_shares, circumstances
 from drolt_pl.run.ranks import leave_group_at_exit
@@ -102,6 +103,7 @@ def prepared(config: DictConfig, run_dir: Path, ending: Ending | None = None) ->
 def prepare_process(config: DictConfig) -> None:
     """Sets threads, seeds, warning filters and the end of the process; the warnings it silences cannot be acted on."""
     leave_group_at_exit()
+    forget_late_workers()
     # ResNet-32 becomes four times slower within ten epochs on CPUs where tiny activations stay denormal.
     torch.set_flush_denormal(True)
     # Lightning walks its batches with a check that torch deprecates.
