@@ -50,7 +50,7 @@ def with_workers(server: warm.Server, folder: Path) -> warm.Job:
 
 
 def kill_children(parent: int) -> None:
-    """Kills each child of a process until it has none: a worker that has read all that it was asked for is not missed."""
+    """Kills each child of a process until it has none: one that has read all that it was asked for is not missed."""
     for _ in range(600):
         found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True).stdout.split()
         if not found:
