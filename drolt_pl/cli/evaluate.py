@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drolt_pl.cli.errors import one_sentence
+from drolt_pl.cli.held_out import own_validation
 from drolt_pl.cli.model import BatchSize, Device, ModelPrior, Source, Stage, TestPrior, Trust, Workers, tell_unreadable
 from drolt_pl.cli.progress import progress
 
@@ -45,8 +46,7 @@ def evaluate(
     """Show accuracy overall, by shot group and by class, calibration, and what is confused.
 
     With --test-prior the probabilities are re-weighted to the class frequencies of where the model is used; `estimate`
-    finds these frequencies on the images alone, without their labels; with --calibrate on probabilities that held-out
-    images have calibrated. Else --calibrate and --ood measure the model's own probabilities.
+    finds them without labels, after the run's validation images, or those of --calibrate, have calibrated the model.
     """
     # Imported here: `drolt --help` should not wait for it.
     from rich.console import Console
@@ -72,11 +72,11 @@ def evaluate(
             found = _outputs(loaded, data, overrides or [], pace, advance)
             held_out = None if calibrate is None else _folders(loaded, calibrate, "--calibrate", pace, advance)
             unknown = None if ood is None else outputs_of_strangers(loaded, ood, pace, advance)
-        evaluation = measured(loaded, found, PriorWish(test_prior, model_prior), held_out)
+        own = held_out is None and test_prior == "estimate" and model_prior is None
+        known = own_validation(loaded, model, pace, trust) if own else held_out
+        evaluation = measured(loaded, found, PriorWish(test_prior, model_prior), known)
         evaluation = with_reliability(evaluation, loaded, found, held_out, unknown, level=coverage)
-        console = Console()
-        for table in evaluation_tables(evaluation):
-            console.print(table)
+        Console().print(*evaluation_tables(evaluation))
         tell_unreadable(len(found.unreadable), evaluation.images + len(found.unreadable), found.unreadable[:20])
         if out is not None:
             write(out, evaluation)

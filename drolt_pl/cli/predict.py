@@ -1,11 +1,13 @@
 """`drolt predict`: the classes of any number of images, as a CSV file."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from drolt_pl.cli.errors import fail, one_sentence
+from drolt_pl.cli.held_out import own_validation
 from drolt_pl.cli.model import BatchSize, Device, ModelPrior, Source, Stage, TestPrior, Trust, Workers, tell_unreadable
 from drolt_pl.cli.progress import progress, shown
 
@@ -46,7 +48,8 @@ def predict(
         ranks.require_shareable(names)
         pace = Pace(batch_size=batch_size, workers=workers, device=automatic_device(device, ranks))
         loaded = Model.load(model, stage=stage, trust=trust)
-        shift = shift_for(loaded, names, pace, test=test_prior, assumed=model_prior)
+        held_out = partial(own_validation, loaded, model, pace, trust)
+        shift = shift_for(loaded, names, pace, test=test_prior, assumed=model_prior, held_out=held_out)
         total = names.count() if ranks.first and shown() else None
         with progress("predicting") as advance:
             found = predict_files(
@@ -55,6 +58,7 @@ def predict(
                 out,
                 top=top,
                 prior_shift=None if shift is None else shift.values,
+                scale=1.0 if shift is None else shift.scale,
                 pace=pace,
                 ranks=ranks,
                 progress=(lambda done: advance(done, total)) if ranks.first else (lambda done: None),

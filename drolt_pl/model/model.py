@@ -177,7 +177,9 @@ class Model(nn.Module):
                 yield next(found) if error is None else Unreadable(str(error))
 
     @torch.inference_mode()
-    def judge(self, pixels: Tensor, *, top: int = TOP, prior_shift: Tensor | None = None) -> Predictions:
+    def judge(
+        self, pixels: Tensor, *, top: int = TOP, prior_shift: Tensor | None = None, scale: float = 1.0
+    ) -> Predictions:
         """What the model says of images that are decoded already.
 
         Args:
@@ -185,10 +187,11 @@ class Model(nn.Module):
             top: The most probable classes that each prediction names.
             prior_shift: Added to the logits, (K,): logarithms of class frequencies where the images come from, over
                 those that the model assumes.
+            scale: The logits are multiplied by it first: one over a temperature.
         """
         require_int("top", top, at_least=1)
         logits, features = self.outputs(pixels)
-        logits = logits if prior_shift is None else logits + prior_shift.to(logits)
+        logits = logits if prior_shift is None else scale * logits + prior_shift.to(logits)
         found = logits.softmax(1).topk(min(top, len(self.class_names)))
         nearest, ratio = self.nearest(features)
         return Predictions(self.class_names, found.values.cpu(), found.indices.cpu(), nearest, ratio)

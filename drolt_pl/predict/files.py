@@ -79,6 +79,7 @@ def predict_files(
     *,
     top: int = 5,
     prior_shift: Tensor | None = None,
+    scale: float = 1.0,
     pace: Pace | None = None,
     ranks: Ranks | None = None,
     progress: Callable[[int], None] = lambda done: None,
@@ -91,6 +92,7 @@ def predict_files(
         out: The CSV file.
         top: Classes that a row names.
         prior_shift: See `Model.judge`.
+        scale: With `prior_shift`, see `Model.judge`.
         pace: See `Pace`.
         ranks: The processes that share the work; this one alone where None.
         progress: Called with the number of files that are newly done, by all processes as far as this one can know.
@@ -106,7 +108,7 @@ def predict_files(
     with ranks.together(), shared_output(out, ranks, encoded([header(top)])) as output:
         for batch in pace.batches(names, model, ranks):
             errors = [None if error is None else str(error) for error in batch.errors]
-            found = model.judge(batch.pixels, top=top, prior_shift=prior_shift)
+            found = model.judge(batch.pixels, top=top, prior_shift=prior_shift, scale=scale)
             output(encoded(rows([str(image) for image in batch.images], errors, found, top)))
             summary.add(errors)
             progress(len(errors) * ranks.world)

@@ -1,7 +1,7 @@
 """What re-weights predictions to other class frequencies while they are made."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from drolt_pl import prior
 from drolt_pl.errors import SettingError
 from drolt_pl.model import Model
 from drolt_pl.predict.files import Pace
+from drolt_pl.predict.labelled import Outputs
 from drolt_pl.predict.names import Names
 from drolt_pl.predict.priors import ESTIMATE, estimated_prior, model_prior, named_prior
 from drolt_pl.predict.ranks import Ranks
@@ -19,13 +20,22 @@ SAMPLE = 20_000  # images on which frequencies are estimated, at most
 
 
 class Shift(NamedTuple):
-    """What is added to logits, (K,), and the name of the class frequencies that they then assume."""
+    """What is added to logits, (K,), the name of the class frequencies that they then assume, and what scales them."""
 
     values: Tensor
     source: str
+    scale: float = 1.0
 
 
-def shift_for(model: Model, names: Names, pace: Pace, *, test: str | None, assumed: str | None) -> Shift | None:
+def shift_for(
+    model: Model,
+    names: Names,
+    pace: Pace,
+    *,
+    test: str | None,
+    assumed: str | None,
+    held_out: Callable[[], Outputs | None] = lambda: None,
+) -> Shift | None:
     """What re-weights predictions: log(q / p) of the wished and the model's own class frequencies.
 
     Args:
@@ -34,6 +44,7 @@ def shift_for(model: Model, names: Names, pace: Pace, *, test: str | None, assum
         pace: How they are read.
         test: `uniform`, `train`, `estimate` or a file; None changes nothing.
         assumed: See `model_prior`.
+        held_out: Gives what the model says of labelled images beside these, which calibrate it for `estimate`.
 
     Raises:
         SettingError: `estimate` of images that are named on standard input.
@@ -41,16 +52,22 @@ def shift_for(model: Model, names: Names, pace: Pace, *, test: str | None, assum
     if test is None:
         return None
     _, own = model_prior(model, assumed)
+    scale, bias = 1.0, torch.zeros(len(own), dtype=torch.float64)
     if test == ESTIMATE:
-        source, wished = _estimated(model, names, pace, own)
+        logits = _logits(model, names, pace)
+        known = held_out() if assumed is None else None
+        if known is not None:
+            scale, bias, own = prior.calibrated(known.logits, known.targets)
+        source, wished = estimated_prior(model, (scale * logits + bias).softmax(1), own)
     else:
         source, wished = test, named_prior(model, test)
     least = torch.finfo(torch.float32).tiny
     quotients = prior.frequencies(wished).clamp(min=least) / prior.frequencies(own).clamp(min=least)
-    return Shift(quotients.log().float(), source)
+    return Shift((bias + quotients.log()).float(), source, scale)
 
 
-def _estimated(model: Model, names: Names, pace: Pace, own: Tensor) -> tuple[str, Tensor]:
+def _logits(model: Model, names: Names, pace: Pace) -> Tensor:
+    """What the model gives for a sample of the images, (N, K), float64."""
     if not names.repeatable:
         demand = "cannot be estimate for names from standard input, which can be read once"
         raise SettingError("--test-prior", demand, remedy="give @FILE")
@@ -59,7 +76,7 @@ def _estimated(model: Model, names: Names, pace: Pace, own: Tensor) -> tuple[str
     found = torch.cat(logits)
     if not len(found):
         raise SettingError("images", "must name images that can be read: there is none")
-    return estimated_prior(model, found.cpu().double().softmax(1), own)
+    return found.cpu().double()
 
 
 def _sample(names: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
-"""The test images of a data set that a command names as training does."""
+"""Labelled images for commands on models: test images of a data set, and those that validated in a model's run."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -10,9 +11,12 @@ from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.errors import SettingError
 from drolt_pl.model import Model
 from drolt_pl.run.build import build, under
+from drolt_pl.run.checkpoints import saved_split
 from drolt_pl.run.compose import composed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.explain import USER_ERRORS, explain
+from drolt_pl.run.network import build_datamodule
+from drolt_pl.run.trust import configuration
 
 
 def labelled_images(model: Model, overrides: Sequence[str]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -46,6 +50,27 @@ def labelled_images(model: Model, overrides: Sequence[str]) -> Iterator[tuple[Te
     places = torch.tensor([index[name] for name in datamodule.class_names])
     loader = datamodule.test_dataloader()
     return ((images, places[targets.cpu()]) for images, targets in loader)
+
+
+def validation_images(run_dir: Path, *, trust: bool = False) -> Iterator[tuple[Tensor, Tensor]] | None:
+    """Normalised validation images (B, C, H, W) of a run and their classes, (B,); None where its protocol has none.
+
+    Args:
+        run_dir: The run's folder.
+        trust: Whether its files may name classes that conf/ does not; they are executed then.
+
+    Raises:
+        SettingError: no run's folder, or its images are not where they were, or have changed.
+    """
+    config = configuration(run_dir, CONF, trust=trust)
+    datamodule = build_datamodule(config)
+    with under("dataset"):
+        datamodule.prepare_data()
+        datamodule.setup()
+    if saved_split(run_dir) not in (None, datamodule.split_record()["sha256"]):
+        raise SettingError(str(run_dir), "was trained on another split of its data set, which has changed since")
+    loaders = datamodule.val_dataloader()
+    return None if isinstance(loaders, list) else ((images, targets.cpu()) for images, targets in loaders)
 
 
 def _seen(model: Model, dataset: DictConfig, overrides: Sequence[str]) -> dict[str, object]:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from helpers.models import CLASSES, write_model
 from helpers.photos import write_photos
-from helpers.running import train_composed
+from helpers.running import folder_of_a_run, train_composed
+from typer.testing import CliRunner
 
 from drolt_pl import Model, prior
+from drolt_pl.cli.app import app
 from drolt_pl.errors import SettingError
 from drolt_pl.predict.evaluate import Evaluation, PriorWish, evaluate, write
 from drolt_pl.predict.files import Pace
@@ -145,3 +147,24 @@ def test_a_balanced_set_is_not_harmed(digits: tuple[Model, Outputs]) -> None:
     plain, estimated = (evaluate(model, whole, PriorWish(wish)) for wish in (None, "estimate"))
     assert (estimated.accuracies.acc or 0) >= (plain.accuracies.acc or 0) - 0.005
     assert json.loads(estimated.model_dump_json())["test_prior_source"] == "uniform"
+
+
+@pytest.mark.slow
+def test_an_untrained_models_estimate_is_mended_by_its_validation_images(tmp_path: Path) -> None:
+    """After 15 epochs the rare digits are never predicted, and EM alone would make a balanced set ten points worse."""
+    run = folder_of_a_run(tmp_path / "run", "trainer=cpu", "report=false", "method=ce", "schedule.budget.alone=15")
+
+    def evaluated(model: Path, *words: str) -> tuple[Evaluation, str]:
+        out = tmp_path / "out.json"
+        done = CliRunner().invoke(app, ["evaluate", str(model), "dataset=digits_lt", "-o", str(out), *words])
+        assert done.exit_code == 0, done.output
+        return Evaluation.model_validate_json(out.read_text()), done.stderr
+
+    plain, _ = evaluated(run)
+    calibrated, told = evaluated(run, "--test-prior", "estimate")
+    assert (calibrated.model_prior, told) == ("held out", "")
+    assert (calibrated.accuracies.acc or 0) >= (plain.accuracies.acc or 0) - 0.005
+    alone, told = evaluated(run / "checkpoints" / "best.ckpt", "--test-prior", "estimate")
+    assert alone.model_prior == "train"
+    assert "not calibrated ones (MODEL is no run's folder" in told
+    assert (alone.accuracies.acc or 0) < (calibrated.accuracies.acc or 0)
