@@ -64,10 +64,7 @@ class Accuracies(Record):
 
 
 class StageResults(Record):
-    """The accuracies of a stage's final model after training; null for sets that were not measured.
-
-    The classifier's values by class are there for `train` and `test`, as the paper's Figure 4 needs them.
-    """
+    """The accuracies of a stage's final model; null for sets that were not measured, by class but for `val`."""
 
     train: Accuracies | None = None
     val: Accuracies | None = None
@@ -145,7 +142,8 @@ class Results(Record):
     """The content of a run's results.json.
 
     Attributes:
-        test: Accuracies of the reported model on the test set; `val` and `test_pool` have no values by class.
+        test: Accuracies of the reported model on the test set; `val` has no values by class.
+        images: Images by class of the sets `test` and `test_pool`.
         stages: Accuracies of each stage's final model, in the order of training.
         last_epochs: Epoch with which each stage ended, early by its `patience` or not; counted from 0 over all stages.
         objective: The best value of `selection.metric`, which sweeps maximise.
@@ -177,6 +175,7 @@ class Results(Record):
     last_epochs: Mapping[str, int] = Field(default_factory=dict)
     test_pool: Accuracies | None = None
     val: Accuracies | None = None
+    images: Mapping[str, Sequence[int]] = Field(default_factory=dict)
     skipped_files: Sequence[str] = ()
     eps: Sequence[float | Sequence[float | None] | None] | None = None
     eps_updates: Sequence[int] | None = None

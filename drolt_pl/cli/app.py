@@ -9,6 +9,7 @@ import typer
 
 from drolt_pl import escape
 from drolt_pl.cli.classifiers import classifiers
+from drolt_pl.cli.compare import compare
 from drolt_pl.cli.data import app as data_app
 from drolt_pl.cli.embed import embed
 from drolt_pl.cli.errors import fail, one_sentence
@@ -36,6 +37,7 @@ app.command()(adapt)
 app.command()(info)
 app.add_typer(data_app, name="data")
 app.command()(report)
+app.command()(compare)
 app.command()(sweep)
 app.command()(wandb_dashboard)
 app.command()(classifiers)

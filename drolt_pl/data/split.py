@@ -20,6 +20,7 @@ class SplitRecord(TypedDict):
     """A split as plain JSON values."""
 
     class_counts: list[int]
+    held_counts: dict[str, list[int]]
     classes_without_val: int
     classes_without_test: int
     sha256: str
@@ -48,6 +49,7 @@ class Split:
         train, val, test: Sorted indices, int64.
         pool: Indices of the images that a profile cut away: a second, larger test set, which nothing is chosen on.
         class_counts: Training images per class id, (C,).
+        held_counts: Images per class id of `test` and `pool`, (C,) each.
         classes_without_val, classes_without_test: Classes too small to give an image to that part.
         hashes: SHA-256 of each part, over its indices, image names and targets.
         sha256: One hash over `hashes`.
@@ -58,6 +60,7 @@ class Split:
     test: IntArray
     pool: IntArray
     class_counts: IntArray
+    held_counts: dict[str, IntArray]
     classes_without_val: int
     classes_without_test: int
     hashes: dict[str, str]
@@ -79,6 +82,7 @@ class Split:
         """The split as plain JSON values."""
         return {
             "class_counts": self.class_counts.tolist(),
+            "held_counts": {part: counts.tolist() for part, counts in self.held_counts.items()},
             "classes_without_val": self.classes_without_val,
             "classes_without_test": self.classes_without_test,
             "sha256": self.sha256,
@@ -141,6 +145,7 @@ def make_split(
     return Split(
         **parts,
         class_counts=train_counts,
+        held_counts={part: np.bincount(targets[parts[part]], minlength=num_classes) for part in ("test", "pool")},
         classes_without_val=_absent(val, targets, num_classes) if len(val) else 0,
         classes_without_test=_absent(test, targets, num_classes),
         hashes=hashes,

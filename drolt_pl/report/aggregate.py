@@ -77,8 +77,13 @@ class Spread(NamedTuple):
 
     @property
     def half_interval(self) -> float | None:
-        """Half the width of the 95 % t interval of the mean; null below three values, where it would fill the page."""
-        if self.deviation is None or self.n < 3:
+        """As `t_half`; null below three values, where it would fill the page."""
+        return None if self.n < 3 else self.t_half
+
+    @property
+    def t_half(self) -> float | None:
+        """Half the width of the 95 % t interval of the mean; null for one value."""
+        if self.deviation is None:
             return None
         from scipy.stats import t  # most commands need no scipy
 

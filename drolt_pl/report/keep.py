@@ -59,7 +59,15 @@ def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
     left_out = []
     if _size(kept) > MAX_BYTES:
         stages = {name: stage.without_classes() for name, stage in results.stages.items()}
-        shorter = results.model_copy(update={"test": results.test.without_classes(), "eps": None, "stages": stages})
+        pool = results.test_pool.without_classes() if results.test_pool is not None else None
+        update = {
+            "test": results.test.without_classes(),
+            "test_pool": pool,
+            "eps": None,
+            "stages": stages,
+            "images": {},
+        }
+        shorter = results.model_copy(update=update)
         kept = kept.model_copy(update={"results": shorter, "class_names": None})
         left_out.append("per-class values")
     if _size(kept) > MAX_BYTES and kept.metrics is not None:

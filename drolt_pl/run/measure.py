@@ -75,7 +75,7 @@ def measure(run: Run) -> Outcome:
     return Outcome(
         stages=stages,
         test=test,
-        test_pool=_without_classes(final["test_pool"]),
+        test_pool=_of_classifier(final["test_pool"]),
         val=_without_classes(val),
         skipped_files=_skipped_files(run),
         selection=Selection(

@@ -37,6 +37,7 @@ from drolt_pl.run.warmstart import warm_checkpoint
 from drolt_pl.tracking.wandb_run import log_end
 
 HOME = Path(__file__).resolve().parents[2]
+HELD = {"test": "test", "test_pool": "pool"}  # sets of images by their part of the split
 
 
 def train(config: DictConfig, run_dir: Path) -> Results:
@@ -154,6 +155,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
         test=outcome.test,
         test_pool=outcome.test_pool,
         val=outcome.val,
+        images={name: record["held_counts"][part] for name, part in HELD.items()},
         skipped_files=outcome.skipped_files,
         eps=loss.radii().tolist() if loss is not None else None,
         eps_updates=loss.updates.tolist() if learned and loss is not None else None,
