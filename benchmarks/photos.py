@@ -106,7 +106,7 @@ def loaders(folder: Path) -> dict[str, tuple[Callable[[], object], Callable[[], 
     }
     return {
         "random crop": (lambda: drain(ours.train_dataloader()), lambda: drain(plain["random crop"])),
-        "centre crop": (lambda: drain(ours.centroid_dataloader().batches), lambda: drain(plain["centre crop"])),
+        "centre crop": (lambda: drain(ours.centroid_dataloader()), lambda: drain(plain["centre crop"])),
     }
 
 

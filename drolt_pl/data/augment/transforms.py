@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -127,10 +128,11 @@ def crop_and_mirror(images: Tensor, shifts: Tensor, mirrored: Tensor, *, padding
     if padding == 0:  # nothing to gather
         if images.device.type != "cpu":
             return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
-        turned = torch.empty_like(images)
-        for image, into, mirror in zip(images, turned, mirrored.tolist(), strict=True):
-            into.copy_(image.flip(-1) if mirror else image)  # in the cache: a fifth of the time for large images
-        return turned
+        # Image by image, which stay in the cache: a fifth of the time. NumPy wakes no threads for one image.
+        turned = images.numpy().copy()
+        for place in np.flatnonzero(mirrored.numpy()):
+            turned[place] = images[place].numpy()[..., ::-1]
+        return torch.from_numpy(turned)
     num_images, channels, height, width = images.shape
     padded = F.pad(images, (padding, padding, padding, padding))
     columns = torch.arange(width, device=images.device)
@@ -186,4 +188,8 @@ class BatchTransform:
             images = self.augment(images, generator)
         if self.scale.device != images.device:
             self.scale, self.shift = self.scale.to(images.device), self.shift.to(images.device)
-        return images.float().mul_(self.scale).add_(self.shift)
+        if images.device.type == "cpu":  # NumPy asks for large pages, and half the time goes for small ones
+            normalised = torch.from_numpy(np.empty(images.shape, np.float32)).copy_(images)
+        else:
+            normalised = images.float()
+        return normalised.mul_(self.scale).add_(self.shift)

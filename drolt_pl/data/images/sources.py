@@ -108,12 +108,13 @@ class FileSource(ImageSource):
 
     def fetch(self, indices: IntArray, keys: Sequence[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
         channels, height, width = self.shape
-        pixels = np.empty((len(indices), height, width, channels), np.uint8)
+        samples = torch.empty(len(indices), channels, height, width, dtype=torch.uint8)
+        pixels = samples.numpy()
         seeds = list(keys) if keys is not None and self.keyed else [None] * len(indices)
 
         def decode(places: range) -> None:
             for place in places:
-                pixels[place] = self._decode(int(indices[place]), seeds[place])
+                pixels[place] = self._decode(int(indices[place]), seeds[place]).transpose(2, 0, 1)
 
         if threads == 1:
             decode(range(len(indices)))
@@ -122,7 +123,7 @@ class FileSource(ImageSource):
             chunks = [range(start, min(start + 64, len(indices))) for start in range(0, len(indices), 64)]
             with ThreadPoolExecutor(threads) as pool:
                 list(pool.map(decode, chunks))
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        return samples
 
     def paths(self, indices: IntArray) -> list[str]:
         return [self._path(int(index)) for index in indices]
