@@ -21,6 +21,7 @@ from drolt_pl.errors import SettingError
 from drolt_pl.model.description import Description
 
 HEADER = "drolt_pl"  # key of our header, in both files
+FOR_OTHERS = (".onnx", ".pt2")  # what `drolt export` writes for them
 NOT_OURS = "must be a run's folder, one of its checkpoints or a file that Model.save wrote"
 
 
@@ -68,6 +69,8 @@ def read(path: Path) -> Stored:
     """
     if not path.is_file():
         raise SettingError("model", f"{NOT_OURS}: it does not exist", str(path))
+    if path.suffix.lower() in FOR_OTHERS:
+        raise SettingError("model", f"{NOT_OURS}: it is a network for other programs; export safetensors", str(path))
     with path.open("rb") as file:
         is_zip = file.read(2) == b"PK"
     return _read_checkpoint(path) if is_zip else _read_safetensors(path)

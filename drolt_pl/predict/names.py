@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import translate
 from pathlib import Path
+from typing import BinaryIO
 
 from drolt_pl.data.images.suffixes import is_image
 from drolt_pl.data.prepare.reading import with_slashes
 from drolt_pl.errors import SettingError
 
 STANDARD_INPUT = "-"
+CHUNK = 1 << 16  # bytes of a list that are read at once
 WILD = re.compile(r"[*?\[]")
 
 
@@ -74,12 +76,25 @@ def _named(word: str) -> Iterator[str]:
         yield from _matches(start, word[len(start) :].split("/"))
 
 
-def _lines(file: Iterator[bytes]) -> Iterator[str]:
-    """Names of a list, a line each; a byte order mark, carriage returns and empty lines are passed over."""
-    for number, line in enumerate(file):
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """Names of a list, a line each; a byte order mark, carriage returns and empty lines are passed over.
+
+    Where the list has null bytes (`find -print0`), they end the names in place of line ends.
+    """
+    for number, line in enumerate(_pieces(file)):
         name = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
         if name := name.rstrip(b"\r\n"):
             yield with_slashes(os.fsdecode(name), Path())
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """What stands between the separators of a list; a line is there as soon as it is written."""
+    separator, rest = b"", b""
+    while chunk := file.readline(CHUNK):
+        separator = separator or (b"\0" if b"\0" in chunk else b"\n")
+        *whole, rest = (rest + chunk).split(separator)  # in lines, one and nothing
+        yield from whole
+    yield rest
 
 
 def _matches(folder: str, patterns: Sequence[str]) -> Iterator[str]:

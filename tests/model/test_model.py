@@ -256,6 +256,8 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, files["foreign.ckpt"])
     files["foreign.safetensors"] = tmp_path / "foreign.safetensors"
     save_file({"a": torch.zeros(2)}, files["foreign.safetensors"])
+    files["program.pt2"] = tmp_path / "program.pt2"
+    torch.save({}, files["program.pt2"])
     files["nowhere"] = tmp_path / "nowhere"
     files["no run"] = tmp_path
     for name, path in files.items():

@@ -52,6 +52,12 @@ def test_lists(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(names) == ["c.jpeg", *named]
 
 
+def test_null_bytes_end_names(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{'x' * 200}{number}{chr(10) * (number % 7 == 3)}.jpg" for number in range(1000)]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\0".join([*names, ""]).encode())))
+    assert list(Names(["-"])) == names
+
+
 def test_a_name_with_pattern_characters_is_a_file_first(tree: Path) -> None:
     (tree / "x[1].jpg").touch()
     assert list(Names(["x[1].jpg"])) == ["x[1].jpg"]
