@@ -7,12 +7,15 @@ import typer
 
 from drolt_pl.cli.errors import one_sentence
 
-HELP = "A run's folder, a folder of runs or a sweep's, or kept runs (a file or a folder)."
+HELP = "The folder of a run, of several or of a sweep, or kept runs (a file or a folder); PATH:OVERRIDE takes some."
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help=HELP, show_default=False)],
-    b: Annotated[Path, typer.Argument(help="What A is compared with.", show_default=False)],
+    a: Annotated[str, typer.Argument(help=HELP, show_default=False)],
+    b: Annotated[str, typer.Argument(help="What A is compared with.", show_default=False)],
+    test_images: Annotated[
+        int | None, typer.Option(min=1, help="Test images of every class, for runs that do not record them.")
+    ] = None,
 ) -> None:
     """Compare runs, paired by seed and split: the difference with its intervals, and what a paper would print of it."""
     from rich.console import Console
@@ -20,8 +23,9 @@ def compare(
     from drolt_pl.report.paired import comparison_table, differences, load_group, sentences
 
     with one_sentence():
-        found = differences(load_group(a), load_group(b))
-        names = (a.stem, b.stem) if a.stem != b.stem else (str(a), str(b))
+        found = differences(load_group(a), load_group(b), test_images)
+        stems = Path(a).stem, Path(b).stem
+        names = stems if stems[0] != stems[1] else (a, b)
         Console().print(comparison_table(names, found))
         for line in sentences(names, found):
             typer.echo(line)

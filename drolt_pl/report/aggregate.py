@@ -177,11 +177,11 @@ def _table_key(run: Results) -> Key:
 def _table(runs: Sequence[KeptRun]) -> Table:
     rows: dict[Key, list[KeptRun]] = {}
     for run in runs:
-        results, overrides = run.results, _overrides(run.results)
+        results, overrides = run.results, defining(run.results)
         # The fewest overrides first: the plain run, then its variants.
         key = (results.label, results.method, len(overrides), overrides, results.num_parameters, results.images_seen)
         rows.setdefault(key, []).append(run)
-    shared = set.intersection(*(set(_overrides(run.results)) for run in runs))
+    shared = set.intersection(*(set(defining(run.results)) for run in runs))
     first = runs[0].results
     return Table(
         dataset=first.dataset,
@@ -205,14 +205,12 @@ def _row(runs: Sequence[KeptRun], shared: set[str]) -> Row:
         by_seed[run.seeds] = run
     first = runs[0].results
     config = tuple(
-        override
-        for override in _overrides(first)
-        if override not in shared and _key(override) not in ("name", "method")
+        override for override in defining(first) if override not in shared and _key(override) not in ("name", "method")
     )
     return Row(label=first.label, config=config, runs=[by_seed[seeds] for seeds in sorted(by_seed, key=_sortable)])
 
 
-def _overrides(run: Results) -> tuple[str, ...]:
+def defining(run: Results) -> tuple[str, ...]:
     """The overrides that define a run's experiment, in alphabetical order."""
 
     def counts(key: str) -> bool:

@@ -16,14 +16,17 @@ def bootstrap_difference(
 ) -> tuple[float, float]:
     """The 95 % percentile interval of a difference in mean class accuracy over test images drawn anew.
 
-    The images of a class are drawn with replacement, so the right ones are binomial. Which images each model has right
-    is not known, so both are drawn on their own: where they agree on many images, the interval is too wide.
+    The images of a class are drawn with replacement, so the right ones are binomial. Which images are right is not
+    known, and what is not known is taken at its widest. The runs of one side see the same images, so their draws rise
+    and fall together: more seeds are no more images. The two sides are drawn on their own: where both are right on the
+    same images, the interval is too wide.
 
     Args:
         ours: Accuracy by run and class, (R, C).
         theirs: Of the runs that they are paired with, (R, C).
         images: Test images by class, (R, C).
-        classes: The classes of the mean, (C,); those without an image are left out.
+        classes: The classes of the mean, (R, C), since splits may cut classes differently; those without an image are
+            left out.
         draws: Number of draws.
         seed: Of the draws.
     """
@@ -31,10 +34,12 @@ def bootstrap_difference(
     means = []
     for accuracy in (ours, theirs):
         total = np.zeros(draws)
-        for run, count in zip(accuracy, images, strict=True):
-            chosen = classes & (count > 0)
+        order = generator.random((draws, images.shape[1])).argsort(0)  # of a class's draws, the same in every run
+        for run, count, member in zip(accuracy, images, classes, strict=True):
+            chosen = member & (count > 0)
             right = generator.binomial(count[chosen], np.clip(run[chosen], 0, 1), size=(draws, chosen.sum()))
-            total += (right / count[chosen]).mean(1)
+            right.sort(0)
+            total += (np.take_along_axis(right, order[:, chosen], 0) / count[chosen]).mean(1)
         means.append(total / len(accuracy))
     low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
     return float(low), float(high)

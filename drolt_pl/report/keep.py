@@ -45,7 +45,7 @@ def keep_run(run_dir: str | Path, dest: str | Path) -> list[str]:
         raise SettingError(f"dest {dest}", "holds a kept run already: choose another name")
     results = Results.load(run_dir / OF_A_RUN)
     if results.setting is None:
-        results = results.model_copy(update={"setting": _setting(run_dir)})
+        results = results.model_copy(update={"setting": setting_of(run_dir)})
     compared = (Comparison.load(_own(run_dir, path.name)) for path in sorted(run_dir.glob("classifiers_*.json")))
     kept = Kept(
         kept=1,
@@ -112,7 +112,7 @@ def _class_names(run_dir: Path) -> list[str] | None:
     return [row[column] for row in rows[1:] if len(row) > column]
 
 
-def _setting(run_dir: Path) -> Setting:
+def setting_of(run_dir: Path) -> Setting:
     """The setting of a run, from the files that Hydra wrote; null where they do not say."""
     choices, dataset = folders.choices(run_dir), folders.dataset(run_dir)
     ratio = dataset.get("imbalance_ratio")

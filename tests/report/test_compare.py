@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.report_samples import keep, made_up
+from helpers.report_samples import keep, made_up, typed, variant
+from helpers.running import HOME
 from scipy import stats
 from typer.testing import CliRunner
 
 from drolt_pl.cli.app import app
+from drolt_pl.report.evidence import pair_view
 from drolt_pl.report.intervals import bootstrap_difference, seeds_needed
 
-ALL = np.ones(4, bool)
+ALL = np.ones((1, 4), bool)
 
 
 def run(*words: object) -> tuple[int, str, str]:
@@ -38,6 +40,27 @@ def test_bootstrap_equals_one_that_draws_images() -> None:
     accuracy = right.mean(2)
     found = bootstrap_difference(accuracy[:1], accuracy[1:], np.full((1, 4), 30), ALL, draws=20_000)
     np.testing.assert_allclose(found, np.quantile(expected, [0.025, 0.975]), atol=0.006)
+
+
+def test_seeds_that_share_their_images_are_drawn_together() -> None:
+    """Three runs of one accuracy are as sure of it as one run, whatever the groups of their splits."""
+    one = bootstrap_difference(np.full((1, 4), 0.5), np.full((1, 4), 0.3), np.full((1, 4), 30), ALL, draws=20_000)
+    three = bootstrap_difference(
+        np.full((3, 4), 0.5), np.full((3, 4), 0.3), np.full((3, 4), 30), np.ones((3, 4), bool), draws=20_000
+    )
+    np.testing.assert_allclose(one, three, atol=0.006)
+    # The nested images of two runs of different accuracy, drawn one by one.
+    generator = np.random.default_rng(3)
+    right, cut = np.array([[20, 9], [15, 12]]), np.array([[True, False], [True, True]])
+    images = np.arange(30) < right[..., None]  # run, class, image
+    expected = []
+    for _ in range(5000):
+        drawn = generator.integers(30, size=(2, 2, 30))
+        runs = [[images[r, c][drawn[side, c]].mean() for r, c in ((0, 0), (1, 0), (1, 1))] for side in (0, 1)]
+        expected.append([first / 2 + (second + third) / 4 for first, second, third in runs])
+    found = bootstrap_difference(right / 30, right / 30, np.full((2, 2), 30), cut, draws=20_000)
+    low, high = np.quantile(np.subtract(*np.array(expected).T), [0.025, 0.975])
+    assert 1 <= (found[1] - found[0]) / (high - low) < 1.15  # wider: draws that rise together are more than nested
 
 
 def test_bootstrap_covers_the_true_difference() -> None:
@@ -107,6 +130,7 @@ def test_the_pool_and_images_are_there_where_they_were_kept(tmp_path: Path) -> N
     ("changes", "sentence"),
     [
         ({"dataset": "other"}, "must have the same images: they differ in dataset"),
+        ({"protocol": "published"}, "must have the same images: they differ in protocol"),
         ({"split_sha256": "b"}, "must have the same images: they differ in split"),
         ({"split_seed": 5}, "must have a seed and a split seed in common"),
     ],
@@ -117,6 +141,34 @@ def test_what_cannot_be_compared(tmp_path: Path, changes: dict[str, object], sen
     assert (code, said) == (1, "")
     assert sentence in error
     assert error.count("\n") == 1
+
+
+def test_a_sweep_is_divided_by_its_overrides(tmp_path: Path) -> None:
+    for place, (eps, seed) in enumerate((eps, seed) for eps in (1, 2) for seed in (0, 1, 2)):
+        (tmp_path / str(place)).mkdir()
+        typed(variant(f"loss.eps={eps}", seed, acc=0.5 + eps / 100)).write(tmp_path / str(place) / "results.json")
+    code, said, _ = run(f"{tmp_path}:loss.eps=2", f"{tmp_path}:loss.eps=1")
+    assert code == 0
+    assert "is 1.00 points above" in said
+    assert "differ in loss.eps=1, loss.eps=2; name one folder of them, or PATH:OVERRIDE" in run(tmp_path, tmp_path)[2]
+    assert "must name runs with loss.eps=3 among their overrides" in run(f"{tmp_path}:loss.eps=3", tmp_path)[2]
+
+
+def test_kept_runs_without_a_record_of_their_images_may_be_told(tmp_path: Path) -> None:
+    for name, acc in (("a", 0.5), ("b", 0.25)):
+        keep(tmp_path / name, **{f"s{seed}": made_up(seed, test=measured([acc] * 4)) for seed in range(3)})
+    assert "bootstrap over test images" not in run(tmp_path / "a", tmp_path / "b")[1]
+    assert "; bootstrap over test images: [" in run(tmp_path / "a", tmp_path / "b", "--test-images", 50)[1]
+
+
+def test_the_differences_are_those_of_the_page_of_findings() -> None:
+    short = HOME / "results" / "tin100_short"
+    cells = pair_view(short.parent, "tin100_short/balanced_softmax:ce")["cells"]
+    assert isinstance(cells, list)
+    points, interval = cells[0].split(" ", 1)
+    said = run(short / "balanced_softmax", short / "ce", "--test-images", 50)[1]
+    assert f"is {points.lstrip('+')} points above ce on the test set" in said
+    assert f"over 3 pairs of seeds: {interval};" in said
 
 
 def test_two_runs_of_one_seed_are_refused(tmp_path: Path) -> None:
