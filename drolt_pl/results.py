@@ -182,6 +182,7 @@ class Results(Record):
     warning: str | None = None
     timing: Timing = Timing()
     overrides: Sequence[str] = ()
+    speed: Mapping[str, str | int] | None = None  # what speed=auto took, by key
     versions: Mapping[str, str] = Field(default_factory=dict)
     hardware: str | None = None
     git: str | None = None

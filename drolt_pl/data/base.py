@@ -106,7 +106,7 @@ class LongTailDataModule(pl.LightningDataModule):
 
     def preprocessing(self) -> Preprocessing | None:
         """What one more image goes through before the network sees it; null for samples that are not images."""
-        return self._samples.catalogue.source.preprocessing(self.mean, self.std)
+        return self.store.catalogue.source.preprocessing(self.mean, self.std)
 
     @property
     def in_channels(self) -> int:
@@ -136,7 +136,7 @@ class LongTailDataModule(pl.LightningDataModule):
     def require_views(self, views: int) -> None:
         """Refuses more views of a sample than there are."""
         for_views(self.augment, views)
-        self._samples.require_views(views)
+        self.store.require_views(views)
 
     def split_record(self) -> DataRecord:
         """Which samples train, validate and test, as plain JSON values."""
@@ -154,11 +154,11 @@ class LongTailDataModule(pl.LightningDataModule):
 
     def skipped_files(self) -> list[str]:
         """Files that `on_corrupt=skip` has gone past so far on any rank, sorted; every rank must call it."""
-        return sorted(self._samples.names(list(self._samples.unreadable_anywhere())))
+        return sorted(self.store.names(list(self.store.unreadable_anywhere())))
 
     def names_of_step(self, epoch: int, step: int, /) -> list[str]:
         """Names of this rank's training samples in a step of an epoch; of several streams, those of the first."""
-        return self._samples.names(self.split.train[self.epoch_loader(epoch, self.plan(epoch)).rows_of(step)])
+        return self.store.names(self.split.train[self.epoch_loader(epoch, self.plan(epoch)).rows_of(step)])
 
     def train_dataloader(self) -> BatchLoader | MixedLoader | Streams:
         """The loader of the epoch that the trainer is about to run."""
@@ -196,7 +196,7 @@ class LongTailDataModule(pl.LightningDataModule):
         rank, world_size = self._rank()
         sampler = stage_sampler(
             stage,
-            self._samples.catalogue.targets[self.split.train],
+            self.store.catalogue.targets[self.split.train],
             stream=number,
             progress=stage_progress(self.plan, epoch),
             seed=self.seed,
@@ -205,14 +205,14 @@ class LongTailDataModule(pl.LightningDataModule):
             world_size=world_size,
             batch_size=self.batch_size,
         )
-        share, source = self.batch_size // world_size, self._samples.source
+        share, source = self.batch_size // world_size, self.store.source
         further = (number,) if number else ()  # the first stream keeps the seeds of an epoch of one stream
-        rows, keys = self._samples.rows_in_views(sampler.indices(), share, stage.views, epoch), None
+        rows, keys = self.store.rows_in_views(sampler.indices(), share, stage.views, epoch), None
         if source.keyed:
             positions = in_views(sampler.positions, share, stage.views, offset=sampler.length)
             keys = SampleKeys((self.seed, epoch, *further), positions)
         loader = BatchLoader(
-            self._samples.training_batches(rows, share * stage.views, self._device(), keys),
+            self.store.training_batches(rows, share * stage.views, self._device(), keys),
             source.transform(self.mean, self.std, for_views(self.augment, stage.views)),
             lambda: torch_generator("augment", self.seed, epoch, rank, *further),
         )
@@ -229,8 +229,8 @@ class LongTailDataModule(pl.LightningDataModule):
         rank, world_size = self._rank()
         rows, device = np.arange(rank, num_samples, world_size), self._device()
         batch_size = self.eval_batch_size or (128 if device.type == "cpu" else 512)
-        batches = self._samples.evaluation_batches(part, rows, batch_size, device)
-        return BatchLoader(batches, self._samples.source.transform(self.mean, self.std, None), torch.Generator)
+        batches = self.store.evaluation_batches(part, rows, batch_size, device)
+        return BatchLoader(batches, self.store.source.transform(self.mean, self.std, None), torch.Generator)
 
     def _image_shape(self) -> tuple[int, ...]:
         if len(self.sample_shape) != 3:
@@ -238,7 +238,7 @@ class LongTailDataModule(pl.LightningDataModule):
         return self.sample_shape
 
     @property
-    def _samples(self) -> SampleStore:
+    def store(self) -> SampleStore:  # where samples lie, and how many processes read them
         if self._store is None:
             raise RuntimeError("call setup() before asking for a loader")
         return self._store

@@ -17,6 +17,7 @@ from drolt_pl.learning.same_ranks import SameOnAllRanks
 from drolt_pl.learning.schedule import Schedule
 from drolt_pl.lightning_internals import allow_unused_parameters
 from drolt_pl.run import parts, ranks
+from drolt_pl.run.advice import Speed, settle_speed
 from drolt_pl.run.build import build, not_finite, plain, under
 from drolt_pl.run.checkpoints import CheckpointFiles, identity
 from drolt_pl.run.clock import clock_of
@@ -42,6 +43,7 @@ class Run:
         callbacks: The callbacks in their order, those of the configuration by their key there.
         saved: The callback that says when checkpoints are written.
         files: Writes and reads them.
+        speed: What would make it faster here, and what of that it takes.
     """
 
     config: DictConfig
@@ -52,6 +54,7 @@ class Run:
     callbacks: Mapping[str, pl.Callback]
     saved: StageCheckpoint
     files: CheckpointFiles
+    speed: Speed
 
 
 def assemble(config: DictConfig, folder: Path, conf: Path, ending: Ending | None = None) -> Run:
@@ -75,6 +78,7 @@ def assemble(config: DictConfig, folder: Path, conf: Path, ending: Ending | None
     callbacks = _callbacks(config, folder, datamodule, saved)
     if ending is not None:
         callbacks["stop"] = StopWhenTold(ending)
+    speed = settle_speed(config, folder, module.backbone, datamodule, schedule)
     trainer = _trainer(config, folder, schedule, datamodule, callbacks)
     require_fitting(trainer, datamodule, module, (config.groups.many, config.groups.few))
     if ending is not None:
@@ -83,7 +87,7 @@ def assemble(config: DictConfig, folder: Path, conf: Path, ending: Ending | None
     trainer.strategy.checkpoint_io = files
     if trainer.world_size > 1 and trainer.is_global_zero:
         print(batch_sentence(datamodule, module, trainer))
-    return Run(config, folder, datamodule, module, trainer, callbacks, saved, files)
+    return Run(config, folder, datamodule, module, trainer, callbacks, saved, files, speed)
 
 
 def _callbacks(

@@ -20,6 +20,7 @@ LAST, PREVIOUS = "last", "previous"  # names of the last epoch's checkpoint, and
 MAY_DIFFER = (
     "resume",
     "trust",
+    "speed",
     "trainer",
     "logger",
     "callbacks",

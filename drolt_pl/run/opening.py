@@ -32,6 +32,7 @@ def opening(run: Run, tree: Tree, overrides: Sequence[str]) -> Iterator[str]:
     yield from (escape.plain(note) for note in data.notes)
     device = hardware(run.trainer.strategy.root_device)
     yield f"{_of_network(module)}; {device}, precision {run.trainer.precision}"
+    yield from run.speed.lines()
     rates = {stage.name: _rates(module, stage) for stage in module.schedule.stages}
     decay = module.stage_optimizer.layer_decay
     yield from (f"stage {name}: {_of_stage(module.schedule.named(name), own, decay)}" for name, own in rates.items())

@@ -128,7 +128,7 @@ class Settings(TypedDict):
 
     Args:
         method_name: The method's name in results; its file sets it.
-        logger: The loggers by name, none for `logger=none`; metrics.csv is written in any case.
+        logger: By name, none for `logger=none`; metrics.csv is written in any case.
     """
 
     seed: Seed
@@ -145,6 +145,7 @@ class Settings(TypedDict):
     init_from: AnyPath | None
     compile: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None
     num_threads: Threads | None
+    speed: NotRequired[Literal["plain", "auto"]]
     name: Text | None
     method_name: Text
     tuned: NotRequired[Mapping[str, Any]]
@@ -240,8 +241,7 @@ SUPPLIED: dict[str, frozenset[str]] = {
 }
 # Given by the run as well where the configuration has none.
 DEFAULTED: dict[str, frozenset[str]] = {"objectives.*": frozenset({"criterion"}), "trainer": frozenset({"max_epochs"})}
-# Keys beside a constructor's own.
-BESIDE: dict[str, Mapping[str, object]] = {"loss": {"layers": Names | None}}
+BESIDE: dict[str, Mapping[str, object]] = {"loss": {"layers": Names | None}}  # keys beside a constructor's own
 # Ranges of what other packages' constructors take, by the module that they are in.
 FOREIGN: dict[str, type] = {
     "pytorch_lightning.trainer": TrainerArguments,

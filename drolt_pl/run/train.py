@@ -167,6 +167,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
             images_per_s=(module.images_seen - images_before) / max(seconds, 1e-9),
         ),
         overrides=words,
+        speed=run.speed.taken,
         **circumstances(["python", "train.py", *words], run.trainer.strategy.root_device, HOME),
     )
 

@@ -61,7 +61,7 @@ def skipped_on_rank(rank: int, world: int, root: Path) -> list[str]:
     module = ImageFolderLT(root=root, image_size=4, on_corrupt="skip", **settings)
     for _ in at_epoch(module, 0, rank, world).centroid_dataloader():
         pass
-    assert len(module._samples.unreadable) == 1
+    assert len(module.store.unreadable) == 1
     return module.skipped_files()
 
 

@@ -89,7 +89,7 @@ def measure(index: Path, images: Path, num_workers: int) -> dict[str, Any]:
 
     rows = loader.batches.loader.dataset.rows[: BATCHES * BATCH_SIZE]
     for image in module.split.train[rows]:
-        path = images / module._samples.catalogue.names[image].decode()
+        path = images / module.store.catalogue.names[image].decode()
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(path)
     for seen, _ in enumerate(loader, start=1):

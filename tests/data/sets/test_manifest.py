@@ -71,7 +71,7 @@ def test_gzip_quotes_and_byte_order_marks_are_read(root: Path) -> None:
     module = ManifestLT(manifest=root / "labels.csv.gz", image_size=4, imbalance_ratio=None)
     module.setup()
     assert sum(len(targets) for _, targets in module.centroid_dataloader()) == len(module.split.train)
-    assert b"pictures/a, b.png" in module._samples.catalogue.names.tolist()
+    assert b"pictures/a, b.png" in module.store.catalogue.names.tolist()
 
 
 def test_images_may_lie_elsewhere(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
