@@ -16,6 +16,7 @@ CPU = (
     "training_step",
     "joint_epoch",
     "scaling",
+    "growth",
     "data",
     "photos",
     "predict",
@@ -35,7 +36,8 @@ a test.
 | `centroid_pass.py` | what the centroid pass adds to an epoch |
 | `training_step.py` | what Lightning adds to a bare loop |
 | `joint_epoch.py` | a whole epoch against research-style code |
-| `scaling.py` | two ranks against one; growth with the batch and the classes |
+| `scaling.py` | two ranks against one |
+| `growth.py` | time and memory against images, classes, the batch and ranks: fitted exponents, and growth.png |
 | `data.py` | the data pipelines against plain ones; `--images FOLDER` for your own JPEG files |
 | `photos.py` | large JPEG files against torchvision's loader, and the limit of decoding |
 | `predict.py` | predictions of many files against a bare loop, and their memory |
@@ -86,7 +88,7 @@ if __name__ == "__main__":
     failed: list[str] = []
     for name in CPU:
         extra = ["--images", arguments.images] if name == "data" and arguments.images else []
-        extra += ["--png", str(HERE / "scaling.png")] if name == "scaling" else []
+        extra += ["--png", str(HERE / "growth.png")] if name == "growth" else []
         lines, code = measured(name, *extra)
         printed += lines
         failed += [name] if code else []

@@ -12,7 +12,6 @@ FROM_ELSEWHERE = {
     "index.md": "README.md",
     "changelog.md": "CHANGELOG.md",
     "benchmarks.md": "benchmarks/README.md",
-    "scaling.png": "benchmarks/scaling.png",
 }
 PLACES = {source: place for place, source in FROM_ELSEWHERE.items()} | {"RESULTS.md": "results/index.md"}
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?(?=\))")
