@@ -18,6 +18,7 @@ CHOICES = Path(".hydra") / "hydra.yaml"
 SPLIT = "split.json"
 SWEEP = "multirun.yaml"  # in the folder of a sweep, as JOBS is
 JOBS = "jobs.json"  # overrides of every job, by the name of its folder
+STUDY = "study.journal"  # in the folder of a sweep by Optuna
 FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
 MAX_YAML = 512 * 1024  # bytes of a configuration
 MAX_DEPTH = 64  # levels of nested lists and mappings in it

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from drolt_pl.learning.module import DROLTModule, ours
 from drolt_pl.learning.protocols import LogsHistograms, data_of
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
+from drolt_pl.metrics import CONFIDENCE_UNITS, CalibrationError
 
 MAX_CONFUSION = 200  # classes up to which the confusion matrix is kept
 
@@ -32,11 +33,14 @@ class Diagnostics(pl.Callback):
 
     Every epoch also logs `batch/global`, `batch/per_rank`, `images_seen`, `time/epoch_s` and `time/images_per_s`. Radii
     by class go to loggers with `log_histogram`. The attribute `confusion` (C, C) is the confusion matrix of the last
-    test set named `test`, null beyond 200 classes.
+    test set named `test`, null beyond 200 classes; `calibration` (3, 15) has its images, right images and summed
+    confidence by bins of the confidence, null before the first test.
     """
 
     def __init__(self) -> None:
         self.confusion: Tensor | None = None
+        self.calibration: Tensor | None = None
+        self._bins = CalibrationError()
         self._before: Tensor | None = None
         self._output: Tensor | None = None
         self._hook: RemovableHandle | None = None
@@ -140,8 +144,9 @@ class Diagnostics(pl.Callback):
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = ours(pl_module)
         num_classes = len(module.centroid_counts)
+        self._watch(module.classifier)
+        self._bins = CalibrationError().to(module.device)
         if num_classes <= MAX_CONFUSION:
-            self._watch(module.classifier)
             self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=module.device)
 
     def on_test_batch_end(
@@ -154,14 +159,22 @@ class Diagnostics(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         is_test = ours(pl_module).evaluation.names[dataloader_idx] == "test"
-        if self.confusion is not None and self._output is not None and is_test:
+        if self._output is None or not is_test:
+            return
+        self._bins.update(self._output, batch[1])
+        if self.confusion is not None:
             cells = batch[1] * len(self.confusion) + self._output.argmax(1)
             self.confusion += cells.bincount(minlength=self.confusion.numel()).view_as(self.confusion)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._unwatch()
-        if self.confusion is not None and dist.is_available() and dist.is_initialized():
-            dist.all_reduce(self.confusion)
+        bins = self._bins
+        self.calibration = torch.stack((bins.total, bins.correct, bins.confidence)).double()
+        self.calibration[2] /= CONFIDENCE_UNITS
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(self.calibration)
+            if self.confusion is not None:
+                dist.all_reduce(self.confusion)
 
     def _watch(self, part: nn.Module) -> None:
         """Starts to keep the last output of a part of the module."""

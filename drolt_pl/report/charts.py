@@ -34,7 +34,7 @@ def by_group(runs: Mapping[str, Results]) -> Spec:
                 for group, metric in SHOWN.items()
                 if metric in numbers
             ]
-    chart = _chart(rows).mark_point(filled=True, size=110, opacity=0.9)
+    chart = of_rows(rows).mark_point(filled=True, size=110, opacity=0.9)
     encoded = chart.encode(
         x=alt.X("accuracy:Q", title="test accuracy, %", scale=alt.Scale(zero=False)),
         y=alt.Y("model:N", title=None, sort=None),
@@ -42,7 +42,7 @@ def by_group(runs: Mapping[str, Results]) -> Spec:
         shape=alt.Shape("group:N", title=None, scale=alt.Scale(domain=["all", *GROUPS])),
         tooltip=["model:N", "group:N", "accuracy:Q"],
     )
-    return _done(encoded, height=28 * len({str(row["model"]) for row in rows}) + 20)
+    return done(encoded, height=28 * len({str(row["model"]) for row in rows}) + 20)
 
 
 def curves(rows: Sequence[Row], keys: Mapping[str, str], title: str, *, factor: float = 1.0) -> Spec | None:
@@ -62,7 +62,7 @@ def curves(rows: Sequence[Row], keys: Mapping[str, str], title: str, *, factor: 
     ]
     if not values:
         return None
-    lines = _chart(values).mark_line(point=alt.OverlayMarkDef(size=18))
+    lines = of_rows(values).mark_line(point=alt.OverlayMarkDef(size=18))
     colours = [COLOURS.get(name, SERIES[place % len(SERIES)]) for place, name in enumerate(keys)]
     scale = alt.Scale(domain=list(keys), range=colours)
     layers: list[Any] = [
@@ -75,15 +75,15 @@ def curves(rows: Sequence[Row], keys: Mapping[str, str], title: str, *, factor: 
         )
     ]
     starts = _starts(rows)
-    rules = _chart(starts).mark_rule(strokeDash=[4, 4], color=GREY)
+    rules = of_rows(starts).mark_rule(strokeDash=[4, 4], color=GREY)
     layers.append(rules.encode(x="epoch:Q", tooltip=["stage:N"]))
-    words = _chart(starts).mark_text(align="left", dx=4, dy=6, baseline="top", color=GREY)
+    words = of_rows(starts).mark_text(align="left", dx=4, dy=6, baseline="top", color=GREY)
     layers.append(words.encode(x="epoch:Q", y=alt.value(0), text="stage:N"))
     passes = [{"epoch": int(row["epoch"])} for row in rows if row.get("time/centroid_s")]
     if passes:
-        ticks = _chart(passes).mark_tick(color=GREY, thickness=1.5, size=8)
+        ticks = of_rows(passes).mark_tick(color=GREY, thickness=1.5, size=8)
         layers.append(ticks.encode(x="epoch:Q", y=alt.value(236)))
-    return _done(alt.layer(*layers), height=240)
+    return done(alt.layer(*layers), height=240)
 
 
 def by_class(rows: Sequence[Row]) -> Spec | None:
@@ -103,13 +103,13 @@ def by_class(rows: Sequence[Row]) -> Spec | None:
     values.sort(key=lambda row: -int(str(row["images"])))
     for place, row in enumerate(values):
         row["place"] = place
-    chart = _chart(values)
+    chart = of_rows(values)
     accuracy = alt.Y("accuracy:Q", title="test accuracy, %", scale=alt.Scale(domain=[0, 100]))
     tooltip = ["class:N", "images:Q", "group:N", "accuracy:Q"]
     if len(values) > MOST_BARS:
         images = alt.X("images:Q", title="training images of the class", scale=alt.Scale(type="log"))
         marks = chart.mark_point(filled=True, opacity=0.6, size=40)
-        return _done(marks.encode(x=images, y=accuracy, color=GROUP, shape=SHAPE, tooltip=tooltip), height=260)
+        return done(marks.encode(x=images, y=accuracy, color=GROUP, shape=SHAPE, tooltip=tooltip), height=260)
     few = len(values) <= 30
     axis = alt.Axis(labelExpr="", ticks=False) if not few else alt.Axis(labelAngle=-45)
     order = alt.X(
@@ -118,7 +118,7 @@ def by_class(rows: Sequence[Row]) -> Spec | None:
         title=None if few else "classes, from the most training images to the fewest",
         axis=axis,
     )
-    return _done(chart.mark_bar().encode(x=order, y=accuracy, color=GROUP, tooltip=tooltip), height=260)
+    return done(chart.mark_bar().encode(x=order, y=accuracy, color=GROUP, tooltip=tooltip), height=260)
 
 
 def radii(rows: Sequence[Row]) -> Spec | None:
@@ -135,7 +135,7 @@ def radii(rows: Sequence[Row]) -> Spec | None:
     ]
     if not values:
         return None
-    marks = _chart(values).mark_point(filled=True, size=50, opacity=0.8)
+    marks = of_rows(values).mark_point(filled=True, size=50, opacity=0.8)
     encoded = marks.encode(
         x=alt.X("images:Q", title="training images of the class", scale=alt.Scale(type="log")),
         y=alt.Y("radius:Q", title="radius"),
@@ -143,23 +143,24 @@ def radii(rows: Sequence[Row]) -> Spec | None:
         shape=SHAPE,
         tooltip=["class:N", "images:Q", alt.Tooltip("radius:Q", format=".4g")],
     )
-    return _done(encoded, height=240)
+    return done(encoded, height=240)
 
 
 def settings(rows: Sequence[Mapping[str, object]]) -> Spec | None:
     """Validation against test accuracy of a sweep's settings; `rows` have label, val and test, in percent."""
     if not rows:
         return None
-    marks = _chart(rows).mark_point(filled=True, size=60, opacity=0.7, color="#0072b2")
+    marks = of_rows(rows).mark_point(filled=True, size=60, opacity=0.7, color="#0072b2")
     encoded = marks.encode(
         x=alt.X("val:Q", title="validation accuracy, %", scale=alt.Scale(zero=False)),
         y=alt.Y("test:Q", title="test accuracy, %", scale=alt.Scale(zero=False)),
         tooltip=["label:N", alt.Tooltip("val:Q", format=".1f"), alt.Tooltip("test:Q", format=".1f")],
     )
-    return _done(encoded, height=280)
+    return done(encoded, height=280)
 
 
-def _chart(rows: Sequence[Mapping[str, object]]) -> Any:
+def of_rows(rows: Sequence[Mapping[str, object]]) -> Any:
+    """An empty chart over rows."""
     return alt.Chart(alt.Data(values=list(rows)))  # type: ignore[no-untyped-call]
 
 
@@ -178,6 +179,7 @@ def _is_number(text: str | None) -> bool:
         return False
 
 
-def _done(chart: Any, height: int) -> Spec:
+def done(chart: Any, height: int) -> Spec:
+    """The specification of a chart as wide as the page."""
     spec: Spec = chart.properties(width="container", height=height).to_dict()
     return spec

@@ -15,7 +15,8 @@ from drolt_pl import escape, folders
 from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
 from drolt_pl.regular import read_text
-from drolt_pl.report import charts
+from drolt_pl.report import charts, matrices
+from drolt_pl.report.optuna_plots import optuna_pictures
 from drolt_pl.report.page import template
 from drolt_pl.report.sweep import load_sweep
 from drolt_pl.report.sweep import rows as sweep_rows
@@ -69,7 +70,8 @@ def _run(folder: Path) -> dict[str, Any]:
     if not (folder / "results.json").exists():
         raise SettingError(str(folder), "is no finished run and no sweep: it has no results.json and no multirun.yaml")
     results = Results.load(folder / "results.json")
-    rows, classes = folders.metric_rows(folder / "metrics.csv"), _classes(folder / "per_class.csv")
+    rows, classes = folders.metric_rows(folder / "metrics.csv"), _table(folder / "per_class.csv")
+    confused = _table(folder / "confusion.csv")
     title = f"{results.label} on {results.dataset}"
     shown = {
         "Test accuracy by stage and group": charts.by_group({results.label: results}),
@@ -77,6 +79,8 @@ def _run(folder: Path) -> dict[str, Any]:
         "Accuracy while training": charts.curves(rows, ACCURACY, "accuracy, %", factor=100),
         "Validation accuracy by group": charts.curves(rows, GROUPS, "accuracy, %", factor=100),
         "Accuracy by class": charts.by_class(classes),
+        "Confusion on the test set": matrices.confusion(confused),
+        "Calibration on the test set": matrices.calibration(_table(folder / "calibration.csv")),
         "Radii": charts.radii(classes),
         "Drift of the centroids in an epoch": charts.curves(rows, DRIFT, "distance"),
         "Held-out class means in the ball": charts.curves(rows, COVERED, "share, %", factor=100),
@@ -88,6 +92,7 @@ def _run(folder: Path) -> dict[str, Any]:
         "stages": _stages(results),
         "charts": {name: _embedded(spec) for name, spec in shown.items() if spec is not None},
         "worst": _worst(classes),
+        "pairs": matrices.worst_pairs(confused),
         "facts": {name: escape.plain(str(value)) for name, value in _facts(results).items()},
         "versions": {name: escape.plain(version) for name, version in results.versions.items()},
         "commands": _commands(folder, results),
@@ -164,6 +169,7 @@ def _sweep(folder: Path) -> dict[str, Any]:
             label = ", ".join(f"{key}={value}" for key, value in setting.values.items()) or "one setting"
             points.append({"label": escape.plain(label), "val": 100 * val, "test": 100 * test})
     spec = charts.settings(points)
+    first = {} if spec is None else {"Settings: validation against test": spec}
     return {
         "title": escape.plain(f"Sweep {folder.name}"),
         "progress": sweep.progress,
@@ -171,7 +177,8 @@ def _sweep(folder: Path) -> dict[str, Any]:
         "columns": [escape.plain(column) for column in table[0]] if table else [],
         "rows": [[escape.plain(str(value)) for value in row.values()] for row in table],
         "failures": [_failed(job, job.failure) for job in sweep.jobs if job.failure is not None],
-        "charts": {} if spec is None else {"Settings: validation against test": _embedded(spec)},
+        "charts": {name: _embedded(chart) for name, chart in (first | matrices.heat_maps(sweep)).items()},
+        "pictures": optuna_pictures(folder),
     }
 
 
@@ -201,7 +208,7 @@ def _flat(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     return values
 
 
-def _classes(path: Path) -> list[dict[str, str]]:
+def _table(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(read_text(path, "CSV").splitlines())) if path.exists() else []
 
 

@@ -45,11 +45,11 @@ def heat_maps(sweep: Sweep, x: str, y: str, panel: str) -> dict[str, Figure]:
     Each combination of the other keys has a figure. A setting without a key counts for all values of that key, since
     the key changes nothing there.
     """
-    if not {x, y} <= set(sweep.keys) or max(len(_values(sweep, key)) for key in (x, y)) > MAX_TICKS:
+    if not {x, y} <= set(sweep.keys) or max(len(values_of(sweep, key)) for key in (x, y)) > MAX_TICKS:
         return {}
     others = [key for key in sweep.keys if key not in (x, y, panel)]
     figures = {}
-    for values in itertools.product(*(_values(sweep, key) for key in others)):
+    for values in itertools.product(*(values_of(sweep, key) for key in others)):
         fixed = dict(zip(others, values, strict=True))
         found = [setting for setting in sweep.settings if _agrees(setting, fixed)]
         name = "-".join(["heatmap", *(f"{key}={value}" for key, value in fixed.items())])
@@ -61,7 +61,7 @@ def heat_maps(sweep: Sweep, x: str, y: str, panel: str) -> dict[str, Figure]:
 
 def _heat_map(sweep: Sweep, settings: Sequence[Setting], axes: tuple[str, str, str], title: str) -> Figure:
     x, y, panel = axes
-    columns, lines, panels = _values(sweep, x), _values(sweep, y), _values(sweep, panel) or [""]
+    columns, lines, panels = values_of(sweep, x), values_of(sweep, y), values_of(sweep, panel) or [""]
     figure = Figure(figsize=(1.0 + 0.52 * len(columns) * len(panels), 1.6 + 0.75 * len(lines)), layout="constrained")
     figure.suptitle(escape.label(title))
     grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey=True)
@@ -104,13 +104,13 @@ def _cell(settings: Sequence[Setting], fixed: dict[str, str], part: str, metric:
 
 def sensitivity(sweep: Sweep) -> Figure | None:
     """Draws accuracy against each numeric key; the other keys keep the values of the best setting."""
-    keys = [key for key in sweep.keys if sum(_number(value) is not None for value in _values(sweep, key)) > 1]
+    keys = [key for key in sweep.keys if sum(_number(value) is not None for value in values_of(sweep, key)) > 1]
     measured = [setting for setting in sweep.settings if setting.mean("val", sweep.metric) is not None]
     if not keys or not measured:
         return None
     figure = Figure(figsize=(4.2 * len(keys), 3.4), layout="constrained")
     for axis, key in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys, strict=True):
-        is_grid = len(_values(sweep, key)) <= MAX_TICKS
+        is_grid = len(values_of(sweep, key)) <= MAX_TICKS
         best = next((setting for setting in measured if key in setting.values), measured[0])
         # The best setting may lack a key; the key then has its value in the next best setting that has it.
         others = {other: value for found in (*reversed(measured), best) for other, value in found.values.items()}
@@ -171,7 +171,7 @@ def _agrees(setting: Setting, fixed: dict[str, str]) -> bool:
     return all(setting.values.get(key, value) == value for key, value in fixed.items())
 
 
-def _values(sweep: Sweep, key: str) -> list[str]:
+def values_of(sweep: Sweep, key: str) -> list[str]:
     """The values of a key; numbers are sorted as numbers."""
     values = {setting.values[key] for setting in sweep.settings if key in setting.values}
     return sorted(values, key=lambda value: ((number := _number(value)) is None, number or 0.0, value))

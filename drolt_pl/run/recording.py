@@ -1,18 +1,19 @@
-"""Callbacks that record a run: checkpoints by stage, and metrics.csv."""
+"""Records of a run: callbacks for checkpoints by stage and metrics.csv, and the tables of the test set."""
 
 import csv
 import io
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+from torch import Tensor
 
-from drolt_pl import folders
+from drolt_pl import escape, folders
 from drolt_pl.disk import replacing
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.module import ours
@@ -167,3 +168,28 @@ class MetricsFile(Checkpoint):
         except SettingError as error:
             print(f"warning: {self.path} is damaged and begins anew ({error})", flush=True)
             return []
+
+
+def write_of_test(
+    run_dir: Path, class_names: Sequence[str], confusion: Tensor | None, calibration: Tensor | None
+) -> None:
+    """Writes confusion.csv, a row for each pair of classes that occurs, and calibration.csv, a row for each bin.
+
+    Args:
+        run_dir: The run's folder.
+        class_names: Names by class index.
+        confusion: Test images by class and predicted class, (C, C).
+        calibration: Images, right images and summed confidence by equal bins of the confidence, (3, bins).
+    """
+    tables: dict[str, list[Sequence[object]]] = {}
+    if confusion is not None:
+        pairs = [(*pair, int(confusion[pair[0], pair[1]])) for pair in confusion.nonzero().tolist()]
+        rows = [(escape.cell(class_names[true]), escape.cell(class_names[taken]), n) for true, taken, n in pairs]
+        tables["confusion.csv"] = [("name", "predicted", "images"), *rows]
+    if calibration is not None:
+        bins = [(int(n), right / n, confidence / n) for n, right, confidence in calibration.T.tolist() if n]
+        tables["calibration.csv"] = [("images", "accuracy", "confidence"), *bins]
+    for name, table in tables.items():
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows(table)
+        write_atomically(run_dir / name, file.getvalue())

@@ -30,6 +30,7 @@ from drolt_pl.run.mishaps import forget_late_workers
 from drolt_pl.run.opening import opening
 from drolt_pl.run.outcome import batch_shares, circumstances
 from drolt_pl.run.ranks import leave_group_at_exit
+from drolt_pl.run.recording import write_of_test
 from drolt_pl.run.stopping import Ending
 from drolt_pl.run.tree import Tree
 from drolt_pl.run.validate import validate
@@ -68,15 +69,17 @@ def _train(run: Run) -> Results:
             f"measured; set to null what stopped it (such as trainer.max_time=null), and go on with resume={run_dir}",
         )
     results = results_of(run, measure(run), record, images_before)
+    diagnostics = next((part for part in run.callbacks.values() if isinstance(part, Diagnostics)), None)
+    confusion = None if diagnostics is None else diagnostics.confusion
     if run.trainer.is_global_zero:
+        if diagnostics is not None:
+            write_of_test(run_dir, run.datamodule.class_names, confusion, diagnostics.calibration)
         results.write(run_dir / "results.json")
         write_per_class(run_dir / "per_class.csv", results, run.datamodule.class_names)
         show(results, run_dir)
         if config.get("report", True):
             leave_report(run_dir)
         print(profile_of(run.trainer), end="", flush=True)
-    diagnostics = next((part for part in run.callbacks.values() if isinstance(part, Diagnostics)), None)
-    confusion = None if diagnostics is None else diagnostics.confusion
     log_end(run.trainer, results, run.datamodule.class_names, confusion)
     return results
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
+from drolt_pl import folders
 from drolt_pl.checked import checked
 from drolt_pl.errors import SettingError
 from drolt_pl.ranges import Seed
@@ -21,7 +22,6 @@ from drolt_pl.sweeps.sweeper import JobListSweeper, Jobs
 if TYPE_CHECKING:
     import optuna
 
-STUDY = "study.journal"  # in the sweep's folder
 OVERRIDES = "overrides"  # user attribute of a trial
 
 
@@ -60,7 +60,7 @@ class OptunaSweeper(JobListSweeper):
         self.begin(self.n_trials)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(self.sweep_dir / STUDY))),
+            storage=JournalStorage(JournalFileBackend(str(self.sweep_dir / folders.STUDY))),
             study_name="sweep",
             direction="maximize",
             load_if_exists=True,

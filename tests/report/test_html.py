@@ -1,5 +1,6 @@
 """report.html: one file that says what a run or a sweep came to, drawn by a browser without a network."""
 
+import csv
 import json
 import re
 import shutil
@@ -18,7 +19,7 @@ from drolt_pl.report.html import leave_report, write_report
 from drolt_pl.results import Results, write_per_class
 
 ONE = [f"schedule.stages.{stage}.epochs=1" for stage in ("ce_warmup", "joint", "rebalance")]
-CHARTS = 7  # of a run of one joint epoch, over which no centroid has drifted
+CHARTS = 9  # of a run of one joint epoch, over which no centroid has drifted
 HOSTILE = ("<script>window.hit=1</script>", "\x1b[31mred", "\"q'</script>", "‮drow", "عربي", "${x}{{y}}")
 
 
@@ -75,6 +76,60 @@ def test_hostile_names_stay_text(run_dir: Path, tmp_path: Path) -> None:
     assert HOSTILE[0] not in page
     assert "\x1b" not in page
     assert "‮" not in page
+
+
+def confused(folder: Path, names: list[str]) -> Path:
+    """A run's folder in which every class is taken for the next one, the more often the later it stands."""
+    rows = [(name, names[(place + 1) % len(names)], place + 1) for place, name in enumerate(names)]
+    rows += [(name, name, 10) for name in names]
+    with (folder / "confusion.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("name", "predicted", "images"), *rows])
+    return folder
+
+
+def test_what_is_taken_for_what(run_dir: Path, tmp_path: Path) -> None:
+    names = [f"class {place}" for place in range(30)]
+    folder = confused(with_classes(run_dir, tmp_path / "run", names), names)
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert "Confusion on the test set" not in page  # 30 x 30 cells: nobody reads them
+    rows = page.partition("What is taken for what")[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    texts = [re.sub(r"<[^>]+>", "|", row).replace("||", "") for row in rows.split("</tr>")[:-1]]
+    assert len(texts) == 20
+    assert re.findall(r"[\w. ]+", texts[0]) == ["class 29", "class 0", "30", "75.0"]
+
+
+def test_the_confusion_of_a_run_counts_its_test_images(run_dir: Path) -> None:
+    results = Results.load(run_dir / "results.json")
+    with (run_dir / "confusion.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(int(row["images"]) for row in rows if row["name"] == row["predicted"])
+    assert sum(int(row["images"]) for row in rows) == sum(results.images["test"])
+    assert right / sum(results.images["test"]) == pytest.approx(results.test.acc_micro)
+    with (run_dir / "calibration.csv").open(newline="") as file:
+        bins = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    gaps = sum(found["images"] * abs(found["accuracy"] - found["confidence"]) for found in bins)
+    assert gaps / sum(found["images"] for found in bins) == pytest.approx(results.test.ece)
+
+
+def test_a_grid_has_heat_maps_and_a_study_has_optunas_plots(run_dir: Path, tmp_path: Path) -> None:
+    import optuna
+    from optuna.distributions import FloatDistribution
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    jobs = [[f"loss.eps={eps}", f"optimizer.lr={lr}"] for eps in (1, 2, 3) for lr in (0.1, 0.2)]
+    folder = sweep_of(run_dir, tmp_path / "sweep", len(jobs))
+    (folder / "jobs.json").write_text(json.dumps({str(number): job for number, job in enumerate(jobs)}))
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert "<h3>Validation acc, %</h3>" in page
+    assert "data:image/svg+xml" not in page
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    study = optuna.create_study(storage=storage, study_name="sweep", direction="maximize")
+    for value in (0.1, 0.2, 0.4):
+        trial = {"params": {"loss.eps": 10 * value}, "distributions": {"loss.eps": FloatDistribution(0, 9)}}
+        study.add_trial(optuna.trial.create_trial(value=value, **trial))
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert page.count("data:image/svg+xml;base64,") >= 3
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
