@@ -58,7 +58,7 @@ bench-gpu: setup  ## the benchmarks that need a GPU (ROOT=folder of tiny-imagene
 	$(BIN)/python benchmarks/gpu_recipe.py --root $(ROOT)
 
 results: setup  ## regenerate RESULTS.md, its pages and figures, and the tables of README.md from results/
-	$(BIN)/drolt results --readme README.md --readme docs/findings.md
+	$(BIN)/drolt results --readme README.md --readme docs/findings.md --readme docs/finetuning.md
 
 reference: setup  ## regenerate docs/configuration.md from conf/, annotations and docstrings
 	$(BIN)/drolt reference
