@@ -39,7 +39,6 @@ def optuna_pictures(sweep_dir: Path) -> dict[str, str]:
         "Optuna: history of the objective": plots.plot_optimization_history,
         "Optuna: importance of the keys": plots.plot_param_importances,
         "Optuna: objective by key": plots.plot_slice,
-        "Optuna: parallel coordinates": plots.plot_parallel_coordinate,
     }
     found = {}
     for title, plot in drawn.items():

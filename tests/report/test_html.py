@@ -93,9 +93,9 @@ def test_what_is_taken_for_what(run_dir: Path, tmp_path: Path) -> None:
     page = write_report([folder], tmp_path / "page.html").read_text()
     assert "Confusion on the test set" not in page  # 30 x 30 cells: nobody reads them
     rows = page.partition("What is taken for what")[2].partition("<tbody>")[2].partition("</tbody>")[0]
-    texts = [re.sub(r"<[^>]+>", "|", row).replace("||", "") for row in rows.split("</tr>")[:-1]]
-    assert len(texts) == 20
-    assert re.findall(r"[\w. ]+", texts[0]) == ["class 29", "class 0", "30", "75.0"]
+    texts = re.findall(r"<bdi>(.*?)</bdi>", rows)
+    assert len(texts) == 20 * 4
+    assert texts[:4] == ["class 29", "class 0", "30", "75.0"]
 
 
 def test_the_confusion_of_a_run_counts_its_test_images(run_dir: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_grid_has_heat_maps_and_a_study_has_optunas_plots(run_dir: Path, tmp_p
         trial = {"params": {"loss.eps": 10 * value}, "distributions": {"loss.eps": FloatDistribution(0, 9)}}
         study.add_trial(optuna.trial.create_trial(value=value, **trial))
     page = write_report([folder], tmp_path / "page.html").read_text()
-    assert page.count("data:image/svg+xml;base64,") >= 3
+    assert page.count("data:image/svg+xml;base64,") >= 2
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
