@@ -1,11 +1,14 @@
 """Writes docs/reliability.md from what the tests of this folder counted: `make test-reliability`.
 
-python tests/reliability/page.py RESULTS.xml docs/reliability.md
+python tests/reliability/page.py RESULTS.xml... docs/reliability.md
+
+Several files of results are added up: the tests of one file may have run apart from the others'.
 """
 
 import sys
 import xml.etree.ElementTree as ET  # our own file, which pytest has just written
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 PROMISES = {
@@ -35,11 +38,11 @@ and writes this page. CI runs the short ones.
 """
 
 
-def table(source: Path) -> str:
+def table(sources: Iterable[Path]) -> str:
     """The page."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in PROMISES}
     cases: dict[str, Counter[str]] = {name: Counter() for name in PROMISES}
-    for case in ET.parse(source).iter("testcase"):
+    for case in (case for source in sources for case in ET.parse(source).iter("testcase")):
         name = str(case.get("classname")).rpartition(".")[2]
         tags = {child.tag for child in case}
         ended = "failed" if tags & {"failure", "error"} else "skipped" if "skipped" in tags else "passed"
@@ -48,6 +51,9 @@ def table(source: Path) -> str:
             cases[name][str(found.get("name"))] += int(str(found.get("value")))
     rows = []
     for name, promise in PROMISES.items():
+        if not counts[name]:
+            rows.append(f"| `{name}.py` | {promise} | not run | | | |")
+            continue
         counted = ", ".join(f"{number:,} {kind}" for kind, number in cases[name].items())
         numbers = " | ".join(str(counts[name][ended]) for ended in ("passed", "failed", "skipped"))
         rows.append(f"| `{name}.py` | {promise} | {numbers} | {counted} |")
@@ -55,4 +61,5 @@ def table(source: Path) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(table(Path(sys.argv[1])), encoding="utf-8")
+    *sources, page = map(Path, sys.argv[1:])
+    page.write_text(table(sources), encoding="utf-8")

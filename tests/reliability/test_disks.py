@@ -148,13 +148,37 @@ def test_a_worker_that_is_killed(server: warm.Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_is_read_only(server: warm.Server, tmp_path: Path) -> None:
     folder = tmp_path / "read_only"
     folder.mkdir(mode=0o555)
-    code, said = trains(server, f"hydra.run.dir={folder / 'run'}")
-    assert code == 1
+    script = "tests/helpers/powerless_train.py"  # root may write everywhere
+    code, said = ended(begun(server, *SHORT, f"hydra.run.dir={folder / 'run'}", script=script, cwd=tmp_path))
+    assert code == 1, said
     assert is_one_sentence(said), said
+    assert "Permission denied" in said
+    assert list(folder.iterdir()) == []
+
+
+def contents(run_dir: Path) -> dict[Path, bytes]:
+    """Of every file of a run, but of the lock, which says who holds it."""
+    files = (path for path in run_dir.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+def test_a_run_folder_that_becomes_read_only(server: warm.Server, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    code, said = trains(server, f"hydra.run.dir={run_dir}")
+    assert code == 0, said
+    (run_dir / "results.json").unlink()
+    before = contents(run_dir)
+    for folder in (run_dir, *(path for path in run_dir.rglob("*") if path.is_dir())):
+        folder.chmod(0o555)
+    script = "tests/helpers/powerless_train.py"
+    code, said = ended(begun(server, f"resume={run_dir}", script=script, cwd=tmp_path))
+    assert code == 1, said
+    assert is_one_sentence(said), said
+    assert contents(run_dir) == before
 
 
 @pytest.mark.slow
