@@ -140,24 +140,33 @@ def log_likelihood(probabilities: Tensor, model_prior: Tensor, test_prior: Tenso
 
 
 def plausible(
-    probabilities: Tensor, model_prior: Tensor, known: Mapping[str, Tensor], found: Tensor
+    probabilities: Tensor,
+    model_prior: Tensor,
+    known: Mapping[str, Tensor],
+    found: Tensor,
+    *,
+    held_out: int | None = None,
 ) -> tuple[str, Tensor]:
     """The estimate, or one of some known priors where the images do not speak clearly against it.
 
     An estimate follows noise and the model's own errors as well. It has C - 1 free numbers, a known prior none, so by
-    Schwarz's criterion (1978) it must explain N images better by (C - 1) / 2 log N nats.
+    Schwarz's criterion (1978) it must explain N images better by (C - 1) / 2 log N nats. Where n held-out images have
+    calibrated the probabilities, chance in these counts as well: the gain is that of 1 / (1 / N + 1 / n) images, and by
+    Akaike's criterion (1974) it must be C - 1 nats.
 
     Args:
         probabilities: Of the model, (N, C).
         model_prior: Class frequencies that they assume, (C,).
         known: Priors by name, (C,) each, such as the uniform one.
         found: What `estimate` gave, (C,).
+        held_out: How many labelled images calibrated the probabilities; None where none did.
 
     Returns:
         A name of `known`, or `estimate`, and the prior.
     """
     scores = {name: log_likelihood(probabilities, model_prior, prior) for name, prior in known.items()}
-    penalty = (len(found) - 1) / 2 * math.log(len(probabilities))
+    count, free = len(probabilities), len(found) - 1
+    penalty = free / 2 * math.log(count) if held_out is None else free * (1 + count / held_out)
     scores["estimate"] = log_likelihood(probabilities, model_prior, found) - penalty
     best = max(scores, key=scores.__getitem__)
     return best, frequencies({**known, "estimate": found}[best])

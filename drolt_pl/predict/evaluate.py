@@ -99,7 +99,7 @@ def evaluate(model: Model, found: Outputs, wish: PriorWish, held_out: Outputs | 
         name, assumed = "held out", calibration.prior
         probabilities = calibration.logits(found.logits).softmax(1)
     if wish.test == priors.ESTIMATE:
-        source, frequencies = priors.estimated_prior(model, probabilities, assumed)
+        source, frequencies = priors.estimated_prior(model, probabilities, assumed, held_out and len(held_out.targets))
     elif wish.test is not None:
         frequencies = priors.named_prior(model, wish.test)
     reported = own

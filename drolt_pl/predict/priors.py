@@ -28,18 +28,21 @@ def model_prior(model: Model, wish: str | None) -> tuple[str, Tensor]:
     return name, _uniform(model) if name == "uniform" else _train(model, "--model-prior")
 
 
-def estimated_prior(model: Model, probabilities: Tensor, own: Tensor) -> tuple[str, Tensor]:
+def estimated_prior(
+    model: Model, probabilities: Tensor, own: Tensor, held_out: int | None = None
+) -> tuple[str, Tensor]:
     """The class frequencies of unlabelled images, and what they are: `estimate`, or `uniform` or `train`.
 
     Args:
         model: The model.
         probabilities: What it gave for the images, (N, K).
         own: Class frequencies that these assume, (K,).
+        held_out: How many labelled images calibrated them; None where none did.
     """
     known = {"uniform": _uniform(model)}
     if model.class_counts is not None:
         known["train"] = _train(model, "--test-prior")
-    return prior.plausible(probabilities, own, known, prior.estimate(probabilities, own).prior)
+    return prior.plausible(probabilities, own, known, prior.estimate(probabilities, own).prior, held_out=held_out)
 
 
 def named_prior(model: Model, wish: str) -> Tensor:

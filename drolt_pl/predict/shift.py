@@ -58,7 +58,7 @@ def shift_for(
         known = held_out() if assumed is None else None
         if known is not None:
             scale, bias, own = prior.calibrated(known.logits, known.targets)
-        source, wished = estimated_prior(model, (scale * logits + bias).softmax(1), own)
+        source, wished = estimated_prior(model, (scale * logits + bias).softmax(1), own, known and len(known.targets))
     else:
         source, wished = test, named_prior(model, test)
     least = torch.finfo(torch.float32).tiny
