@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -34,7 +33,8 @@ from drolt_pl.sweeps import joblist
 from drolt_pl.sweeps.joblist import Job, Rule, Variant, Warmup
 
 RUN = {"dataset", "backbone", "schedule", "trainer"}  # what the configuration of a run has
-HELD = 16  # jobs whose configurations Hydra's launcher of one job at a time holds at once, each of half a megabyte
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # one job at a time
+HELD = 8  # jobs whose configurations it holds at once, each of half a megabyte
 Jobs = Annotated[int, Ge(1), Le(joblist.MOST_JOBS)]
 
 
@@ -194,7 +194,7 @@ class JobListSweeper(Sweeper):
         objectives: dict[int, float] = {}
         while waiting := [number for number in jobs if number not in objectives]:
             batch = self._ready(waiting, jobs)
-            if isinstance(self.launcher, BasicLauncher):
+            if self.config.hydra.launcher._target_ == BASIC:
                 batch = dict(itertools.islice(batch.items(), HELD))
             self.validate_batch_is_legal(list(batch.values()))
             try:
