@@ -194,7 +194,7 @@ class JobListSweeper(Sweeper):
         objectives: dict[int, float] = {}
         while waiting := [number for number in jobs if number not in objectives]:
             batch = self._ready(waiting, jobs)
-            if self.config.hydra.launcher._target_ == BASIC:
+            if OmegaConf.select(self.config, "hydra.launcher._target_") == BASIC:
                 batch = dict(itertools.islice(batch.items(), HELD))
             self.validate_batch_is_legal(list(batch.values()))
             try:

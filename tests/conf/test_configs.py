@@ -101,7 +101,9 @@ def _drolt_lines() -> list[str]:
         {
             line.strip()
             for line in re.findall(
-                r"^drolt ([^\n#]+)", "\n".join(page.read_text() for page in pages), flags=re.MULTILINE
+                r"^drolt ([^\n#]+)",
+                re.sub(r"\\\n *", "", "\n".join(page.read_text() for page in pages)),  # a command that goes on below
+                flags=re.MULTILINE,
             )
         }
     )
