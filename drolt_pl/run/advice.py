@@ -14,16 +14,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from drolt_pl.data import LongTailDataModule
 from drolt_pl.learning.schedule import Schedule
-from drolt_pl.records import write_atomically
+from drolt_pl.records import read_record, write_atomically
 from drolt_pl.run.clock import images_of_epoch
 
+PRECISION, WORKERS = "trainer.precision", "dataset.num_workers"  # the keys that `speed=auto` takes
 TAKEN = "speed.json"  # in the run's folder: what `speed=auto` took, for a run that goes on
 WORTH = 1.15  # times as fast from which on a change is worth it
 SHORT, LONG = 60.0, 1800.0  # seconds: shorter runs get no advice, compilation pays in longer ones
@@ -74,7 +78,7 @@ def settle_speed(
     auto = config.get("speed") == "auto"
     before = folder / TAKEN
     if auto and before.exists():
-        return Speed(taken=_take(config, data, json.loads(before.read_text())))
+        return Speed(taken=_take(config, data, _read(before)))
     trainer = config.trainer
     alone = trainer.devices in (1, "auto") and trainer.num_nodes == 1  # ranks might measure, and choose, differently
     if not alone or (trainer.accelerator != "cpu" and torch.accelerator.is_available()):
@@ -91,7 +95,7 @@ def advise(config: DictConfig, backbone: nn.Module, data: LongTailDataModule, sc
     """What would make a run on this machine's CPU faster."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if not data.store.in_memory and data.store.num_workers == 0:
-        yield Advice("dataset.num_workers", cores, "files are decoded while the network learns, not in between", 1.0)
+        yield Advice(WORKERS, cores, "files are decoded while the network learns, not in between", 1.0)
     images = sum(stage.epochs * images_of_epoch(stage, data) for stage in schedule.trained if stage.trains("backbone"))
     plain = str(config.trainer.precision) in ("32", "32-true")
     if (
@@ -108,7 +112,7 @@ def advise(config: DictConfig, backbone: nn.Module, data: LongTailDataModule, sc
     if plain:
         gain = slow / step_seconds(backbone, data.sample_shape, size, bf16=True)
         if gain >= WORTH:
-            yield Advice("trainer.precision", "bf16-mixed", f"a step is {gain:.1f} times as fast here", gain)
+            yield Advice(PRECISION, "bf16-mixed", f"a step is {gain:.1f} times as fast here", gain)
     if slow / size * images > LONG:
         minutes = slow / size * images / 60
         yield Advice(
@@ -148,9 +152,22 @@ def _seconds(run: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
+class _Taken(BaseModel):
+    """What a speed.json may hold: a run's folder may come from elsewhere, so nothing but what `speed=auto` takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    precision: Literal["bf16-mixed"] | None = Field(None, alias="trainer.precision")
+    num_workers: Annotated[int, Ge(0), Le(1024)] | None = Field(None, alias="dataset.num_workers")
+
+
+def _read(path: Path) -> dict[str, str | int]:
+    return read_record(path, _Taken.model_validate_json).model_dump(by_alias=True, exclude_none=True)
+
+
 def _take(config: DictConfig, data: LongTailDataModule, values: Mapping[str, str | int]) -> Mapping[str, str | int]:
     for key, value in values.items():
         OmegaConf.update(config, key, value)
-        if key == "dataset.num_workers":
+        if key == WORKERS:
             data.store.num_workers = int(value)
     return values

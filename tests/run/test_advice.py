@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.running import HOME, SHORT, composed
 
+from drolt_pl.errors import SettingError
 from drolt_pl.run import advice
 from drolt_pl.run.assemble import Run, assemble
 from drolt_pl.run.opening import opening
@@ -71,3 +72,22 @@ def test_measuring_leaves_everything_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"trainer.profiler": {"_target_": "builtins.print"}}',
+        '{"trainer.max_epochs": 1}',
+        '{"trainer.precision": "16-true"}',
+        '{"dataset.num_workers": -1}',
+        '{"dataset.num_workers": "2"}',
+        "[]",
+        "{",
+    ],
+)
+def test_a_file_from_elsewhere_sets_nothing_else(tmp_path: Path, content: str) -> None:
+    (tmp_path / "speed.json").write_text(content)
+    with pytest.raises(SettingError, match=r"speed\.json") as refused:
+        run_of(tmp_path, "speed=auto")
+    assert "\n" not in str(refused.value)
