@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "results": {"records", "groups"},
     "comparison": {"records", "results"},
     "kept": {"comparison", "folders", "records", "results"},
-    "objectives": NETWORKS,
+    "objectives": {"metrics", "groups"} | NETWORKS,
     "data": {"groups", "lightning_internals", "regular"},
     "model": {"data", "groups", "backbones", "classifiers", "checkpoint_file"},
     "learning": TRAINING - {"learning"} | {"checkpoint_file", "lightning_internals"},

@@ -48,8 +48,8 @@ class WarnOfCollapse(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module = ours(pl_module)
         accuracy = module.evaluation.validation.accuracy
-        if trainer.state.fn != "fit" or not accuracy.update_called:
-            return
+        if trainer.state.fn != "fit" or not accuracy.update_called or module.objective.experts() is not None:
+            return  # while experts learn, the network waits
         only = _one_class(accuracy.compute()["per_class"])
         self._in_a_row = 0 if only is None else self._in_a_row + 1
         if only is not None and (self._in_a_row >= PATIENCE or module.schedule.ends(trainer.current_epoch)):

@@ -178,9 +178,8 @@ class DROLTModule(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         rates = self.stage_optimizer.set_rates(optimizer, self.stage, self.schedule.lr_factor(self.current_epoch))
-        logged = {f"lr/{group}": lr for group, lr in rates.items()}
-        place = float(self.schedule.place(self.stage.name))
-        self.log_dict({"stage": place, **logged}, on_step=False, on_epoch=True)
+        logged = {"stage": float(self.schedule.place(self.stage.name)), **{f"lr/{g}": lr for g, lr in rates.items()}}
+        self.log_dict(logged, on_step=False, on_epoch=True)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         parts = Batch.of(batch, self.stage.views)
@@ -207,10 +206,12 @@ class DROLTModule(pl.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._measure(batch)
+        self.objective.validate(*batch)
 
     def on_validation_epoch_end(self) -> None:
-        for name, value in self.evaluation.validated().items():
+        for name, value in (found := self.evaluation.validated()).items():
             self.log(f"val/{name}", value, prog_bar=name in ("acc", "acc_ncm"))
+        self.objective.validated(found)
 
     def on_test_epoch_start(self) -> None:
         self.evaluation.begin_test(self.known_centroids(), self.device)

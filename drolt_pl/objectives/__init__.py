@@ -4,6 +4,7 @@ from drolt_pl.objectives.base import Batch, Learner, Objective
 from drolt_pl.objectives.classification import Classification
 from drolt_pl.objectives.contrastive import BalancedContrastive, SupCon
 from drolt_pl.objectives.experts import DiverseExperts, Routing, SkilledExperts, TwoBranches
+from drolt_pl.objectives.group_experts import GroupExperts, SelfPaced
 from drolt_pl.objectives.oltr import OLTR
 from drolt_pl.objectives.prototypes import ParametricContrast, ProbabilisticContrast
 from drolt_pl.objectives.robust import Robust
@@ -16,6 +17,7 @@ __all__ = [
     "Batch",
     "Classification",
     "DiverseExperts",
+    "GroupExperts",
     "Learner",
     "Objective",
     "ParametricContrast",
@@ -23,6 +25,7 @@ __all__ = [
     "Robust",
     "Rotation",
     "Routing",
+    "SelfPaced",
     "SharpnessAware",
     "SkilledExperts",
     "SupCon",

@@ -1,7 +1,7 @@
 """The interface of objectives: a learner and a batch in, the terms of a loss out. A stage minimises one of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from drolt_pl.classifiers import Classifier
 from drolt_pl.losses import Criterion
 
 if TYPE_CHECKING:
+    from drolt_pl.objectives.group_experts import GroupExperts
     from drolt_pl.objectives.robust import Robust
 
 
@@ -81,11 +82,13 @@ class Objective(nn.Module, ABC):
     Attributes:
         uses_centroids: Whether stages with this objective need the class centroids (and train the radii).
         needs_images: Whether it works on pixels, which stored features do not have.
+        needs_validation: Whether it follows accuracies on validation images.
         passes: How often it sends each image forward in a step; an epoch draws that many times fewer images.
     """
 
     uses_centroids: ClassVar[bool] = False
     needs_images: ClassVar[bool] = False
+    needs_validation: ClassVar[bool] = False
     passes: ClassVar[int] = 1
 
     def __init__(self, *, criterion: Criterion, **options: object) -> None:
@@ -103,6 +106,16 @@ class Objective(nn.Module, ABC):
     def robust(self) -> "Robust | None":
         """The objective itself if it owns a robust loss, else null."""
         return None
+
+    def experts(self) -> "GroupExperts | None":
+        """The objective itself if it trains experts of shot groups, else null."""
+        return None
+
+    def validate(self, images: Tensor, targets: Tensor) -> None:
+        """Sees a batch of validation images, in eval mode and without gradient; does nothing by default."""
+
+    def validated(self, accuracies: Mapping[str, Tensor]) -> None:
+        """Takes the network's metrics when a validation has ended, by name; does nothing by default."""
 
     def learned(self) -> Iterator[nn.Parameter]:
         """Parameters that learn with the classifier's rates."""

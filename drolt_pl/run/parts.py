@@ -157,13 +157,13 @@ def build_objectives(
 ) -> dict[str, Objective]:
     """Builds the objectives that stages name, each with its own criterion or the run's."""
     objectives: dict[str, Objective] = {}
-    loss, taps = robust
+    shared = {**facts._asdict(), **plain(config.groups), "loss": robust[0], "taps": robust[1], "backbone": backbone}
     for name in dict.fromkeys(stage.objective for stage in schedule.stages):
         own = f"objectives.{name}.criterion"
         key = "criterion" if OmegaConf.select(config, own) is None else own
         criterion = build(config, key, class_counts=facts.class_counts)
-        known = {**facts._asdict(), "loss": loss, "taps": taps, "centroids": config.centroids, "backbone": backbone}
-        objectives[name] = build(config, f"objectives.{name}", criterion=criterion, **known)
+        known = {"criterion": criterion, "centroids": config.centroids, "earlier": list(objectives.values())}
+        objectives[name] = build(config, f"objectives.{name}", **shared, **known)
     return objectives
 
 

@@ -226,20 +226,20 @@ class LoggerArguments(TypedDict, total=False):
     flush_logs_every_n_steps: Count
 
 
-# What the run itself gives a constructor, by key; `*` stands for a name.
+# What the run itself gives a constructor, by key (`*` is a name); DEFAULTED: where the configuration has none.
 SUPPLIED: dict[str, frozenset[str]] = {
     "dataset": frozenset({"plan", "mixings"}),
     "backbone": frozenset({"in_channels"}),
     "classifier": frozenset({"num_features", "num_classes"}),
     "criterion": frozenset({"class_counts"}),
     "objectives.*.criterion": frozenset({"class_counts"}),
-    "objectives.*": frozenset({"num_features", "num_classes", "class_counts", "loss", "taps", "centroids", "backbone"}),
+    "objectives.*": frozenset({"num_features", "num_classes", "class_counts", "loss", "taps", "centroids", "backbone"})
+    | {"many", "few", "earlier"},
     "loss": frozenset({"num_features", "num_classes", "class_counts"}),
     "optimizer.algorithm": frozenset({"params", "lr", "weight_decay"}),  # the last two are set for every epoch
     "trainer": frozenset({"callbacks", "logger", "default_root_dir", "use_distributed_sampler"})
     | {"reload_dataloaders_every_n_epochs", "num_sanity_val_steps", "enable_model_summary"},
 }
-# Given by the run as well where the configuration has none.
 DEFAULTED: dict[str, frozenset[str]] = {"objectives.*": frozenset({"criterion"}), "trainer": frozenset({"max_epochs"})}
 BESIDE: dict[str, Mapping[str, object]] = {"loss": {"layers": Names | None}}  # keys beside a constructor's own
 # Ranges of what other packages' constructors take, by the module that they are in.

@@ -48,7 +48,7 @@ def refused_switches(config: DictConfig) -> Iterator[SettingError]:
 def require_fitting(
     trainer: pl.Trainer, datamodule: LongTailDataModule, module: DROLTModule, limits: tuple[int, int]
 ) -> None:
-    """Refuses what leaves a stage without batches, without a monitor, or with a batch that BatchNorm cannot take.
+    """Refuses a stage without batches, monitor or validation that it needs, or a batch that BatchNorm cannot take.
 
     Args:
         trainer: The run's.
@@ -74,6 +74,10 @@ def require_fitting(
         if images:
             _require_some(f"trainer.limit_{part}_batches", value, -(-images // size), f"the {images:,} {part} images")
     _require_monitors(schedule, datamodule, limits)
+    for stage in schedule.trained:
+        if module.objectives.named(stage.objective).needs_validation and not len(datamodule.split.val):
+            demand = "follows accuracies on validation images, and there are none"
+            raise SettingError(f"schedule.stages.{stage.name}.objective={stage.objective}", demand)
     _require_pairs(trainer, datamodule, module)
 
 

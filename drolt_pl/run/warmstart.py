@@ -20,7 +20,8 @@ def split_source(init_from: str, first_stage: str) -> tuple[Path, str]:
 def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> tuple[str, dict[str, Any]]:
     """Makes a checkpoint of `module` at the end of a stage that another run has trained.
 
-    Backbone, centroids and the classifiers of the stages so far come from that run; radii and optimizer start fresh.
+    Backbone, centroids, and the classifiers and experts of the stages so far come from that run; radii and optimizer
+    start fresh.
     The other run may have trained the stage for another number of epochs than this schedule has.
 
     Args:
@@ -61,7 +62,10 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
     owners = {module.schedule.classifier_of(name) for name in names[: names.index(after)]}
     own, foreign = module.schedule.classifier_of(stage), checkpoint["drolt_pl"]["classifier"]
     renamed = {f"classifiers.{own}.": f"classifiers.{foreign}."}
-    kept = ("backbone.", "centroid", "total_variance", "effective_dim", *(f"classifiers.{owner}." for owner in owners))
+    before = [module.schedule.named(name).objective for name in names[: names.index(after)]]
+    experts = [name for name in before if module.objectives.named(name).experts() is not None]
+    parts = (*(f"classifiers.{owner}." for owner in owners), *(f"objectives.{name}." for name in experts))
+    kept = ("backbone.", "centroid", "total_variance", "effective_dim", *parts)
     state = module.state_dict()
     for key in [key for key in state if key.startswith(kept)]:
         prefix = next((ours for ours in renamed if key.startswith(ours)), "")

@@ -170,6 +170,25 @@ def test_dro_lt_takes_another_criterion_and_mixup(tmp_path: Path) -> None:
     assert balanced["stages"]["joint"]["test"] != results["stages"]["joint"]["test"]
 
 
+def test_the_experts_of_lfme_learn_in_their_stage_alone(tmp_path: Path) -> None:
+    train_composed(tmp_path, *one_epoch_a_stage("method=lfme"))
+    before, after = (
+        torch.load(tmp_path / "checkpoints" / f"{stage}.ckpt", weights_only=True)["state_dict"]
+        for stage in ("experts", "ce_warmup")
+    )
+    named = [key for key in after if key.startswith("objectives.group_experts.parts.")]
+    assert {key.split(".")[3] for key in named} == {"0", "1", "2"}
+    assert [key for key in named if not torch.equal(before[key], after[key])] == []
+    backbone = "objectives.group_experts.parts.0.backbone.conv1.weight"
+    student = "backbone.conv1.weight"
+    assert not torch.equal(before[backbone], before[student]), "an expert has left the weights that it starts from"
+    assert not torch.equal(after[student], before[student])
+    with (tmp_path / "metrics.csv").open() as file:
+        taught = list(csv.DictReader(file))[1]
+    assert {f"train/weight_{group}" for group in ("many", "medium", "few")} <= taught.keys()
+    assert not bool(before["objectives.group_experts.accuracies"].isnan().any())
+
+
 def test_any_method_after_rotation(tmp_path: Path) -> None:
     pretrain = ("schedule.order=[pretrain]", "+stage=pretrain", "schedule.stages.pretrain.epochs=1")
     results = train_composed(tmp_path, *one_epoch_a_stage("method=crt"), *pretrain)
@@ -181,9 +200,9 @@ def test_any_method_after_rotation(tmp_path: Path) -> None:
     assert rows[1]["train/loss_ce"]
 
 
-@pytest.mark.parametrize("method", ["tau_norm", "lws"])
+@pytest.mark.parametrize("method", ["tau_norm", "lws", "lfme"])
 def test_methods_share_a_stage_by_init_from(method: str, tmp_path: Path) -> None:
-    source, first = ("ce", "train") if method == "tau_norm" else ("crt", "ce_warmup")
+    source, first = {"tau_norm": ("ce", "train"), "lws": ("crt", "ce_warmup"), "lfme": ("lfme", "experts")}[method]
     train_composed(tmp_path / "source", *one_epoch_a_stage(f"method={source}"))
     alone = train_composed(tmp_path / "alone", *one_epoch_a_stage(f"method={method}"))
     shared = train_composed(

@@ -55,6 +55,22 @@ def test_with_gather_two_ranks_step_as_one_process_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_experts_and_their_student_step_on_two_ranks_as_in_one_process(tmp_path: Path) -> None:
+    sizes = [f"schedule.stages.{stage}.epoch_size=288" for stage in ("experts", "ce_warmup")]
+    lengths = ["schedule.stages.experts.epochs=1", "schedule.stages.ce_warmup.epochs=2"]
+    overrides = ("trainer=cpu", "method=lfme", "augment=none", "dataset.flip=false", STEPS, *sizes, *lengths,
+                 "backbone._target_=helpers.watching.PlainNet")  # fmt: skip
+    (one,) = run(tmp_path / "one", *overrides)
+    ranks = run(tmp_path / "two", *overrides, *DDP)
+    assert len(one["losses"]) == len(ranks[0]["losses"]) == 20
+    losses = torch.tensor([rank["losses"] for rank in ranks]).mean(0)
+    torch.testing.assert_close(losses, torch.tensor(one["losses"]), rtol=1e-5, atol=1e-5)
+    for rank in ranks:
+        for ours, theirs in zip(rank["gradients"], one["gradients"], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_one_two_and_three_ranks_measure_the_same(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     (one,) = run(run_dir, *SHORT, "dataset.batch_size=48", STEPS)

@@ -79,6 +79,10 @@ CASES = {
         ["protocol=published", "schedule.stages.joint.start_from=best"],
         ["start_from=best", "published"],
     ),
+    "experts without validation": (
+        ["method=lfme", "protocol=published"],
+        ["schedule.stages.experts.objective=group_experts", "validation images"],
+    ),
     "wrong precision": (["trainer.precision=17"], ["trainer", "17"]),
     "a precision of the weights": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "bf16-mixed"]),
     "wrong sampling": (["schedule.stages.rebalance.sampling=x"], ["rebalance.sampling", "class_balanced", "'x'"]),

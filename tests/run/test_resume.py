@@ -67,9 +67,9 @@ def test_resumed_at_every_epoch_equals_uninterrupted(data: Any, tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["paco", "proco", "sam", "bbn", "sade"])
+@pytest.mark.parametrize("method", ["paco", "proco", "sam", "bbn", "sade", "lfme"])
 def test_methods_with_state_of_their_own_go_on(method: str, tmp_path: Path) -> None:
-    """A copy of the network, a queue, running means and a weight that shifts with the epochs."""
+    """A copy of the network, a queue, running means, experts, and weights that shift with the epochs."""
     whole, snapshots = tmp_path / "whole", tmp_path / "snapshots"
     overrides = ("trainer=cpu", f"method={method}", *(f"schedule.budget.{stage}=1" for stage in BUDGET))
     watch = f"+callbacks.snapshots={{_target_: helpers.watching.Snapshots, run_dir: {whole}, folder: {snapshots}}}"
