@@ -21,8 +21,7 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
     """Makes a checkpoint of `module` at the end of a stage that another run has trained.
 
     Backbone, centroids, and the classifiers and experts of the stages so far come from that run; radii and optimizer
-    start fresh.
-    The other run may have trained the stage for another number of epochs than this schedule has.
+    start fresh. The other run may have trained the stage for another number of epochs than this schedule has.
 
     Args:
         init_from: `<run dir>[:stage]`.
@@ -59,14 +58,26 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
     if module.schedule.stages[names.index(after)].start_from == "best":
         remedy = f"set schedule.stages.{after}.start_from=last"
         raise SettingError("init_from", "starts from a stage's last epoch", remedy=remedy)
-    owners = {module.schedule.classifier_of(name) for name in names[: names.index(after)]}
+    checkpoint["state_dict"] = _joined(init_from, module, checkpoint, stage, names[: names.index(after)])
+    checkpoint["optimizer_states"] = [module.configure_optimizers().state_dict()]
+    checkpoint["callbacks"] = StageCheckpoint.taking(checkpoint.get("callbacks") or {})
+    checkpoint["drolt_pl"]["ended"] = {}  # of that run's stages
+    set_epoch(checkpoint, module.schedule.first_epoch(after))
+    return stage, checkpoint
+
+
+def _joined(
+    init_from: str, module: DROLTModule, checkpoint: dict[str, Any], stage: str, names: list[str]
+) -> dict[str, Any]:
+    """The state of `module` after the stages `names`, with what they trained taken from `checkpoint`."""
+    owners = {module.schedule.classifier_of(name) for name in names}
     own, foreign = module.schedule.classifier_of(stage), checkpoint["drolt_pl"]["classifier"]
     renamed = {f"classifiers.{own}.": f"classifiers.{foreign}."}
-    before = [module.schedule.named(name).objective for name in names[: names.index(after)]]
+    before = [module.schedule.named(name).objective for name in names]
     experts = [name for name in before if module.objectives.named(name).experts() is not None]
     parts = (*(f"classifiers.{owner}." for owner in owners), *(f"objectives.{name}." for name in experts))
     kept = ("backbone.", "centroid", "total_variance", "effective_dim", *parts)
-    state = module.state_dict()
+    state: dict[str, Any] = module.state_dict()
     for key in [key for key in state if key.startswith(kept)]:
         prefix = next((ours for ours in renamed if key.startswith(ours)), "")
         source = checkpoint["state_dict"].get(renamed.get(prefix, "") + key.removeprefix(prefix))
@@ -75,9 +86,4 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
         if source is None or source.shape != state[key].shape:
             raise SettingError(f"init_from={init_from}", f"does not fit: {key} is missing or has another shape there")
         state[key] = source
-    checkpoint["state_dict"] = state
-    checkpoint["optimizer_states"] = [module.configure_optimizers().state_dict()]
-    checkpoint["callbacks"] = StageCheckpoint.taking(checkpoint.get("callbacks") or {})
-    checkpoint["drolt_pl"]["ended"] = {}  # of that run's stages
-    set_epoch(checkpoint, module.schedule.first_epoch(after))
-    return stage, checkpoint
+    return state
