@@ -1,5 +1,6 @@
 """Files that are replaced whole: written beside their place, brought to the disk, and only then renamed."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,8 +22,10 @@ def replacing(path: Path, *, keep: Path | None = None) -> Iterator[IO[bytes]]:
         keep: Where the file that was at `path` goes, in place of what is there.
 
     Raises:
-        OSError: it could not be written; its `filename` is `path`.
+        OSError: it could not be written, or is a device or a pipe; its `filename` is `path`.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is a device or a pipe, which no file replaces", str(path))
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -75,11 +75,12 @@ def results(
     """Write RESULTS.md, and the pages and figures behind it, from the files of kept runs."""
     # Imported here, as in the other commands: `drolt --help` should not wait for them.
     from drolt_pl.records import write_atomically
+    from drolt_pl.regular import read_text
     from drolt_pl.report.page import draw_figures, render_pages, render_readme, render_results
 
     with one_sentence():
         texts = {out: render_results(root, Path(os.path.relpath(pages, out.parent)).as_posix())}
-        texts |= {page: render_readme(page.read_text(encoding="utf-8"), root) for page in readme or ()}
+        texts |= {page: render_readme(read_text(page, "Markdown"), root) for page in readme or ()}
         texts |= {pages / name: text for name, text in render_pages(root).items()}
         if not check:
             draw_figures(root, pages)

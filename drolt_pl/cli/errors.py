@@ -18,6 +18,8 @@ def one_sentence() -> Iterator[None]:
     """Ends the command with one sentence if a user's value or file is at fault; our own faults keep a traceback."""
     try:
         yield
+    except BrokenPipeError:  # whoever read the output has seen enough: `| head`; Typer ends the command
+        raise
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except SettingError as error:

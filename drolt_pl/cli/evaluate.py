@@ -8,6 +8,7 @@ import typer
 from drolt_pl.cli.errors import one_sentence
 from drolt_pl.cli.held_out import own_validation
 from drolt_pl.cli.model import BatchSize, Device, ModelPrior, Source, Stage, TestPrior, Trust, Workers, tell_unreadable
+from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def evaluate(
 
     from drolt_pl.errors import SettingError, require
     from drolt_pl.model import Model
-    from drolt_pl.predict.evaluate import PriorWish, check_suffix, with_reliability, write
+    from drolt_pl.predict.evaluate import PriorWish, with_reliability, write
     from drolt_pl.predict.evaluate import evaluate as measured
     from drolt_pl.predict.files import Pace, automatic_device
     from drolt_pl.predict.labelled import outputs_of_strangers
@@ -63,8 +64,8 @@ def evaluate(
     with one_sentence():
         if (data is None) == (not overrides):
             raise SettingError("--data", "must name a folder with a folder for each class, or dataset=NAME a data set")
-        if out is not None:
-            check_suffix(out)
+        _require_out(out)
+        _require_other(data, calibrate, ood)
         require("--coverage", coverage, 0 < coverage < 1, "must be in (0, 1)")
         pace = Pace(batch_size=batch_size, workers=workers, device=automatic_device(device, Ranks()))
         loaded = Model.load(model, stage=stage, trust=trust)
@@ -81,6 +82,23 @@ def evaluate(
         if out is not None:
             write(out, evaluation)
             typer.echo(f"wrote {out}")
+
+
+def _require_out(out: Path | None) -> None:
+    from drolt_pl.predict.evaluate import check_suffix
+
+    if out is not None:
+        check_suffix(out)
+        require_replaceable(out, b'{\n "images"', b"class,group,")
+
+
+def _require_other(data: Path | None, calibrate: Path | None, ood: Path | None) -> None:
+    """Refuses to calibrate on the images that are measured, or to take them for images of no class."""
+    from drolt_pl.errors import SettingError
+
+    for option, other in (("--calibrate", calibrate), ("--ood", ood)):
+        if data is not None and other is not None and data.exists() and other.exists() and other.samefile(data):
+            raise SettingError(option, "must hold other images than --data", str(other))
 
 
 def _outputs(model: "Model", data: Path | None, overrides: list[str], pace: "Pace", advance: "Progress") -> "Outputs":

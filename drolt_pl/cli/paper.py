@@ -19,10 +19,11 @@ def paper(
     """Make the figures of a page by the commands below them, and fill its tables from their numbers."""
     # Imported here: `drolt --help` should not wait for it.
     from drolt_pl.records import write_atomically
+    from drolt_pl.regular import read_text
     from drolt_pl.run.figures.page import commands, filled
 
     with one_sentence():
-        text = page.read_text(encoding="utf-8")
+        text = read_text(page, "Markdown")
         made = list(commands(text, Path.cwd()))
         for command in [] if check else made:
             typer.echo(f"wrote {', '.join(str(path) for path in command.run(runs))}")

@@ -9,6 +9,7 @@ import typer
 from drolt_pl.cli.errors import fail, one_sentence
 from drolt_pl.cli.held_out import own_validation
 from drolt_pl.cli.model import BatchSize, Device, ModelPrior, Source, Stage, TestPrior, Trust, Workers, tell_unreadable
+from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress, shown
 
 
@@ -44,6 +45,7 @@ def predict(
     from drolt_pl.predict.shift import shift_for
 
     with one_sentence():
+        require_replaceable(out, b"file,label,probability")
         ranks, names = Ranks.of_environment(), Names(images)
         ranks.require_shareable(names)
         pace = Pace(batch_size=batch_size, workers=workers, device=automatic_device(device, ranks))

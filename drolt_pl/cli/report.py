@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from drolt_pl.cli.errors import one_sentence
+from drolt_pl.cli.outputs import require_replaceable
 
 
 def report(
@@ -18,4 +19,6 @@ def report(
     from drolt_pl.report.html import NAME, write_report
 
     with one_sentence():
-        typer.echo(f"wrote {write_report(sources, out or sources[0] / NAME)}")
+        page = out or sources[0] / NAME
+        require_replaceable(page, b"<!doctype html>")
+        typer.echo(f"wrote {write_report(sources, page)}")

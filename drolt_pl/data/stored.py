@@ -98,8 +98,7 @@ def read_features(path: Path) -> StoredFeatures:
     number = len(features)
     if not number:
         raise _wrong("must hold features of at least one sample")
-    given = json.loads(metadata["class_names"]) if "class_names" in metadata else arrays.get("class_names")
-    targets, class_names = _classes(_array(arrays, "labels", number), None if given is None else np.asarray(given))
+    targets, class_names = _classes(_array(arrays, "labels", number), _given_names(arrays, metadata))
     official = _parts(_array(arrays, "split", number)) if "split" in arrays else np.full(number, "train")
     trained = int((official == "train").sum())
     if views is not None and views.shape[1:] != (trained, features.shape[1]):
@@ -162,6 +161,19 @@ def _classes(labels: NDArray[np.generic], given: NDArray[np.generic] | None) -> 
     if targets.min() < 0 or targets.max() >= len(given):
         raise _wrong(f"must hold labels from 0 to {len(given) - 1}, as it names {len(given)} classes")
     return targets, [str(name) for name in given]
+
+
+def _given_names(arrays: Arrays, metadata: Mapping[str, str]) -> NDArray[np.generic] | None:
+    """The class names that the file gives, (C,), each once."""
+    if "class_names" not in metadata and "class_names" not in arrays:
+        return None
+    try:
+        names = np.asarray(json.loads(metadata["class_names"]) if "class_names" in metadata else arrays["class_names"])
+    except (ValueError, RecursionError):
+        names = np.empty(0)
+    if names.ndim != 1 or names.dtype.kind != "U" or len(np.unique(names)) != len(names):
+        raise _wrong("must hold class_names (C,) as text, each once")
+    return names
 
 
 def _parts(split: NDArray[np.generic]) -> NDArray[np.str_]:

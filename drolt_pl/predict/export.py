@@ -19,7 +19,7 @@ from drolt_pl.model.stream import batched, decoded
 from drolt_pl.predict.names import Names
 from drolt_pl.records import write_atomically
 
-FORMATS = ("safetensors", "onnx", "torch-export")
+SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch-export": ".pt2"}  # by format
 KEY = "drolt_pl"  # of the facts in ONNX's metadata_props
 CHECKED = 100  # images at most
 TOLERANCE = 1e-4  # of logits, or of the largest logit where that is above 1
@@ -48,18 +48,18 @@ def export(model: Model, form: str, out: Path, check: str | None = None) -> Expo
 
     Args:
         model: It takes normalised images (batch, C, H, W) of any batch and gives logits (batch, K).
-        form: One of `FORMATS`.
+        form: Key of `SUFFIXES`.
         out: The file.
         check: A folder, a pattern or a list of images that both are compared on; None takes images of noise.
 
     Raises:
         SettingError: the file answers otherwise than the model, or a package is missing.
     """
-    require_choice("--format", form, FORMATS)
+    require_choice("--format", form, SUFFIXES)
     if out.is_dir():
         raise SettingError("-o", "must name a file, not a folder", str(out))
-    if form == "torch-export" and out.suffix != ".pt2":
-        raise SettingError("-o", "must end in .pt2, which torch.export.load asks for", str(out))
+    if out.suffix != SUFFIXES[form]:
+        raise SettingError("-o", f"must end in {SUFFIXES[form]} with --format {form}", str(out))
     model = model.cpu().eval()
     images = _images(model, check)
     beside = out.with_name(f"{out.name}.json") if form == "torch-export" else None

@@ -2,8 +2,9 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from drolt_pl.model import Model
 from drolt_pl.model.description import PRIORS
 
 ESTIMATE = "estimate"
+T = TypeVar("T")
 
 
 def model_prior(model: Model, wish: str | None) -> tuple[str, Tensor]:
@@ -71,12 +73,12 @@ def read_prior(path: Path, class_names: Sequence[str]) -> Tensor:
         raise SettingError("--test-prior", "must be uniform, train, estimate or a file that exists", str(path))
     try:
         text = path.read_text(encoding="utf-8-sig")
-        named = _of_json(json.loads(text)) if path.suffix.lower() == ".json" else _of_csv(text)
+        named = _of_json(json.loads(text, object_pairs_hook=_once)) if path.suffix.lower() == ".json" else _of_csv(text)
         unknown = sorted(set(named) - set(class_names))
         if unknown:
             raise ValueError(f"the model has no class {unknown[0]!r}")
         return prior.frequencies(torch.tensor([named.get(name, 0.0) for name in class_names], dtype=torch.float64))
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, RecursionError, csv.Error, OSError) as error:
         demand = f"must hold a number >= 0 for the name of each class ({' '.join(str(error).split())})"
         raise SettingError("--test-prior", demand, str(path)) from error
 
@@ -94,7 +96,20 @@ def _of_csv(text: str) -> dict[str, float]:
         raise ValueError("a line has not two columns")
     if lines and not _is_number(lines[0][1]):
         lines = lines[1:]
-    return {name.removeprefix("'"): float(number) for name, number in lines}
+    return {
+        name: float(number)
+        for name, number in _once((name.removeprefix("'"), number) for name, number in lines).items()
+    }
+
+
+def _once(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """A mapping of pairs, in which no name may stand twice: one of its numbers would be lost."""
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} stands there twice")
+        found[name] = value
+    return found
 
 
 def _is_number(text: str) -> bool:

@@ -36,8 +36,9 @@ class Ranks:
     @classmethod
     def of_environment(cls) -> "Ranks":
         """As torchrun says; alone without it."""
-        named = [os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
-        return cls(*(int(value) for value in named if value is not None)) if None not in named else cls()
+        if "TORCHELASTIC_RUN_ID" not in os.environ:  # what another program has left there, nobody would join
+            return cls()
+        return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
 
     @property
     def first(self) -> bool:

@@ -83,7 +83,11 @@ def find_meeting(variables: Mapping[str, str]) -> Meeting | None:
     """Reads the meeting from variables of torchrun, srun or a user (MASTER_ADDR, MASTER_PORT, NODE_RANK)."""
 
     def number(name: str) -> int:
-        return int(variables.get(name, "0"))
+        text = variables.get(name) or "0"
+        if not text.isascii() or not text.isdigit():
+            demand = "must be a whole number in the environment: a launcher sets it"
+            raise SettingError(name, demand, text, remedy=f"unset {name}")
+        return int(text)
 
     if "TORCHELASTIC_RUN_ID" in variables:
         hosted = variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

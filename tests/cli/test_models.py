@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,28 @@ def test_export_and_info(place: Path) -> None:
             "owl",
         ):
             assert fact in shown
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "model.ckpt", "photos", "-o", "photos/cat/0.jpg"],
+        ["predict", "model.ckpt", "photos", "-o", "model.ckpt"],
+        ["predict", "model.ckpt", "photos", "-o", "labels.csv"],
+        ["predict", "model.ckpt", "photos", "-o", "pipe"],
+        ["evaluate", "model.ckpt", "--data", "photos", "-o", "labels.csv"],
+        ["export", "model.ckpt", "-o", "model.ckpt"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_replaces_what_is_not_its_own(place: Path, words: list[str]) -> None:
+    (place / "labels.csv").write_text("path,label\n")
+    os.mkfifo(place / "pipe")
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    done = drolt(*words, code=1)
+    assert done.stderr.count("error: ") == 1
+    assert (place / "pipe").is_fifo()
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(

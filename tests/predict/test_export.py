@@ -97,9 +97,9 @@ class Branching(torch.nn.Linear):
 
 def test_a_network_that_cannot_be_exported_is_a_sentence(model: Model, tmp_path: Path) -> None:
     odd = Model(model.backbone, Branching(8, 3), description=model.description, stage="train").eval()
-    for form in ("onnx", "torch-export"):
+    for form, suffix in (("onnx", ".onnx"), ("torch-export", ".pt2")):
         with pytest.raises(SettingError, match="cannot hold this network") as refused:
-            export(odd, form, tmp_path / "model.pt2")
+            export(odd, form, tmp_path / f"model{suffix}")
         assert "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())
 
@@ -107,6 +107,8 @@ def test_a_network_that_cannot_be_exported_is_a_sentence(model: Model, tmp_path:
 def test_what_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingError, match="--format must be one of"):
         export(model, "tflite", tmp_path / "model")
+    with pytest.raises(SettingError, match=r"must end in \.safetensors with"):
+        export(model, "safetensors", tmp_path / "model.ckpt")
     with pytest.raises(SettingError, match="not a folder"):
         export(model, "onnx", tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)

@@ -204,3 +204,22 @@ def test_priors_of_files(model: Model, tmp_path: Path) -> None:
         read_prior(tmp_path / "wrong.json", CLASSES)
     with pytest.raises(SettingError, match="uniform, train, estimate or a file"):
         read_prior(tmp_path / "nowhere.csv", CLASSES)
+
+
+@pytest.mark.parametrize("rank", ["x", "0"])
+def test_ranks_that_nobody_started_are_not_waited_for(rank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", rank), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert Ranks.of_environment() == Ranks()
+
+
+WRONG = {"a.csv": "cat,1\ncat,9\n", "b.csv": f"cat,{'1' * 200_000}", "a.json": '{"cat": 1, "cat": 9}',
+         "b.json": "[" * 100_000, "c.json": '{"cat": [1]}'}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_prior_that_loses_nothing_without_a_word(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(WRONG[name])
+    with pytest.raises(SettingError, match="must hold a number >= 0 for the name of each class"):
+        read_prior(tmp_path / name, CLASSES)

@@ -102,7 +102,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_model(tmp_path / "model.ckpt")
     write_photos(tmp_path / "photos", each=2)
-    words = ["evaluate", "model.ckpt", "--data", "photos", "--calibrate", "photos", "--coverage", "0.6"]
+    write_photos(tmp_path / "others", each=2)
+    words = ["evaluate", "model.ckpt", "--data", "photos", "--calibrate", "others", "--coverage", "0.6"]
     done = CliRunner().invoke(app, [*words, "--ood", "photos/cat", "-o", "out.json"])
     assert done.exit_code == 0, done.output
     assert "Temperature" in done.stdout
@@ -111,7 +112,13 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.sets is not None
     assert found.strangers is not None
     assert [row.images for row in found.strangers] == [2, 2, 2]
-    for wrong in (["--ood", "nowhere"], ["--calibrate", "nowhere"], ["--coverage", "1"]):
+    for wrong in (
+        ["--ood", "nowhere"],
+        ["--calibrate", "nowhere"],
+        ["--calibrate", "photos"],
+        ["--ood", "photos"],
+        ["--coverage", "1"],
+    ):
         done = CliRunner().invoke(app, [*words[:4], *wrong])
         assert done.exit_code == 1
         assert done.stderr.startswith(f"error: {wrong[0]} must")

@@ -278,3 +278,10 @@ def test_two_ranks_resumed_at_every_epoch_equal_uninterrupted(tmp_path: Path) ->
         again = json.loads((run_dir / "results.json").read_text())
         for key in ("stages", "test", "val", "eps", "images_seen", "selection", "objective"):
             assert again[key] == results[key], f"resumed at {epoch}: {key}"
+
+
+@pytest.mark.parametrize("name", ["SLURM_NTASKS", "NODE_RANK"])
+def test_variables_that_are_no_numbers_are_named(name: str) -> None:
+    with pytest.raises(SettingError, match=f"^{name} must be a whole number in the environment.*unset {name}"):
+        find_meeting({"NODE_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1", name: "abc"})
+    assert find_meeting({"SLURM_NTASKS": ""}) is None

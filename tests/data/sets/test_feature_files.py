@@ -174,3 +174,14 @@ def test_drolt_data_check_reads_them(tmp_path: Path) -> None:
         assert line in done.stdout.splitlines()
     assert "7: has values that are not finite" in done.stdout
     assert "4 = 31" in done.stdout
+
+
+NAMES = ["{", "3", "[[1], [2, 3]]", '{"a": 1}', "[" * 100_000, '["a", "a"]']
+
+
+@pytest.mark.parametrize("names", NAMES, ids=lambda names: names[:9])
+def test_class_names_that_are_none(names: str, tmp_path: Path) -> None:
+    tensors = {"features": torch.zeros(4, 2), "labels": torch.tensor([0, 0, 1, 1])}
+    save_file(tensors, tmp_path / "a.safetensors", {"class_names": names})
+    with pytest.raises(SettingError, match="must hold class_names"):
+        read_features(tmp_path / "a.safetensors")
