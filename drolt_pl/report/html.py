@@ -22,6 +22,7 @@ from drolt_pl.report.sweep import load_sweep
 from drolt_pl.report.sweep import rows as sweep_rows
 from drolt_pl.report.sweep_jobs import Failure, SweepJob
 from drolt_pl.report.tables import COLUMNS, percent
+from drolt_pl.report.tail import tail_view
 from drolt_pl.results import Results
 
 NAME = "report.html"
@@ -92,6 +93,7 @@ def _run(folder: Path) -> dict[str, Any]:
         "stages": _stages(results),
         "charts": {name: _embedded(spec) for name, spec in shown.items() if spec is not None},
         "worst": _worst(classes),
+        "tail": tail_view(folder),
         "pairs": matrices.worst_pairs(confused),
         "facts": {name: escape.plain(str(value)) for name, value in _facts(results).items()},
         "versions": {name: escape.plain(version) for name, version in results.versions.items()},

@@ -32,6 +32,7 @@ from drolt_pl.run.outcome import batch_shares, circumstances
 from drolt_pl.run.ranks import leave_group_at_exit
 from drolt_pl.run.recording import write_of_test
 from drolt_pl.run.stopping import Ending
+from drolt_pl.run.thumbnails import leave_tail
 from drolt_pl.run.tree import Tree
 from drolt_pl.run.validate import validate
 from drolt_pl.run.warmstart import warm_checkpoint
@@ -78,6 +79,7 @@ def _train(run: Run) -> Results:
         write_per_class(run_dir / "per_class.csv", results, run.datamodule.class_names)
         show(results, run_dir)
         if config.get("report", True):
+            leave_tail(run_dir, run.datamodule, results, confusion)
             leave_report(run_dir)
         print(profile_of(run.trainer), end="", flush=True)
     log_end(run.trainer, results, run.datamodule.class_names, confusion)

@@ -1,6 +1,8 @@
 """report.html: one file that says what a run or a sweep came to, drawn by a browser without a network."""
 
+import base64
 import csv
+import io
 import json
 import re
 import shutil
@@ -11,11 +13,14 @@ from typing import Any
 
 import pytest
 from helpers.running import composed, train_composed
+from PIL import Image
 from typer.testing import CliRunner
 
 from drolt_pl.cli.app import app
+from drolt_pl.errors import SettingError
 from drolt_pl.report.charts import MOST_BARS
 from drolt_pl.report.html import leave_report, write_report
+from drolt_pl.report.tail import NAME, SIDE, Confused, Tail, Taken, most_confused
 from drolt_pl.results import Results, write_per_class
 
 ONE = [f"schedule.stages.{stage}.epochs=1" for stage in ("ce_warmup", "joint", "rebalance")]
@@ -67,11 +72,11 @@ def test_it_needs_no_network(run_dir: Path) -> None:
     page = (run_dir / "report.html").read_text()
     assert "default-src 'none'" in page  # the browser itself loads nothing
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
-    assert not re.search(r"(src|href)=", own)
+    assert not re.search(r"(src|href)=(?!\"data:image/jpeg;base64,)", own)
 
 
 def test_hostile_names_stay_text(run_dir: Path, tmp_path: Path) -> None:
-    folder = with_classes(run_dir, tmp_path / "run", list(HOSTILE))
+    folder = pictured(with_classes(run_dir, tmp_path / "run", list(HOSTILE)), list(HOSTILE))
     page = write_report([folder], tmp_path / "page.html").read_text()
     assert HOSTILE[0] not in page
     assert "\x1b" not in page
@@ -109,6 +114,67 @@ def test_the_confusion_of_a_run_counts_its_test_images(run_dir: Path) -> None:
         bins = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     gaps = sum(found["images"] * abs(found["accuracy"] - found["confidence"]) for found in bins)
     assert gaps / sum(found["images"] for found in bins) == pytest.approx(results.test.ece)
+
+
+def pictured(folder: Path, names: list[str]) -> Path:
+    """A run's folder whose rare classes, with these names, are each taken for the next one."""
+    found = Tail.model_validate_json((folder / NAME).read_text()).classes[0].pictures
+    rare = [
+        Confused(
+            name=name,
+            train_images=2,
+            accuracy=0.1,
+            pictures=found,
+            taken=Taken(name=names[(place + 1) % len(names)], images=3, pictures=found),
+        )
+        for place, name in enumerate(names)
+    ]
+    (folder / NAME).write_text(Tail(classes=rare).model_dump_json())
+    return folder
+
+
+def test_the_rare_classes_that_are_confused_most_are_shown(run_dir: Path) -> None:
+    results = Results.load(run_dir / "results.json")
+    with (run_dir / "confusion.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    shown = Tail.model_validate_json((run_dir / NAME).read_text()).classes
+    assert [found.name for found in shown] == [str(index) for index in most_confused(results)]
+    for found in shown:
+        wrong = {row["predicted"]: int(row["images"]) for row in rows if row["name"] == found.name != row["predicted"]}
+        assert found.taken is not None
+        assert found.taken.images == wrong[found.taken.name] == max(wrong.values())
+        assert len(found.pictures) == min(3, found.train_images)
+        for picture in (*found.pictures, *found.taken.pictures):
+            image = Image.open(io.BytesIO(base64.b64decode(picture)))
+            assert image.format == "JPEG"
+            assert max(image.size) <= SIDE
+    page = (run_dir / "report.html").read_text()
+    assert page.count("<img ") == sum(len(found.pictures) + len(found.taken.pictures) for found in shown if found.taken)
+
+
+def test_the_least_accurate_come_first_and_equals_by_their_index(run_dir: Path) -> None:
+    results = Results.load(run_dir / "results.json")
+    accuracies = [0.0, 0.5, 0.25, 0.25, 1.0, None, 0.25, 0.5, 0.75, 0.75]
+    test = results.test.model_copy(update={"per_class": accuracies})
+    rare = results.model_copy(update={"test": test, "class_counts": [500, *[5] * 9]})
+    assert most_confused(rare) == [2, 3, 6, 1, 7, 8]  # the first is frequent, one is always right, one has no image
+
+
+def test_a_run_without_pictures_says_so_in_a_sentence(run_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run_dir, tmp_path / "run")
+    (folder / NAME).unlink()
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert "Pictures of rare classes are not at hand" in page
+    assert "<img " not in page
+
+
+@pytest.mark.parametrize("picture", ['"><script>', "data:text/html,x", "A" * 20_001])
+def test_what_is_no_picture_is_refused(run_dir: Path, tmp_path: Path, picture: str) -> None:
+    folder = shutil.copytree(run_dir, tmp_path / "run")
+    wrong = {"name": "a", "train_images": 1, "accuracy": 0.5, "pictures": [picture]}
+    (folder / NAME).write_text(json.dumps({"classes": [wrong]}))
+    with pytest.raises(SettingError, match=r"classes\.0\.pictures\.0 in .*tail\.json"):
+        write_report([folder], tmp_path / "page.html")
 
 
 def test_a_grid_has_heat_maps_and_a_study_has_optunas_plots(run_dir: Path, tmp_path: Path) -> None:
@@ -188,7 +254,7 @@ class Opened:
         self.page.wait_for_function("document.body.dataset.drawn", timeout=60_000)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (360, "dark")])
 def test_a_browser_draws_all_of_it(width: int, scheme: str, run_dir: Path, browser: Any) -> None:
     opened = Opened(browser, run_dir / "report.html", width, scheme)
     page = opened.page
@@ -198,6 +264,7 @@ def test_a_browser_draws_all_of_it(width: int, scheme: str, run_dir: Path, brows
     assert charts.count() == CHARTS
     assert all(charts.nth(place).locator("svg").count() == 1 for place in range(CHARTS))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".tail li").count() == len(Tail.model_validate_json((run_dir / NAME).read_text()).classes)
 
 
 @pytest.mark.slow
@@ -223,11 +290,14 @@ def test_tables_sort_by_mouse_and_keyboard_and_marks_tell(run_dir: Path, browser
 
 @pytest.mark.slow
 def test_hostile_names_do_nothing_in_a_browser(run_dir: Path, browser: Any, tmp_path: Path) -> None:
-    folder = with_classes(run_dir, tmp_path / "run", list(HOSTILE))
+    folder = pictured(with_classes(run_dir, tmp_path / "run", list(HOSTILE)), list(HOSTILE))
     opened = Opened(browser, write_report([folder], tmp_path / "page.html"))
     assert opened.complaints == []
     assert opened.page.evaluate("window.hit") is None
     assert HOSTILE[0] in opened.page.locator("body").inner_text()
+    pictures = opened.page.locator(".tail img")
+    assert pictures.first.get_attribute("alt") == f"Training image 1 of {HOSTILE[0]}"
+    assert pictures.evaluate_all("all => all.every((one) => one.complete && one.naturalWidth > 0)")
 
 
 @pytest.mark.slow
