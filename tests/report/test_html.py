@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import itertools
 import json
 import re
 import shutil
@@ -265,6 +266,22 @@ def test_a_browser_draws_all_of_it(width: int, scheme: str, run_dir: Path, brows
     assert all(charts.nth(place).locator("svg").count() == 1 for place in range(CHARTS))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".tail li").count() == len(Tail.model_validate_json((run_dir / NAME).read_text()).classes)
+
+
+@pytest.mark.parametrize("images", [[1, 1], [9000, 8000, 10], [12_345_678, 900_000]])
+def test_the_legend_of_calibration_fits_on_a_telephone(
+    run_dir: Path, browser: Any, tmp_path: Path, images: list[int]
+) -> None:
+    folder = shutil.copytree(run_dir, tmp_path / "run")
+    with (folder / "calibration.csv").open("w", newline="") as file:
+        bins = [(count, place / 10, place / 8) for place, count in enumerate(images)]
+        csv.writer(file).writerows([("images", "accuracy", "confidence"), *bins])
+    page = Opened(browser, write_report([folder], tmp_path / "page.html"), 360).page
+    chart = page.locator("h3:text-is('Calibration on the test set') + div")
+    boxes = [text.bounding_box() for text in chart.locator(".role-legend-label text").all()]
+    assert 1 <= len(boxes) <= 2
+    assert all(box["x"] + box["width"] <= 344 for box in boxes)
+    assert all(one["x"] + one["width"] + 16 < other["x"] for one, other in itertools.pairwise(boxes))
 
 
 @pytest.mark.slow
