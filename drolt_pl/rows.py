@@ -85,6 +85,14 @@ def where(rows: Rows, **values: str) -> Rows:
     return [row for row in rows if all(row.get(column) == value for column, value in values.items())]
 
 
+def by_seed(rows: Rows) -> list[Rows]:
+    """The rows of each number in the column `seed`, in the order of their first row; rows without it are of one."""
+    found: dict[object, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.get("seed"), []).append(row)
+    return list(found.values())
+
+
 def column(rows: Rows, name: str) -> list[float]:
     """The numbers of a column."""
     return [number(row, name) for row in rows]

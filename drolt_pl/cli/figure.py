@@ -12,7 +12,7 @@ def figure(
     name: Annotated[str | None, typer.Argument(help="The figure; without a name, all of them are listed.")] = None,
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN...", help="[LABEL=]FOLDER[:STAGE], a kept run's file, or the figure's CSV."),
+        typer.Argument(metavar="RUN...", help="[LABEL=]FOLDER[:STAGE], a kept run, a folder of its seeds, or the CSV."),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write to.")] = Path("figures"),
     stem: Annotated[str | None, typer.Option("--as", help="Name of the files.", show_default="NAME")] = None,

@@ -83,17 +83,17 @@ def calibration(rows: Sequence[Row]) -> Spec | None:
     line = of_rows(ends).mark_line(color=GREY, strokeDash=[4, 4]).encode(x=x, y=y)
     marks = of_rows(points).mark_point(filled=True, color=SERIES[0], opacity=0.85)
     most = max(row["images"] for row in points)
-    shown = sorted({_rounded(most), _rounded(max(most // 10, 1))})  # two marks fit on a telephone, whatever they count
+    shown = sorted({_rounded(most), _rounded(max(most / 10, 1))})  # two marks fit on a telephone, whatever they count
     legend = alt.Legend(orient="top", values=shown, format=",d")
     size = alt.Size("images:Q", title="images", scale=alt.Scale(domain=[0, most], range=[25, 300]), legend=legend)
     tooltip = ["confidence:Q", "accuracy:Q", "images:Q"]
     return done(alt.layer(line, marks.encode(x=x, y=y, size=size, tooltip=tooltip)), height=260)
 
 
-def _rounded(number: int) -> int:
-    """The number down to its first digit."""
-    unit = 10 ** (len(str(number)) - 1)
-    return number // unit * unit
+def _rounded(number: float) -> int:
+    """A number from 1, down to its first digit."""
+    unit = int(10 ** math.floor(math.log10(number)))
+    return int(number) // unit * unit
 
 
 def heat_maps(sweep: Sweep) -> dict[str, Spec]:

@@ -65,6 +65,13 @@ def test_tables_take_means_and_name_what_was_not_measured(tmp_path: Path) -> Non
     assert "x" not in chosen.split("-->")[1]
 
 
+def test_tables_have_the_interval_over_three_seeds(tmp_path: Path) -> None:
+    rows = "".join(f'"DRO-LT",{seed},"few",{value}\n' for seed in range(3) for value in (seed, seed + 2))
+    (tmp_path / "errors.csv").write_text(f'"run","seed","group","error"\n{rows}"CE",0,"few",5\n')
+    text = filled("<!-- table errors run group error -->\n<!-- end -->", tmp_path)
+    assert text.splitlines()[3:5] == ["| DRO-LT | 2 ± 2.5 |", "| CE | 5 |"]  # 4.303 / 3 ** 0.5 times a deviation of 1
+
+
 def test_commands_name_runs_relative_to_the_page_or_by_variable(tmp_path: Path) -> None:
     (tmp_path / "kept.json").touch()
     line = "    drolt figure fig4 'C=$RUNS/a:joint' 'D=kept.json' --out docs/figures --as four"

@@ -1,5 +1,6 @@
 """`drolt figure`: every figure of a short run on the digits, drawn again from its CSV, and what it refuses."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from drolt_pl.cli.app import app
 from drolt_pl.kept import Kept
 from drolt_pl.report.keep import keep_run
 from drolt_pl.results import Results
+from drolt_pl.rows import by_seed, from_csv
 from drolt_pl.run.figures.names import FIGURES
 
 OVERRIDES = (
@@ -18,7 +20,7 @@ OVERRIDES = (
     "loss.eps_mode=learned",
     "backbone.num_features=16",
 )
-OF_RECORDS = {"fig2", "fig4", "appendix_d"}
+OF_RECORDS = {"fig2", "fig4", "appendix_d", "tradeoff"}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,38 @@ def test_errors_by_class_come_from_the_record_alone(run: Path, tmp_path: Path) -
 def test_radii_come_with_their_updates(run: Path, tmp_path: Path) -> None:
     check("fig2", tmp_path, run)
     assert '"radius","fit","updates"' in (tmp_path / "fig2.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def seeds(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of kept runs of three seeds, the later the less accurate."""
+    folder = tmp_path_factory.mktemp("kept") / "dro_lt"
+    folder.mkdir()
+    for seed in range(3):
+        keep_run(run, folder / f"seed{seed}.json")
+        kept = Kept.load(folder / f"seed{seed}.json")
+        test = kept.results.test.model_copy(update={"few": 0.5 - 0.1 * seed})
+        changed = kept.results.model_copy(update={"seed": seed, "test": test})
+        kept.model_copy(update={"results": changed}).write(folder / f"seed{seed}.json")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["fig2", "fig4", "tradeoff"])
+def test_a_folder_of_kept_runs_gives_its_seeds(seeds: Path, tmp_path: Path, name: str) -> None:
+    check(name, tmp_path, f"DRO-LT={seeds}")
+    rows = from_csv((tmp_path / f"{name}.csv").read_text(), name)
+    assert [found[0]["seed"] for found in by_seed(rows)] == [0, 1, 2]
+    assert {row["run"] for row in rows} == {"DRO-LT"}
+    if name == "tradeoff":
+        assert [row["few"] for row in rows] == pytest.approx([0.5, 0.4, 0.3])
+
+
+def test_a_seed_that_was_kept_twice_is_refused(seeds: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(seeds, tmp_path / "twice")
+    shutil.copy(folder / "seed0.json", folder / "again.json")
+    result = figure("fig4", folder, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "RUN must be a folder of kept runs that differ in their seeds alone" in result.output
 
 
 @pytest.mark.slow

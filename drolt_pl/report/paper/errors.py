@@ -4,23 +4,31 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from drolt_pl.report.aggregate import Spread
 from drolt_pl.report.colours import of_run
 from drolt_pl.report.paper.panels import panels, short
-from drolt_pl.rows import Rows, column, distinct, where
+from drolt_pl.rows import Rows, by_seed, column, distinct, where
 
 WINDOW = 0.1  # share of the classes over which the line is a running mean
 
 
 def draw_errors(rows: Rows) -> Figure:
-    """Figure 4: train and test error of each class by its rank, a colour for each run; lines are running means."""
+    """Figure 4: train and test error of each class by its rank, a colour for each run; lines are running means.
+
+    Of several seeds, dots and lines are means over them; from three on, bands are 95 % t intervals of the lines.
+    """
     figure, axes = panels(2, height=3.9)
     for place, run in enumerate(distinct(rows, "run")):
-        found = where(rows, run=run)
-        ranks = np.arange(1, len(found) + 1)
+        seeds = by_seed(where(rows, run=run))
+        classes = min(map(len, seeds))  # of each rank, where a seed lacks a class
+        ranks, label = np.arange(1, classes + 1), short(run) + (f" ({len(seeds)} seeds)" if len(seeds) > 1 else "")
         for axis, part in zip(axes, ("train", "test"), strict=True):
-            values = 100 * np.array(column(found, f"{part}_error"))
-            axis.plot(ranks, values, ".", color=of_run(place), markersize=4, alpha=0.6)
-            axis.plot(ranks, running_mean(values), color=of_run(place), linewidth=2, label=short(run))
+            values = 100 * np.array([column(found, f"{part}_error")[:classes] for found in seeds])  # (seeds, ranks)
+            smooth = np.array([running_mean(of_seed) for of_seed in values])
+            middle, half = smooth.mean(0), np.array([_half_interval(of_rank) for of_rank in smooth.T])
+            axis.plot(ranks, values.mean(0), ".", color=of_run(place), markersize=4, alpha=0.6)
+            axis.plot(ranks, middle, color=of_run(place), linewidth=2, label=label)
+            axis.fill_between(ranks, middle - half, middle + half, color=of_run(place), alpha=0.25, linewidth=0)
     for axis, part in zip(axes, ("Train", "Test"), strict=True):
         axis.set(
             xlabel="class, the largest first",
@@ -29,7 +37,7 @@ def draw_errors(rows: Rows) -> Figure:
             yticks=range(0, 101, 20),
         )
         axis.set_title(f"{part} error", fontsize=10)
-    groups = [str(row["group"]) for row in where(rows, run=distinct(rows, "run")[0])]
+    groups = [str(row["group"]) for row in by_seed(where(rows, run=distinct(rows, "run")[0]))[0]]
     for axis in axes:
         for border in [place for place in range(1, len(groups)) if groups[place] != groups[place - 1]]:
             axis.axvline(border + 0.5, color="#888888", linewidth=0.8, linestyle=":")
@@ -61,6 +69,11 @@ def draw_sensitivity(rows: Rows) -> Figure:
         axis.set(xlabel=short(key), ylabel="accuracy (%)")
     axes[0].legend(fontsize=8, frameon=False)
     return figure
+
+
+def _half_interval(values: np.ndarray) -> float:
+    spread = Spread.of(values.tolist())
+    return 0.0 if spread is None else spread.half_interval or 0.0
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:

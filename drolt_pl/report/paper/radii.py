@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, ScalarForm
 
 from drolt_pl.report.colours import GREY
 from drolt_pl.report.paper.panels import group_lines, group_points, legend_of_groups, panels
-from drolt_pl.rows import Rows, column, distinct, where
+from drolt_pl.rows import Rows, by_seed, column, distinct, where
 
 
 def draw_radii(rows: Rows) -> Figure:
@@ -16,9 +16,9 @@ def draw_radii(rows: Rows) -> Figure:
     figure, axes = panels(2 if has_updates else 1)
     group_points(axes[0], rows, "images", "radius")
     for run in distinct(rows, "run"):
-        found = where(rows, run=run)
-        axes[0].plot(column(found, "images"), column(found, "fit"), color="#3b3b3b", linewidth=1.4)
-    axes[0].set(ylabel="learned radius", title="Radius (line: polynomial fit)")
+        for found in by_seed(where(rows, run=run)):
+            axes[0].plot(column(found, "images"), column(found, "fit"), color="#3b3b3b", linewidth=1.4)
+    axes[0].set(ylabel="learned radius", title="Radius (a line for each seed: polynomial fit)")
     if has_updates:
         group_points(axes[1], rows, "images", "updates")
         axes[1].set(ylabel="updates of the radius", title="Updates that it received")

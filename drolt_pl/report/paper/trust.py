@@ -3,11 +3,14 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from drolt_pl.report.aggregate import Spread
 from drolt_pl.report.colours import GREY, GROUP_COLOURS, GROUP_MARKERS, of_run
 from drolt_pl.report.paper.panels import panels, short
 from drolt_pl.rows import Rows, column, distinct, number, where
 
 LEAST = 10  # images of a bin that is shown
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#3b3b3b", "#999999")  # Okabe and Ito 2008
+MARKERS = "osD^vP*X"  # a run has its own mark as well as its own colour
 
 
 def draw_reliability(rows: Rows) -> Figure:
@@ -50,6 +53,28 @@ def draw_frontier(rows: Rows) -> Figure:
     for axis in axes:
         axis.title.set_fontsize(10)
     axes[0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def draw_tradeoff(rows: Rows) -> Figure:
+    """Few against many, and all against medium: means over seeds, with 95 % t intervals from three seeds on."""
+    figure, axes = panels(2, height=4.6)
+    runs = distinct(rows, "run")
+    for place, run in enumerate(runs):
+        found = where(rows, run=run)
+        spreads = {name: Spread.of(column(found, name)) for name in ("acc", "many", "medium", "few")}
+        style = {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)], "linestyle": ""}
+        seeds = f"{len(found)} seed{'s' * (len(found) > 1)}"
+        for axis, (x, y) in zip(axes, (("many", "few"), ("medium", "acc")), strict=True):
+            both = spreads[x], spreads[y]
+            means = [100 * part.mean for part in both if part]
+            halves = [100 * (part.half_interval or 0.0) for part in both if part]
+            bars = {"xerr": halves[0], "yerr": halves[1], "elinewidth": 0.9, "capsize": 0}
+            axis.errorbar(*means, **bars, **style, markersize=7, label=f"{short(run)} ({seeds})", alpha=0.9)
+    axes[0].set(xlabel="many, accuracy (%)", ylabel="few, accuracy (%)")
+    axes[1].set(xlabel="medium, accuracy (%)", ylabel="all, accuracy (%)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 

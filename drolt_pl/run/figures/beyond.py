@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from math import nan
 
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from drolt_pl.analysis.representation import layer_features
 from drolt_pl.classifiers import Classifier
 from drolt_pl.errors import SettingError
 from drolt_pl.rows import Row, labelled
-from drolt_pl.run.figures.sources import CPU, Source, longest_tail
+from drolt_pl.run.figures.sources import CPU, Source, longest_tail, recorded
+
+METRICS = ("acc", "many", "medium", "few")
 
 
 def probes(sources: Sequence[Source]) -> list[Row]:
@@ -63,6 +66,18 @@ def frontiers(sources: Sequence[Source]) -> list[Row]:
         row
         for found in (source.open() for source in sources)
         for row in labelled(found.label, frontier(*found.logits(), found.counts, found.groups))
+    ]
+
+
+def tradeoffs(sources: Sequence[Source]) -> list[Row]:
+    """Test accuracy by group, of the records of runs over their seeds."""
+    return [
+        {
+            "run": source.label_of(results),
+            "seed": results.seed,
+            **{name: nan if (found := results.number("test", name)) is None else found for name in METRICS},
+        }
+        for source, results in recorded(sources)
     ]
 
 

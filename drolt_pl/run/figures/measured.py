@@ -18,7 +18,7 @@ from drolt_pl.errors import SettingError
 from drolt_pl.groups import group_of
 from drolt_pl.regular import read_text
 from drolt_pl.rows import Row, labelled
-from drolt_pl.run.figures.sources import CPU, Opened, Source, longest_tail
+from drolt_pl.run.figures.sources import CPU, Opened, Source, longest_tail, recorded
 
 CLASSES = 10  # of the plane
 KEYS, QUERIES = 400, 100  # of the bounds
@@ -38,13 +38,13 @@ def in_two_dimensions(sources: Sequence[Source]) -> list[Row]:
 def radii(sources: Sequence[Source]) -> list[Row]:
     """Figure 2."""
     rows: list[Row] = []
-    for source in sources:
-        results = source.results
+    for source, results in recorded(sources):
         eps = [value for value in results.eps or () if isinstance(value, float)]
         if len(eps) != len(results.class_counts):
             raise SettingError("RUN", NO_RADII, str(source.path))
         updates = results.eps_updates or None
-        rows += labelled(source.label_of(results), learned_radii(eps, updates, results.class_counts, results.groups))
+        measured = learned_radii(eps, updates, results.class_counts, results.groups)
+        rows += labelled(source.label_of(results), [{"seed": results.seed, **row} for row in measured])
     return rows
 
 
@@ -74,8 +74,7 @@ def layers(sources: Sequence[Source]) -> list[Row]:
 def errors(sources: Sequence[Source]) -> list[Row]:
     """Figure 4."""
     rows: list[Row] = []
-    for source in sources:
-        results = source.results
+    for source, results in recorded(sources):
         stage = source.stage or next(reversed(list(results.stages)), "")
         measured = results.stages.get(stage)
         train = None if measured is None or measured.train is None else measured.train.per_class
@@ -84,7 +83,8 @@ def errors(sources: Sequence[Source]) -> list[Row]:
             demand = f"must record train and test accuracy by class after stage {stage!r}: earlier versions did not"
             raise SettingError("RUN", demand, str(source.path))
         name = source.name or f"{results.label}, {stage}"
-        rows += labelled(name, class_errors(train, test, results.class_counts, results.groups))
+        measured_errors = class_errors(train, test, results.class_counts, results.groups)
+        rows += labelled(name, [{"seed": results.seed, **row} for row in measured_errors])
     return rows
 
 

@@ -40,12 +40,16 @@ FIGURES = {
         plane.draw_balls,
     ),
     "fig2": FigureOf(
-        "learned radii and their updates against class size; runs or kept runs", measured.radii, radii.draw_radii
+        "learned radii and their updates against class size; runs, or kept ones over seeds",
+        measured.radii,
+        radii.draw_radii,
     ),
     "fig3": FigureOf(
         "nearest class mean by layer and group; a balanced and a long-tailed run", measured.layers, layers.draw_layers
     ),
-    "fig4": FigureOf("train and test error by class; two runs or kept runs", measured.errors, errors.draw_errors),
+    "fig4": FigureOf(
+        "train and test error by class; runs, or kept ones over seeds", measured.errors, errors.draw_errors
+    ),
     "fig5": FigureOf("test features by t-SNE; two runs", measured.tsne, plane.draw_tsne),
     "appendix_a": FigureOf(
         "nominal p(eps) against the share found; a run", measured.probabilities, radii.draw_probabilities
@@ -67,6 +71,7 @@ FIGURES = {
     ),
     "collapse": FigureOf("neural collapse by group; runs", beyond.collapses, trust.draw_collapse),
     "reliability": FigureOf("confidence against accuracy by group; runs", beyond.reliabilities, trust.draw_reliability),
+    "tradeoff": FigureOf("few against many; runs, or kept ones over seeds", beyond.tradeoffs, trust.draw_tradeoff),
     "frontier": FigureOf("few against many as the bias shifts; runs", beyond.frontiers, trust.draw_frontier),
 }
 

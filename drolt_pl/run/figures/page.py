@@ -10,7 +10,8 @@ from statistics import fmean
 from drolt_pl import escape
 from drolt_pl.errors import SettingError
 from drolt_pl.regular import read_text
-from drolt_pl.rows import Rows, distinct, from_csv, number, where
+from drolt_pl.report.aggregate import Spread
+from drolt_pl.rows import Rows, by_seed, distinct, from_csv, number, where
 from drolt_pl.run.figures.names import MAX_CSV, make
 
 COMMAND = re.compile(r"^(?:    )?drolt figure (.+)$", flags=re.MULTILINE)
@@ -63,7 +64,8 @@ def commands(text: str, home: Path) -> Iterator[Made]:
 def filled(text: str, folder: Path) -> str:
     """The page with its tables filled: `<!-- table STEM ROWS COLUMNS VALUE [COLUMN=TEXT...] -->`, up to `<!-- end -->`.
 
-    A table has the means of a column over the rows of a figure's CSV that agree in two others.
+    A table has the means of a column over the rows of a figure's CSV that agree in two others; from three seeds on with
+    half of the 95 % interval over them.
 
     Args:
         text: The page.
@@ -88,9 +90,16 @@ def _table(rows: Rows, by_row: str, by_column: str, value: str) -> str:
     lines = [f"| {by_row} | {' | '.join(map(escape.markdown, columns))} |", f"| --- |{' --: |' * len(columns)}"]
     for name in distinct(rows, by_row):
         cells = (where(rows, **{by_row: name, by_column: column}) for column in columns)
-        texts = [f"{fmean(number(row, value) for row in cell):.3g}" if cell else "-" for cell in cells]
+        texts = [_mean(cell, value) for cell in cells]
         lines.append(f"| {escape.markdown(name)} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
+
+
+def _mean(rows: Rows, value: str) -> str:
+    spread = Spread.of([fmean(number(row, value) for row in own) for own in by_seed(rows)])
+    if spread is None:
+        return "-"
+    return f"{spread.mean:.3g}" + ("" if spread.half_interval is None else f" ± {spread.half_interval:.2g}")
 
 
 def _placed(word: str, home: Path) -> str:

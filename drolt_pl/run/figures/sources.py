@@ -1,7 +1,7 @@
 """The runs that a figure is made of: folders with their weights, or records."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from drolt_pl.backbones.layers import blocks
 from drolt_pl.centroids import ClassStatistics, class_statistics, dataset_features
 from drolt_pl.data.images.loaders import BatchLoader
 from drolt_pl.errors import SettingError
-from drolt_pl.kept import OF_A_RUN, SUFFIX, Kept
+from drolt_pl.kept import OF_A_RUN, SUFFIX, Kept, load_all
 from drolt_pl.learning.protocols import Batches
 from drolt_pl.results import Groups, Results
 from drolt_pl.run.opened import OpenedRun, open_run
@@ -29,7 +29,7 @@ class Source:
     """A run of a figure.
 
     Attributes:
-        path: Its folder, or the file of a kept run.
+        path: Its folder, the file of a kept run, or a folder of kept runs.
         stage: The stage whose last epoch is taken; None for the figure's own choice.
         name: What the figure calls it; None for the method and the stage.
         trust: See `open_run`.
@@ -76,6 +76,20 @@ class Source:
         if self.path.suffix == SUFFIX and self.path.name != OF_A_RUN:
             return Kept.load(self.path).results
         return Results.load(self.path / OF_A_RUN if self.path.is_dir() else self.path)
+
+    @property
+    def seeds(self) -> list[Results]:
+        """The record of the run, or those of a folder of kept runs that differ in their seeds.
+
+        Raises:
+            SettingError: there is none, or two are of one seed.
+        """
+        if not self.path.is_dir() or (self.path / OF_A_RUN).exists():
+            return [self.results]
+        found = [kept.results for kept in load_all(self.path).values()]
+        if len({(results.label, results.seed) for results in found}) < len(found) or len({r.label for r in found}) > 1:
+            raise SettingError("RUN", "must be a folder of kept runs that differ in their seeds alone", str(self.path))
+        return found
 
     def label_of(self, results: Results) -> str:
         """What the figure calls a run that it knows by its record."""
@@ -170,6 +184,11 @@ class Opened:
     def _measured(self, found: Features) -> Features:
         """Features as the loss measures them."""
         return self.run.measure.normalise(found[0]), found[1]
+
+
+def recorded(sources: Iterable[Source]) -> list[tuple[Source, Results]]:
+    """Each source with its record, or with the record of each of its seeds."""
+    return [(source, results) for source in sources for results in source.seeds]
 
 
 def longest_tail(opened: Sequence[Opened]) -> Tensor:
