@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from drolt_pl.errors import SettingError
+from drolt_pl.ranges import Holds
 from drolt_pl.regular import read_text
 
 OVERRIDES = Path(".hydra") / "overrides.yaml"
@@ -22,6 +24,8 @@ STUDY = "study.journal"  # in the folder of a sweep by Optuna
 FAILURE = "failure.json"  # in a job's folder: overrides, exit code, last lines
 MAX_YAML = 512 * 1024  # bytes of a configuration
 MAX_DEPTH = 64  # levels of nested lists and mappings in it
+ROUNDING = 1e-6  # of shares that were summed
+REMEDY = "bring back what the run wrote, or remove the file"
 JOB_NAME = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)  # a folder beside the list, not above it
 
 
@@ -56,19 +60,33 @@ def metric_rows(path: Path) -> list[dict[str, str]]:
 
 
 def parse_metrics(text: str, name: str) -> list[dict[str, str]]:
-    """The rows of the text of metrics.csv, each with a whole number as its epoch.
+    """The rows of the text of metrics.csv, each with a whole number as its epoch; other cells hold a number or nothing.
 
     Raises:
         SettingError: it is no such table; `name` says which.
     """
-    try:
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        if not all(None not in row and None not in row.values() and is_number(row["epoch"]) for row in rows):
-            raise ValueError("a row does not fit the first line")
-    except (csv.Error, KeyError, ValueError) as error:
-        reason = "no column is called epoch" if isinstance(error, KeyError) else error
-        raise SettingError(name, f"is no table of epochs: {reason}") from error
-    return rows
+    columns, rows = _parsed(text, name)
+    cells = dict.fromkeys(columns, FLOAT_OR_EMPTY) | {"epoch": WHOLE, "stage_name": TEXT}
+    return _held(rows, name, cells)
+
+
+def table(path: Path, columns: Mapping[str, Holds]) -> list[dict[str, str]]:
+    """The rows of a run's table; none where there is no file.
+
+    Args:
+        path: The file.
+        columns: What the cells are, of each column that it must have.
+
+    Raises:
+        SettingError: it is no table, lacks a column, or a cell is none of its column.
+    """
+    if not path.exists():
+        return []
+    found, rows = _parsed(read_text(path, "CSV"), str(path))
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise SettingError(str(path), f"must be a table with a column {missing[0]}", remedy=REMEDY)
+    return _held(rows, str(path), columns)
 
 
 def sweep_overrides(sweep_dir: Path) -> list[str] | None:
@@ -141,6 +159,55 @@ def parse_yaml(text: str, path: Path) -> object:
 def is_number(text: str) -> bool:
     """Whether a text is a whole number in digits, of a length that numbers have."""
     return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def is_finite(text: str | None) -> bool:
+    """Whether a cell is there and holds a finite number."""
+    return text is not None and _is_float(text) and math.isfinite(float(text))
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_share(text: str) -> bool:
+    return _is_float(text) and -ROUNDING <= float(text) <= 1 + ROUNDING
+
+
+# What a cell of a table is.
+TEXT = Holds("text", lambda _: True)
+WHOLE = Holds("a whole number", is_number)
+COUNT = Holds("a whole number >= 1", lambda text: is_number(text) and int(text) > 0)
+SHARE = Holds("a number in [0, 1]", _is_share)
+SHARE_OR_EMPTY = Holds("empty or a number in [0, 1]", lambda text: not text or _is_share(text))
+FLOAT_OR_EMPTY = Holds("empty or a number", lambda text: not text or _is_float(text))
+
+
+def _parsed(text: str, name: str) -> tuple[Sequence[str], list[dict[str, str]]]:
+    """The columns and the rows of the text of a table; every row fits the first line."""
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        columns, rows = list(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+        raise SettingError(name, f"is no table: {error}", remedy=REMEDY) from error
+    if any(None in row or None in row.values() for row in rows):
+        raise SettingError(name, "is no table: a row does not fit the first line", remedy=REMEDY)
+    return columns, rows
+
+
+def _held(rows: list[dict[str, str]], name: str, columns: Mapping[str, Holds]) -> list[dict[str, str]]:
+    for number, row in enumerate(rows, start=1):
+        for column, cell in columns.items():
+            if column not in row:
+                raise SettingError(name, f"must be a table with a column {column}", remedy=REMEDY)
+            if not cell.test(row[column]):
+                place = f"{name}, row {number}, {column}"
+                raise SettingError(place, f"must be {cell.demand}", row[column][:100], remedy=REMEDY)
+    return rows
 
 
 def _part(path: Path, *keys: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import Any
 import altair as alt
 
 from drolt_pl import escape
+from drolt_pl.folders import is_finite
 from drolt_pl.groups import COLOURS, GROUPS
 from drolt_pl.results import Results
 
@@ -58,7 +59,7 @@ def curves(rows: Sequence[Row], keys: Mapping[str, str], title: str, *, factor: 
         {"epoch": int(row["epoch"]), "series": name, "value": factor * float(row[key]), "stage": row["stage_name"]}
         for row in rows
         for name, key in keys.items()
-        if row.get(key)
+        if is_finite(row.get(key))
     ]
     if not values:
         return None
@@ -131,7 +132,7 @@ def radii(rows: Sequence[Row]) -> Spec | None:
             "radius": float(row["eps"]),
         }
         for row in rows
-        if _is_number(row.get("eps"))
+        if is_finite(row.get("eps")) and float(row["eps"]) >= 0
     ]
     if not values:
         return None
@@ -170,13 +171,6 @@ def _starts(rows: Sequence[Row]) -> list[dict[str, object]]:
     for row in rows:
         first.setdefault(row["stage_name"], int(row["epoch"]))
     return [{"stage": escape.plain(stage), "epoch": epoch} for stage, epoch in first.items()]
-
-
-def _is_number(text: str | None) -> bool:
-    try:
-        return text is not None and float(text) >= 0
-    except ValueError:
-        return False
 
 
 def done(chart: Any, height: int) -> Spec:

@@ -1,6 +1,5 @@
 """`report.html`: one page about a run, a sweep or several of them, which needs no network and no other file."""
 
-import csv
 import functools
 import json
 import os
@@ -14,7 +13,6 @@ from typing import Any
 from drolt_pl import escape, folders
 from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
-from drolt_pl.regular import read_text
 from drolt_pl.report import charts, matrices
 from drolt_pl.report.optuna_plots import optuna_pictures
 from drolt_pl.report.page import template
@@ -30,6 +28,14 @@ ACCURACY = {"train": "train/acc", "validation": "val/acc"}
 GROUPS = {group: f"val/{group}" for group in ("many", "medium", "few")}
 DRIFT = {group: f"drift/{group}" for group in ("many", "medium", "few")}
 COVERED = {group: f"coverage_held_out/{group}" for group in ("many", "medium", "few")}
+PER_CLASS = {
+    "name": folders.TEXT,
+    "train_images": folders.WHOLE,
+    "group": folders.TEXT,
+    "acc": folders.SHARE_OR_EMPTY,
+}
+CONFUSION = {"name": folders.TEXT, "predicted": folders.TEXT, "images": folders.COUNT}
+CALIBRATION = {"images": folders.COUNT, "accuracy": folders.SHARE, "confidence": folders.SHARE}
 LOSSES = {"loss": "train/loss", "cross-entropy": "train/loss_ce", "robust": "train/loss_robust"}
 
 
@@ -71,8 +77,9 @@ def _run(folder: Path) -> dict[str, Any]:
     if not (folder / "results.json").exists():
         raise SettingError(str(folder), "is no finished run and no sweep: it has no results.json and no multirun.yaml")
     results = Results.load(folder / "results.json")
-    rows, classes = folders.metric_rows(folder / "metrics.csv"), _table(folder / "per_class.csv")
-    confused = _table(folder / "confusion.csv")
+    rows, classes = folders.metric_rows(folder / "metrics.csv"), folders.table(folder / "per_class.csv", PER_CLASS)
+    calibrated = folders.table(folder / "calibration.csv", CALIBRATION)
+    confused = folders.table(folder / "confusion.csv", CONFUSION)
     title = f"{results.label} on {results.dataset}"
     shown = {
         "Test accuracy by stage and group": charts.by_group({results.label: results}),
@@ -81,7 +88,7 @@ def _run(folder: Path) -> dict[str, Any]:
         "Validation accuracy by group": charts.curves(rows, GROUPS, "accuracy, %", factor=100),
         "Accuracy by class": charts.by_class(classes),
         "Confusion on the test set": matrices.confusion(confused),
-        "Calibration on the test set": matrices.calibration(_table(folder / "calibration.csv")),
+        "Calibration on the test set": matrices.calibration(calibrated),
         "Radii": charts.radii(classes),
         "Drift of the centroids in an epoch": charts.curves(rows, DRIFT, "distance"),
         "Held-out class means in the ball": charts.curves(rows, COVERED, "share, %", factor=100),
@@ -208,10 +215,6 @@ def _flat(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
         else:
             values[f"{prefix}{key}"] = str(value)
     return values
-
-
-def _table(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(read_text(path, "CSV").splitlines())) if path.exists() else []
 
 
 def _embedded(spec: charts.Spec) -> str:

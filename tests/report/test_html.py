@@ -179,6 +179,50 @@ def test_what_is_no_picture_is_refused(run_dir: Path, tmp_path: Path, picture: s
         write_report([folder], tmp_path / "page.html")
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("per_class.csv", "class,name\n0,a\n", "must be a table with a column train_images"),
+        (
+            "per_class.csv",
+            "name,train_images,group,acc\na,5,few,1\nb,many,few,1\n",
+            "row 2, train_images must be a whole",
+        ),
+        (
+            "per_class.csv",
+            "name,train_images,group,acc\na,5,few,nan\n",
+            "row 1, acc must be empty or a number in [0, 1]",
+        ),
+        ("per_class.csv", "name,train_images,group,acc\na,5,few\n", "is no table: a row does not fit the first line"),
+        ("per_class.csv", "", "must be a table with a column name"),
+        ("calibration.csv", "images,accuracy,confidence\n3,abc,0.5\n", "row 1, accuracy must be a number in [0, 1]"),
+        ("calibration.csv", "images,accuracy\n3,0.5\n", "must be a table with a column confidence"),
+        ("confusion.csv", "name,predicted,images\na,b,0\n", "row 1, images must be a whole number >= 1"),
+        ("confusion.csv", 'name,predicted,images\n"a,b,0\n', "is no table: unexpected end of data"),
+        ("confusion.csv", "\0\0\0", "must be a table with a column name"),
+        ("metrics.csv", "epoch,stage_name,train/loss\n0,joint,low\n", "row 1, train/loss must be empty or a number"),
+        ("metrics.csv", "epoch,train/loss\n0,1\n", "must be a table with a column stage_name"),
+    ],
+)
+def test_a_table_that_is_none_is_one_sentence(run_dir: Path, tmp_path: Path, name: str, text: str, reason: str) -> None:
+    folder = shutil.copytree(run_dir, tmp_path / "run")
+    (folder / name).write_text(text)
+    (folder / "report.html").unlink()
+    ended = CliRunner().invoke(app, ["report", str(folder)])
+    assert ended.exit_code == 1
+    assert f"{folder / name}" in ended.output
+    assert reason in ended.output
+    assert not (folder / "report.html").exists()
+
+
+def test_a_loss_that_is_not_finite_is_left_out(run_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run_dir, tmp_path / "run")
+    (folder / "metrics.csv").write_text("epoch,stage_name,train/loss\n0,joint,nan\n1,joint,inf\n2,joint,0.5\n")
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    specs = re.findall(r'<script type="application/json">(.*?)</script>', page)
+    assert not [spec for spec in specs if "NaN" in spec or "Infinity" in spec]  # no JSON has them
+
+
 def test_a_grid_has_heat_maps_and_a_study_has_optunas_plots(run_dir: Path, tmp_path: Path) -> None:
     import optuna
     from optuna.distributions import FloatDistribution

@@ -183,7 +183,10 @@ def test_command_keeps_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("arguments", "message"),
     [
         (["results", "--root", "nowhere"], "error: root nowhere holds no kept run: put runs there by"),
-        (["results", "--root", "kept", "--readme", "none.md"], "error: none.md cannot be read: No such file or directory"),
+        (
+            ["results", "--root", "kept", "--readme", "none.md"],
+            "error: none.md cannot be read: No such file or directory",
+        ),
         (["keep", "nowhere"], "error: nowhere/results.json cannot be read: No such file"),
         (["keep", "nowhere", "--as", "x"], "error: run_dir nowhere holds no results.json"),
         (["keep", "nowhere", "--as", "../x"], "error: --as must name a file under results, got '../x'"),

@@ -1,7 +1,5 @@
 """The rows of each figure, measured on runs."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +13,8 @@ from drolt_pl.analysis.errors import class_errors, sensitivity
 from drolt_pl.analysis.radii import learned_radii, nominal_and_found, radius_and_error
 from drolt_pl.analysis.representation import nearest_means, plane, spread_classes
 from drolt_pl.errors import SettingError
+from drolt_pl.folders import is_finite, table
 from drolt_pl.groups import group_of
-from drolt_pl.regular import read_text
 from drolt_pl.rows import Row, labelled
 from drolt_pl.run.figures.sources import CPU, Opened, Source, longest_tail, recorded
 
@@ -165,7 +163,7 @@ def sensitivities(sources: Sequence[Source]) -> list[Row]:
         results = source.results
         val, test = results.number("val", "acc"), results.test.acc
         pairs = [override.partition("=")[::2] for override in results.overrides]
-        values = {key: float(value) for key, value in pairs if key in VARIED and _is_number(value)}
+        values = {key: float(value) for key, value in pairs if key in VARIED and is_finite(value)}
         if val is not None and test is not None:
             found.append((values, val, test))
     rows = sensitivity(found)
@@ -182,21 +180,12 @@ def _radii(found: Opened) -> Tensor:
 
 def _jobs(path: Path) -> list[tuple[dict[str, float], float, float]]:
     """The numbers, validation and test accuracies of a sweep's finished jobs."""
-    rows = list(csv.DictReader(io.StringIO(read_text(path, "CSV"))))
     return [
         (
-            {key: float(row[key]) for key in VARIED if _is_number(row.get(key, ""))},
+            {key: float(row[key]) for key in VARIED if is_finite(row.get(key))},
             float(row["val_acc"]),
             float(row["test_acc"]),
         )
-        for row in rows
-        if _is_number(row.get("val_acc", "")) and _is_number(row.get("test_acc", ""))
+        for row in table(path, {})
+        if is_finite(row.get("val_acc")) and is_finite(row.get("test_acc"))
     ]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
