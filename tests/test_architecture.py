@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "kept": {"comparison", "folders", "records", "results"},
     "objectives": {"metrics", "groups"} | NETWORKS,
     "data": {"groups", "lightning_internals", "regular"},
-    "model": {"data", "groups", "backbones", "classifiers", "checkpoint_file"},
+    "model": {"data", "groups", "backbones", "classifiers", "checkpoint_file", "disk"},
     "learning": TRAINING - {"learning"} | {"checkpoint_file", "lightning_internals"},
     "tracking": FILES_OF_RUNS,
     "report": FILES_OF_RUNS | {"disk", "rows"},

@@ -60,13 +60,14 @@ def adapt(
     trust: Trust = False,
 ) -> None:
     """Weigh the experts of a model by the images it is used on, and write the model (method=sade)."""
+    from drolt_pl.errors import require
     from drolt_pl.model import Model
     from drolt_pl.model.adapt import adapt_experts
     from drolt_pl.predict.names import Names
 
     with one_sentence():
+        require("-o", str(out), out.suffix == ".safetensors", "must end in .safetensors")
         loaded = Model.load(model, stage=stage, trust=trust)
         shares = adapt_experts(loaded, Names(images), flip=flip, batch_size=batch_size, workers=workers)
-        out.parent.mkdir(parents=True, exist_ok=True)
         loaded.save(out)
     typer.echo(f"wrote {out}: weights of the experts {', '.join(f'{share:.3f}' for share in shares)}")

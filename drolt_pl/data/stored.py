@@ -1,5 +1,6 @@
 """The file of stored features: .safetensors, or .npz without pickles."""
 
+import errno
 import json
 import os
 import zipfile
@@ -46,7 +47,11 @@ class StoredFeatures:
     metadata: Mapping[str, str]
 
     def save(self, path: Path) -> None:
-        """Writes safetensors; an older file is replaced at once or not at all."""
+        """Writes safetensors; an older file is replaced at once or not at all.
+
+        Raises:
+            OSError: it could not be written.
+        """
         width = self.names.dtype.itemsize
         tensors = {
             "features": self.features,
@@ -61,6 +66,8 @@ class StoredFeatures:
             metadata = {**self.metadata, "class_names": json.dumps(list(self.class_names))}
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
             temporary.replace(path)
+        except SafetensorError as error:  # a full disk is one
+            raise OSError(errno.EIO, str(error), str(path)) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -96,8 +103,8 @@ def read_features(path: Path) -> StoredFeatures:
     if features is None or "labels" not in arrays:
         raise _wrong(f"must hold the arrays features and labels: {str(path)!r} has {sorted(arrays)}")
     number = len(features)
-    if not number:
-        raise _wrong("must hold features of at least one sample")
+    if not features.numel():
+        raise _wrong(f"must hold at least one sample and one feature of each: features are {tuple(features.shape)}")
     targets, class_names = _classes(_array(arrays, "labels", number), _given_names(arrays, metadata))
     official = _parts(_array(arrays, "split", number)) if "split" in arrays else np.full(number, "train")
     trained = int((official == "train").sum())
@@ -105,6 +112,10 @@ def read_features(path: Path) -> StoredFeatures:
         demand = f"must hold views of the {trained} training samples, (V, {trained}, {features.shape[1]})"
         raise _wrong(f"{demand}: it has {tuple(views.shape)}")
     names = _names(_array(arrays, "names", number)) if "names" in arrays else np.arange(number).astype(np.bytes_)
+    unique, times = np.unique(names, return_counts=True)
+    if len(unique) < number:
+        again = os.fsdecode(unique[times.argmax()])
+        raise _wrong(f"must hold names, each once: {again!r} stands there {times.max()} times")
     rest = {key: value for key, value in metadata.items() if key != "class_names"}
     return StoredFeatures(
         features=features,

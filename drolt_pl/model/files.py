@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from drolt_pl import checkpoint_file
 from drolt_pl.checkpoint_file import DamagedError
+from drolt_pl.disk import write_whole
 from drolt_pl.errors import SettingError
 from drolt_pl.model.description import Description
 
@@ -77,7 +78,7 @@ def read(path: Path) -> Stored:
 
 
 def write(path: Path, stored: Stored) -> None:
-    """Writes weights and header as safetensors."""
+    """Writes weights and header as safetensors; a file that was there is replaced at once or not at all."""
     extra = {"centroids": stored.centroids, "centroid_counts": stored.centroid_counts, "radii": stored.radii}
     found = {**stored.tensors, **{key: value for key, value in extra.items() if value is not None}}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
@@ -86,7 +87,7 @@ def write(path: Path, stored: Stored) -> None:
         "stage": stored.stage,
         "checksums": {name: _checksum(tensor) for name, tensor in tensors.items()},
     }
-    save_file(tensors, path, metadata={HEADER: json.dumps(header)})
+    write_whole(path, save(tensors, metadata={HEADER: json.dumps(header)}))
 
 
 def _read_safetensors(path: Path) -> Stored:

@@ -154,6 +154,9 @@ def _embedded(
             rows[start : start + len(chunk)] = features.to("cpu", rows.dtype)
             progress(len(chunk), total)
         if not bool(rows.isfinite().all()):
+            if rows.dtype == torch.float32:
+                demand = "must be others: some of the features that they give are nan or infinite"
+                raise SettingError("--weights", demand, settings.weights)
             demand = "must be float32 for this network: some of its features are too large for float16"
             raise SettingError("--dtype", demand)
         return rows

@@ -58,3 +58,13 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 1
     assert done.stderr.startswith("error: classifier must be 'experts'")
     assert not (tmp_path / "none.safetensors").exists()
+
+
+def test_an_output_of_another_kind_is_refused_before_the_work(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", each=1)
+    taken = next((tmp_path / "photos").rglob("*.jpg"))
+    before = taken.read_bytes()
+    done = CliRunner().invoke(app, ["adapt", str(tmp_path / "none.ckpt"), str(tmp_path / "photos"), "-o", str(taken)])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: -o must end in .safetensors, got")
+    assert taken.read_bytes() == before

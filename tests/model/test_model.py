@@ -1,6 +1,7 @@
 """Models out of files: the same answers as in training, and nothing but our own networks is ever built."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -308,3 +309,20 @@ def test_a_run_predicts_what_its_test_measured(tmp_path: Path) -> None:
     assert predictions.distance_over_radius is not None
     assert model.radii is not None
     assert model.radii.tolist() == pytest.approx(results["eps"])
+
+
+def test_a_disk_that_fails_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(checkpoint(tmp_path / "a.ckpt"))
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        model.save(path)
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a.ckpt", "model.safetensors"]

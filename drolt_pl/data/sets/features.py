@@ -1,11 +1,13 @@
 """Stored features of any network, in place of images."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from drolt_pl.checked import checked
@@ -17,6 +19,8 @@ from drolt_pl.data.sources import Catalogue, Source, Transform
 from drolt_pl.data.stored import StoredFeatures, read_features
 from drolt_pl.errors import SettingError
 from drolt_pl.ranges import AnyPath
+
+PIECE = 65_536  # samples that are looked at together
 
 
 class FeatureSource(Source):
@@ -33,12 +37,37 @@ class FeatureSource(Source):
         self._stored_views = None if stored.views is None else stored.views.flatten(0, 1)  # (V M, D)
         self._place = np.cumsum(stored.official == "train") - 1  # of a training sample among the training samples
         self._trained = int((stored.official == "train").sum())
+        self._stored = stored
 
     def fetch(self, indices: IntArray, keys: Sequence[tuple[int, ...]] | None = None, threads: int = 1) -> Tensor:
         number = len(self.features)
         if self._stored_views is None or not len(indices) or indices.max() < number:
             return self.features.index_select(0, torch.from_numpy(indices))
         return self._stored_views.index_select(0, torch.from_numpy(indices - number))
+
+    def require_finite(self) -> None:
+        """Refuses features that are nan or infinite: in the test set they would silently count as wrong.
+
+        Raises:
+            SettingError: there is one; it names the first sample.
+        """
+        names = self._stored.names
+        self._require_finite(self.features, names, "")
+        if self._stored_views is not None:
+            trained = names[self._stored.official == "train"]
+            self._require_finite(self._stored_views, np.tile(trained, self.views), "a view of ")
+
+    @staticmethod
+    def _require_finite(features: Tensor, names: NDArray[np.bytes_], what: str) -> None:
+        for start in range(0, len(features), PIECE):
+            wrong = ~features[start : start + PIECE].isfinite().all(1)
+            if bool(wrong.any()):
+                name = os.fsdecode(names[start + int(wrong.nonzero()[0])])
+                raise SettingError(
+                    "file",
+                    f"must hold finite features: {what}sample {name!r} has nan or infinity",
+                    remedy="leave such samples out; drolt data check FILE lists them",
+                )
 
     def in_view(self, indices: IntArray, view: int) -> IntArray:
         if self._stored_views is None:
@@ -75,6 +104,15 @@ class FeaturesLT(LongTailDataModule):
             demand = "must be given: features and labels, as in dataset.file=features.safetensors"
             raise SettingError("file", demand, remedy="drolt embed writes one of any data set")
         self.file = Path(file).expanduser()
+        self._is_finite = False
+
+    def setup(self, stage: str | None = None) -> None:
+        super().setup(stage)
+        if not self._is_finite:
+            source = self.store.source
+            assert isinstance(source, FeatureSource)
+            source.require_finite()
+            self._is_finite = True
 
     def catalogue(self) -> Catalogue:
         stored = read_features(self.file)

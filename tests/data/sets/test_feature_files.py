@@ -92,6 +92,8 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
         ({"labels": np.arange(59)}, "must hold labels of each of the 60 samples"),
         ({"labels": np.zeros(60)}, r"must hold labels \(N,\) that are whole numbers or text: they are float64"),
         ({"class_names": np.array(["a", "b"])}, "must hold labels from 0 to 1, as it names 2 classes"),
+        ({"features": np.zeros((60, 0), np.float32)}, r"must hold at least one sample and one feature .* \(60, 0\)"),
+        ({"names": np.array(["a.jpg", "b.jpg"] * 30)}, "must hold names, each once: 'a.jpg' stands there 30 times"),
         ({"split": np.full(60, "dev")}, "must hold a split of"),
         ({"views": np.zeros((2, 59, 4), np.float32)}, r"must hold views of the 60 training samples, \(V, 60, 4\)"),
         ({"names": np.array([{}] * 60, object)}, "must be whole and hold no pickles"),
@@ -163,6 +165,18 @@ def test_features_cannot_be_augmented(tmp_path: Path) -> None:
         FeaturesLT(file=None)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("array", ["features", "views"])
+def test_what_is_not_finite_is_refused(array: str, value: float, tmp_path: Path) -> None:
+    arrays = numbered(30, test=3, views=2)
+    arrays[array][..., -1, 1] = value
+    found = module(written(tmp_path / "a.npz", arrays), protocol="published")
+    name = "sample '32'" if array == "features" else "a view of sample '29'"
+    for _ in range(2):  # however often it is asked
+        with pytest.raises(SettingError, match=f"^file must hold finite features: {name} has nan or infinity; leave"):
+            found.setup()
+
+
 def test_drolt_data_check_reads_them(tmp_path: Path) -> None:
     arrays = numbered(30, test=3)
     arrays["features"][31] = arrays["features"][4]
@@ -173,6 +187,7 @@ def test_drolt_data_check_reads_them(tmp_path: Path) -> None:
     for line in ("3 classes; images: train 30, val 0, test 3", "sizes: 4x1 (33)", "modes: float32 (33)"):
         assert line in done.stdout.splitlines()
     assert "7: has values that are not finite" in done.stdout
+    assert "training refuses it: dataset.file must hold finite features: sample '7'" in done.stdout
     assert "4 = 31" in done.stdout
 
 
