@@ -77,6 +77,7 @@ Width = Annotated[int, Ge(1), Le(65_536)]  # of a layer
 Images = Annotated[int, Ge(1), Le(100_000_000)]  # of an epoch
 Few = Annotated[int, Ge(1), Le(64)]  # what is repeated within a step
 Workers = Annotated[int, Ge(0), Le(1024)]  # processes
+Threads = Annotated[int, Ge(1), Le(1024)]
 Pixels = Annotated[int, Ge(1), Le(8192)]  # of a side of an image
 Area = Annotated[int, Ge(1), Le(1_000_000_000)]  # pixels of a whole image
 Padding = Annotated[int, Ge(0), Le(8192)]

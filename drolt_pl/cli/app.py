@@ -20,6 +20,7 @@ from drolt_pl.cli.figure import figure
 from drolt_pl.cli.monitor import sweep, wandb_dashboard
 from drolt_pl.cli.paper import paper
 from drolt_pl.cli.predict import predict
+from drolt_pl.cli.ranged import ranged
 from drolt_pl.cli.reference import reference
 from drolt_pl.cli.report import report
 from drolt_pl.errors import SettingError
@@ -30,22 +31,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(predict)
-app.command()(evaluate)
-app.command()(export)
-app.command()(adapt)
-app.command()(info)
 app.add_typer(data_app, name="data")
-app.command()(report)
-app.command()(compare)
-app.command()(sweep)
-app.command()(wandb_dashboard)
-app.command()(classifiers)
-app.command()(features)
-app.command()(figure)
-app.command()(paper)
-app.command()(embed)
-app.command()(reference)
+for command in (
+    *(predict, evaluate, export, adapt, info, report, compare, sweep, wandb_dashboard),
+    *(classifiers, features, figure, paper, embed, reference),
+):
+    app.command()(ranged(command))
 Root = Annotated[Path, typer.Option(help="Folder of the kept runs.")]
 
 

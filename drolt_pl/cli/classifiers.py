@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from drolt_pl.cli.errors import MOVED, TRUST, one_sentence
+from drolt_pl.ranges import Count, Rate
 
 
 def classifiers(
@@ -13,10 +14,10 @@ def classifiers(
     stage: Annotated[
         str | None, typer.Option(help="The stage whose backbone is taken.", show_default="ce_warmup, or train")
     ] = None,
-    views: Annotated[int, typer.Option(min=1, help="Augmented views of the training set, held in memory.")] = 4,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the classifiers that are trained.")] = 10,
-    lr: Annotated[float, typer.Option(min=0.0, help="Their learning rate at the start.")] = 0.1,
-    weight_decay: Annotated[float, typer.Option(min=0.0, help="Their weight decay.")] = 5e-4,
+    views: Annotated[Count, typer.Option(help="Augmented views of the training set, held in memory.")] = 4,
+    epochs: Annotated[Count, typer.Option(help="Epochs of the classifiers that are trained.")] = 10,
+    lr: Annotated[Rate, typer.Option(help="Their learning rate at the start.")] = 0.1,
+    weight_decay: Annotated[Rate, typer.Option(help="Their weight decay.")] = 5e-4,
     data: Annotated[Path | None, typer.Option(help=MOVED)] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
 ) -> None:

@@ -14,7 +14,8 @@ def compare(
     a: Annotated[str, typer.Argument(help=HELP, show_default=False)],
     b: Annotated[str, typer.Argument(help="What A is compared with.", show_default=False)],
     test_images: Annotated[
-        int | None, typer.Option(min=1, help="Test images of every class, for runs that do not record them.")
+        int | None,
+        typer.Option(min=1, max=100_000_000, help="Test images of every class, for runs that do not record them."),
     ] = None,
 ) -> None:
     """Compare runs, paired by seed and split: the difference with its intervals, and what a paper would print of it."""

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from drolt_pl import escape
+from drolt_pl import escape, ranges
 from drolt_pl.cli.errors import fail, one_sentence
 from drolt_pl.cli.progress import progress
+from drolt_pl.cli.ranged import ranged
 from drolt_pl.errors import SettingError
 
 app = typer.Typer(
@@ -17,11 +18,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 AllowOutside = Annotated[bool, typer.Option("--allow-outside", help="Paths may lead out of the images' folder.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that decode images.", show_default="one a core")]
-CORES = os.cpu_count() or 1
+Threads = Annotated[ranges.Threads, typer.Option(help="Threads that decode images.", show_default="one a core")]
+CORES = min(os.cpu_count() or 1, 1024)
 
 
 @app.command()
+@ranged
 def prepare(
     name: Annotated[str, typer.Argument(help="imagenet_lt, places_lt or inaturalist2018.")],
     lists: Annotated[Path, typer.Option(help="Folder of the list files, such as ImageNet_LT_train.txt.")],
@@ -82,6 +84,7 @@ def prepare(
 
 
 @app.command()
+@ranged
 def check(
     data: Annotated[
         list[str],

@@ -1,13 +1,14 @@
 """`drolt embed`: features of a data set by a pretrained network."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from drolt_pl.cli.data import CORES, Threads
 from drolt_pl.cli.errors import one_sentence
 from drolt_pl.cli.progress import progress
+from drolt_pl.ranges import Count, Seed, Whole
 
 
 def embed(
@@ -25,14 +26,12 @@ def embed(
     split: Annotated[
         bool, typer.Option("--split", help="Only the images of the split that DATA's overrides make, in its parts.")
     ] = False,
-    views: Annotated[int, typer.Option(help="Augmented views of each training image, stored beside it.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Images that go forward together.")] = 64,
+    views: Annotated[Whole, typer.Option(help="Augmented views of each training image, stored beside it.")] = 0,
+    batch_size: Annotated[Count, typer.Option(help="Images that go forward together.")] = 64,
     dtype: Annotated[str, typer.Option(help="Of the stored numbers: float16 or float32.")] = "float16",
     precision: Annotated[str, typer.Option(help="32, or bf16 to compute in bfloat16.")] = "32",
-    threads: Annotated[int, typer.Option(min=1, help="That decode images.", show_default="one a core")] = (
-        os.cpu_count() or 1
-    ),
-    seed: Annotated[int, typer.Option(min=0, help="Of the augmentations.")] = 0,
+    threads: Threads = CORES,
+    seed: Annotated[Seed, typer.Option(help="Of the augmentations.")] = 0,
 ) -> None:
     """Write the features of all images of a data set, for dataset=features dataset.file=OUT.
 

@@ -10,6 +10,7 @@ from drolt_pl.cli.held_out import own_validation
 from drolt_pl.cli.model import BatchSize, Device, ModelPrior, Source, Stage, TestPrior, Trust, Workers, tell_unreadable
 from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress
+from drolt_pl.ranges import Inside
 
 if TYPE_CHECKING:
     from drolt_pl.model import Model
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 Calibrate = Annotated[
     Path | None, typer.Option(help="Other labelled images, as in --data: temperature and conformal sets.")
 ]
-Coverage = Annotated[float, typer.Option(help="How often a conformal set should hold the class, in (0, 1).")]
+Coverage = Annotated[Inside, typer.Option(help="How often a conformal set should hold the class, in (0, 1).")]
 Unknown = Annotated[Path | None, typer.Option(help="Images of no class: how well they are told from the others.")]
 
 
@@ -52,7 +53,7 @@ def evaluate(
     # Imported here: `drolt --help` should not wait for it.
     from rich.console import Console
 
-    from drolt_pl.errors import SettingError, require
+    from drolt_pl.errors import SettingError
     from drolt_pl.model import Model
     from drolt_pl.predict.evaluate import PriorWish, with_reliability, write
     from drolt_pl.predict.evaluate import evaluate as measured
@@ -66,7 +67,6 @@ def evaluate(
             raise SettingError("--data", "must name a folder with a folder for each class, or dataset=NAME a data set")
         _require_out(out)
         _require_other(data, calibrate, ood)
-        require("--coverage", coverage, 0 < coverage < 1, "must be in (0, 1)")
         pace = Pace(batch_size=batch_size, workers=workers, device=automatic_device(device, Ranks()))
         loaded = Model.load(model, stage=stage, trust=trust)
         with progress("evaluating") as advance:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from drolt_pl.cli.errors import MOVED, TRUST, one_sentence
+from drolt_pl.ranges import Count
 
 
 def features(
@@ -14,7 +15,7 @@ def features(
         str | None, typer.Option(help="The stage whose backbone is taken.", show_default="ce_warmup, or train")
     ] = None,
     layer: Annotated[list[str] | None, typer.Option(help="A part of the backbone; repeat it. [its blocks]")] = None,
-    classes: Annotated[int, typer.Option(min=2, help="Classes that the figure shows.")] = 10,
+    classes: Annotated[Count, typer.Option(min=2, help="Classes that the figure shows.")] = 10,
     data: Annotated[Path | None, typer.Option(help=MOVED)] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
 ) -> None:

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from drolt_pl import ranges
+
 Source = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A run's folder, a checkpoint, or a file that `drolt export` wrote.")
 ]
 Stage = Annotated[str | None, typer.Option(help="In a run's folder, the stage whose last epoch is taken.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Execute classes that the file names and that are not ours.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images that go forward together.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that decode; 0 decodes in threads.")]
+BatchSize = Annotated[ranges.Count, typer.Option(help="Images that go forward together.")]
+Workers = Annotated[ranges.Workers, typer.Option(help="Processes that decode; 0 decodes in threads.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")]
 TEST_PRIOR = "Class frequencies where the images come from: uniform, train, estimate, or a file (.json, .csv)."
 TestPrior = Annotated[str | None, typer.Option(help=TEST_PRIOR, show_default="the probabilities stay as they are")]

@@ -7,6 +7,7 @@ import typer
 
 from drolt_pl import folders
 from drolt_pl.cli.errors import fail, one_sentence
+from drolt_pl.ranges import Count
 
 
 def sweep(
@@ -18,7 +19,7 @@ def sweep(
     x: Annotated[str, typer.Option(help="Key of the heat maps' x axis.")] = "loss.eps",
     y: Annotated[str, typer.Option(help="Key of their y axis.")] = "loss.ce_weight",
     panel: Annotated[str, typer.Option(help="Key of their panels.")] = "optimizer.lr",
-    top: Annotated[int, typer.Option(min=1, help="Settings to print.")] = 20,
+    top: Annotated[Count, typer.Option(help="Settings to print.")] = 20,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Sweep",
 ) -> None:
     """Print a sweep's best settings by validation, and write its page, tables (CSV) and figures (PNG)."""

@@ -11,6 +11,7 @@ from drolt_pl.cli.held_out import own_validation
 from drolt_pl.cli.model import BatchSize, Device, ModelPrior, Source, Stage, TestPrior, Trust, Workers, tell_unreadable
 from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress, shown
+from drolt_pl.ranges import Count
 
 
 def predict(
@@ -22,7 +23,7 @@ def predict(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The CSV file.")] = Path("predictions.csv"),
-    top: Annotated[int, typer.Option(min=1, help="Classes that a row names.")] = 5,
+    top: Annotated[Count, typer.Option(help="Classes that a row names.")] = 5,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 if a file cannot be read.")] = False,
     test_prior: TestPrior = None,
     model_prior: ModelPrior = None,

@@ -35,10 +35,21 @@ class Ranks:
 
     @classmethod
     def of_environment(cls) -> "Ranks":
-        """As torchrun says; alone without it."""
+        """As torchrun says; alone without it.
+
+        Raises:
+            SettingError: it has said but a part.
+        """
         if "TORCHELASTIC_RUN_ID" not in os.environ:  # what another program has left there, nobody would join
             return cls()
-        return cls(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+        remedy = "start by torchrun, or unset TORCHELASTIC_RUN_ID"
+        if not os.environ.get("MASTER_ADDR"):
+            raise SettingError("MASTER_ADDR", "must be in the environment, as TORCHELASTIC_RUN_ID is", remedy=remedy)
+        said = {name: os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
+        for name, text in said.items():
+            if not text.isascii() or not text.isdigit():
+                raise SettingError(name, "must be a whole number in the environment", text, remedy=remedy)
+        return cls(int(said["RANK"]), int(said["WORLD_SIZE"]), int(said["LOCAL_RANK"]))
 
     @property
     def first(self) -> bool:

@@ -90,6 +90,7 @@ def find_meeting(variables: Mapping[str, str]) -> Meeting | None:
         return int(text)
 
     if "TORCHELASTIC_RUN_ID" in variables:
+        require_set(variables, "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE")
         hosted = variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         port = number("MASTER_PORT") + (0 if hosted else 1)
         places = number("RANK"), number("LOCAL_RANK"), number("GROUP_RANK")
@@ -108,6 +109,18 @@ def find_meeting(variables: Mapping[str, str]) -> Meeting | None:
         node = number("NODE_RANK")
         return Meeting(node, 0, node, variables["MASTER_ADDR"], number("MASTER_PORT") + 1, False, None)
     return None
+
+
+def require_set(variables: Mapping[str, str], *names: str) -> None:
+    """Refuses an environment that torchrun has not made, or that was left over from it in part.
+
+    Raises:
+        SettingError: TORCHELASTIC_RUN_ID is there, and one of these is not.
+    """
+    missing = [name for name in names if not variables.get(name)]
+    if missing:
+        demand = f"must be in the environment, as TORCHELASTIC_RUN_ID={variables.get('TORCHELASTIC_RUN_ID')} is"
+        raise SettingError(missing[0], demand, remedy="start by torchrun, or unset TORCHELASTIC_RUN_ID")
 
 
 def leave_group_at_exit() -> None:

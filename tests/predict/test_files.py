@@ -223,3 +223,17 @@ def test_a_prior_that_loses_nothing_without_a_word(name: str, tmp_path: Path) ->
     (tmp_path / name).write_text(WRONG[name])
     with pytest.raises(SettingError, match="must hold a number >= 0 for the name of each class"):
         read_prior(tmp_path / name, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RANK", ""), ("WORLD_SIZE", "½"), ("LOCAL_RANK", "-1"), ("MASTER_ADDR", ""), ("MASTER_PORT", "x")],
+)
+def test_what_torchrun_left_in_part_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "host", "MASTER_PORT": "29400"}
+    for key, text in {"TORCHELASTIC_RUN_ID": "old", **whole}.items():
+        monkeypatch.setenv(key, text)
+    assert Ranks.of_environment() == Ranks(1, 2, 1)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingError, match=f"^{name} must be .*in the environment.* unset TORCHELASTIC_RUN_ID$"):
+        Ranks.of_environment()

@@ -285,3 +285,13 @@ def test_variables_that_are_no_numbers_are_named(name: str) -> None:
     with pytest.raises(SettingError, match=f"^{name} must be a whole number in the environment.*unset {name}"):
         find_meeting({"NODE_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1", name: "abc"})
     assert find_meeting({"SLURM_NTASKS": ""}) is None
+
+
+@pytest.mark.parametrize("name", ["MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE"])
+def test_what_torchrun_left_in_part_is_named(name: str) -> None:
+    whole = {"TORCHELASTIC_RUN_ID": "old", "MASTER_ADDR": "host", "MASTER_PORT": "29400", "RANK": "0",
+             "LOCAL_RANK": "0", "WORLD_SIZE": "1"}  # fmt: skip
+    assert find_meeting(whole) is not None
+    for left in ({key: value for key, value in whole.items() if key != name}, {**whole, name: ""}):
+        with pytest.raises(SettingError, match=f"^{name} must be in the environment, .*; start by torchrun, or unset"):
+            find_meeting(left)

@@ -55,7 +55,7 @@ class FeatureSource(Source):
         self._require_finite(self.features, names, "")
         if self._stored_views is not None:
             trained = names[self._stored.official == "train"]
-            self._require_finite(self._stored_views, np.tile(trained, self.views), "a view of ")
+            self._require_finite(self._stored_views, np.tile(trained, self.views or 1), "a view of ")
 
     @staticmethod
     def _require_finite(features: Tensor, names: NDArray[np.bytes_], what: str) -> None:
