@@ -69,6 +69,7 @@ def measure(run: Run) -> Outcome:
         chosen = Checkpoint(run.files.load_checkpoint(saved.dirpath / "best.ckpt"))
         rest = {part: loader for part, loader in loaders.items() if part != "train"}
         final = evaluate_checkpoint(run.trainer, run.module, chosen, last.name, rest | pool)
+    _keep_centroids(run)
     test, val = final["test"], final["val"]
     assert test is not None
     score = best.score if best is not None else (val.numbers() if val else {}).get(last.monitor.removeprefix("val/"))
@@ -109,6 +110,19 @@ def _save_fitted(run: Run, stage: Stage, checkpoint: Checkpoint) -> None:
     content["drolt_pl"]["images_seen"] = checkpoint.content["drolt_pl"]["images_seen"]
     if run.trainer.is_global_zero:
         run.files.save_checkpoint(content, run.saved.dirpath / f"{stage.name}.ckpt")
+    run.trainer.strategy.barrier()
+
+
+def _keep_centroids(run: Run) -> None:
+    """Gives `best.ckpt` the centroids of its test where training needed none: predictions name the nearest."""
+    path = run.saved.dirpath / "best.ckpt"
+    content = run.files.load_checkpoint(path)
+    if bool(content["state_dict"]["centroid_counts"].any()):
+        return
+    measured = run.module.state_dict()
+    content["state_dict"] |= {key: measured[key] for key in ("centroids", "centroid_counts")}
+    if run.trainer.is_global_zero:
+        run.files.save_checkpoint(content, path)
     run.trainer.strategy.barrier()
 
 

@@ -19,6 +19,7 @@ from drolt_pl.predict.evaluate import Evaluation, PriorWish, evaluate, write
 from drolt_pl.predict.files import Pace
 from drolt_pl.predict.labelled import Outputs, class_folders, outputs_of_batches, outputs_of_folders
 from drolt_pl.predict.tables import evaluation_tables
+from drolt_pl.results import Results
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,18 @@ def test_a_balanced_set_is_not_harmed(digits: tuple[Model, Outputs]) -> None:
     plain, estimated = (evaluate(model, whole, PriorWish(wish)) for wish in (None, "estimate"))
     assert (estimated.accuracies.acc or 0) >= (plain.accuracies.acc or 0) - 0.005
     assert json.loads(estimated.model_dump_json())["test_prior_source"] == "uniform"
+
+
+def test_a_run_that_needs_no_centroids_leaves_those_of_its_test(tmp_path: Path) -> None:
+    words = ("trainer=cpu", "report=false", "method=balanced_softmax", "schedule.budget.alone=2")
+    run, out = folder_of_a_run(tmp_path / "run", *words), tmp_path / "out.json"
+    done = CliRunner().invoke(app, ["evaluate", str(run), "dataset=digits_lt", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    measured = Results.load(run / "results.json")
+    model = Model.load(run)
+    assert model.centroid_counts is not None
+    assert model.centroid_counts.tolist() == measured.class_counts
+    assert Evaluation.model_validate_json(out.read_text()).accuracies.acc_ncm == measured.test.acc_ncm
 
 
 @pytest.mark.slow
