@@ -309,6 +309,8 @@ def test_a_browser_draws_all_of_it(width: int, scheme: str, run_dir: Path, brows
     charts = page.locator("[data-chart]")
     assert charts.count() == CHARTS
     assert all(charts.nth(place).locator("svg").count() == 1 for place in range(CHARTS))
+    headings = page.locator("h3:has(+ [data-chart])").all_inner_texts()
+    assert [chart.get_attribute("aria-label") for chart in charts.all()] == headings
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".tail li").count() == len(Tail.model_validate_json((run_dir / NAME).read_text()).classes)
 
