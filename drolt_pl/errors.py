@@ -5,6 +5,8 @@ from functools import partial
 
 from drolt_pl import escape
 
+NO_DOCSTRINGS = "error: PYTHONOPTIMIZE must be 0 or 1: packages that drolt_pl uses read docstrings, which 2 leaves out"
+
 
 class SettingError(ValueError):
     """A user's value cannot be used.

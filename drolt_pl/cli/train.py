@@ -4,6 +4,7 @@ import sys
 
 from omegaconf import DictConfig
 
+from drolt_pl.errors import NO_DOCSTRINGS
 from drolt_pl.run import command
 from drolt_pl.run.conf import CONF
 from drolt_pl.sweeps.plugins import register
@@ -19,6 +20,8 @@ def task(config: DictConfig) -> float | None:
 
 def main() -> int:
     """Trains by the words of `sys.argv`; returns the exit code."""
+    if sys.flags.optimize > 1:
+        sys.exit(NO_DOCSTRINGS)
     register()
     return command.main(task, CONF)
 

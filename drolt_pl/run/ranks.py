@@ -6,6 +6,7 @@ a time) or do (fetching data for its node). These go through a store that all of
 
 import atexit
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -69,8 +70,34 @@ class Meeting:
         # The store is served until this process ends, so nobody has to wait for the last reader.
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+        require_reachable(self.address)
         serves = self.rank == 0 and not self.hosted
         return TCPStore(self.address, self.port, is_master=serves, wait_for_workers=False, timeout=WAIT)
+
+
+def require_reachable(address: str, tries: int = 12, pause_s: float = 5.0) -> None:
+    """Refuses a host that nobody knows; torch would ask for it for hours.
+
+    Args:
+        address: The host.
+        tries: How often it is looked up: a cluster may learn the name of a machine while it starts.
+        pause_s: Between them.
+
+    Raises:
+        SettingError: its name leads nowhere.
+    """
+    for left in reversed(range(tries)):
+        try:
+            socket.getaddrinfo(address, None)
+        except (OSError, UnicodeError):
+            if left:
+                time.sleep(pause_s)
+                continue
+            demand = "must be the name or the address of a machine that can be found"
+            raise SettingError(
+                "MASTER_ADDR", demand, address, remedy="unset it and NODE_RANK for one machine"
+            ) from None
+        return
 
 
 @cache
@@ -92,10 +119,14 @@ def find_meeting(variables: Mapping[str, str]) -> Meeting | None:
     if "TORCHELASTIC_RUN_ID" in variables:
         require_set(variables, "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE")
         hosted = variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        port = number("MASTER_PORT") + (0 if hosted else 1)
+        port = _port(number("MASTER_PORT"), 0 if hosted else 1)
         places = number("RANK"), number("LOCAL_RANK"), number("GROUP_RANK")
         return Meeting(*places, variables["MASTER_ADDR"], port, hosted, number("WORLD_SIZE"))
     if "LOCAL_RANK" in variables:
+        number("LOCAL_RANK")
+        if not variables.get("MASTER_ADDR"):
+            demand = "must not be in the environment without MASTER_ADDR: no launcher has set it"
+            raise SettingError("LOCAL_RANK", demand, variables["LOCAL_RANK"], remedy="unset LOCAL_RANK")
         return None  # started by rank 0 of its node
     if number("SLURM_NTASKS") > 1 and variables.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         # Lightning's own reading of these variables: the first host, and a port from 15000 on by the job's number.
@@ -107,8 +138,14 @@ def find_meeting(variables: Mapping[str, str]) -> Meeting | None:
         return Meeting(*places, slurm.main_address, port, False, slurm.world_size())
     if {"NODE_RANK", "MASTER_ADDR", "MASTER_PORT"} <= variables.keys():
         node = number("NODE_RANK")
-        return Meeting(node, 0, node, variables["MASTER_ADDR"], number("MASTER_PORT") + 1, False, None)
+        return Meeting(node, 0, node, variables["MASTER_ADDR"], _port(number("MASTER_PORT"), 1), False, None)
     return None
+
+
+def _port(first: int, further: int) -> int:
+    if not 0 < first + further < 2**16:
+        raise SettingError("MASTER_PORT", "must be the number of a port, from 1 to 65534", first)
+    return first + further
 
 
 def require_set(variables: Mapping[str, str], *names: str) -> None:

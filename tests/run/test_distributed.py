@@ -19,7 +19,7 @@ from drolt_pl.errors import SettingError
 from drolt_pl.learning.same_ranks import SameOnAllRanks
 from drolt_pl.run.assemble import assemble
 from drolt_pl.run.build import build
-from drolt_pl.run.ranks import Meeting, find_meeting
+from drolt_pl.run.ranks import Meeting, find_meeting, require_reachable
 
 DDP = ("trainer.devices=2", "trainer.strategy=ddp")
 STEPS = "+callbacks.steps={_target_: helpers.watching.Steps}"
@@ -295,3 +295,39 @@ def test_what_torchrun_left_in_part_is_named(name: str) -> None:
     for left in ({key: value for key, value in whole.items() if key != name}, {**whole, name: ""}):
         with pytest.raises(SettingError, match=f"^{name} must be in the environment, .*; start by torchrun, or unset"):
             find_meeting(left)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"LOCAL_RANK": "1"}, "^LOCAL_RANK must not be in the environment without MASTER_ADDR"),
+        ({"LOCAL_RANK": "abc", "MASTER_ADDR": "x"}, "^LOCAL_RANK must be a whole number"),
+        ({"NODE_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "65535"}, "^MASTER_PORT must be the number of a port"),
+    ],
+)
+def test_leftovers_of_a_launcher_are_named(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        find_meeting(variables)
+
+
+def test_a_host_that_nobody_knows_is_not_waited_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def unknown(host: str, port: None) -> None:
+        asked.append(host)
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    with pytest.raises(SettingError, match=r"^MASTER_ADDR must be the name .*, got 'nowhere'"):
+        require_reachable("nowhere", tries=3, pause_s=0.0)
+    assert asked == ["nowhere"] * 3
+
+
+@pytest.mark.parametrize("module", ["drolt_pl.cli.train", "drolt_pl"])
+def test_python_without_docstrings_is_one_sentence(module: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-OO", "-m", module, "report" if module == "drolt_pl" else "seed=1", "."]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: PYTHONOPTIMIZE must be 0 or 1")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
