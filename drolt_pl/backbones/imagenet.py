@@ -144,7 +144,7 @@ class TimmBackbone(ImageBackbone):
         self.neck = nn.Identity() if neck is None else neck(model.num_features)
         try:
             self.num_features = _measure(self, (in_channels, *_image_size(model)), name)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:  # one of torch: patches larger than the images
             if isinstance(error, SettingError) or not options:
                 raise
             raise SettingError("name", f"cannot be run with {options} ({error})", name) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from drolt_pl.errors import SettingError, require_choice
+from drolt_pl.errors import SettingError, require, require_choice
 from drolt_pl.run.arguments import PLACES, argument, is_of, quoted
 from drolt_pl.run.trust import configuration
 
@@ -44,8 +44,9 @@ def resumed(words: Sequence[str], conf: Path) -> Composition | None:
         SettingError: the folder holds no run, a change is refused, or a class is named that conf/ does not name.
     """
     run = argument(words, "resume")
-    if run in (None, "", "null"):
+    if run in (None, "null"):
         return None
+    require("resume", run, run != "", "must name the folder of a run, or be null")
     folder = Path(str(run)).resolve()
     if not (folder / ".hydra" / "config.yaml").exists():
         raise SettingError(f"resume={run}", "is not a run's folder: it has no .hydra/config.yaml")

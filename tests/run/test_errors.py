@@ -75,6 +75,8 @@ CASES = {
         ["dataset.root must be a folder that exists", "nowhere"],
     ),
     "not a run": (["resume=nowhere"], ["resume=nowhere", "not a run"]),
+    "resume of nothing": (["resume="], ["resume must name the folder of a run"]),
+    "patches larger than images": (["backbone=lora"], ["backbone.name", "cannot be run with {'img_size': 8}"]),
     "best without validation": (
         ["protocol=published", "schedule.stages.joint.start_from=best"],
         ["start_from=best", "published"],
