@@ -3,7 +3,9 @@
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from drolt_pl import folders
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.callbacks import RefreshCentroids
 from drolt_pl.learning.diagnostics import Diagnostics
+from drolt_pl.learning.module import DROLTModule
+from drolt_pl.learning.schedule import Stage
 from drolt_pl.lightning_internals import profile_of
 from drolt_pl.records import write_atomically
 from drolt_pl.report import show
@@ -62,7 +66,8 @@ def _train(run: Run) -> Results:
         print(*opening(run, Tree(config), _overrides(run_dir)), sep="\n", flush=True)
     for logger in run.trainer.loggers:
         logger.log_hyperparams(plain(config))
-    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=start, weights_only=True)
+    with _under_stage(run.module):
+        run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=start, weights_only=True)
     if not run.saved.has_ended():
         raise SettingError(
             "trainer",
@@ -84,6 +89,17 @@ def _train(run: Run) -> Results:
         print(profile_of(run.trainer), end="", flush=True)
     log_end(run.trainer, results, run.datamodule.class_names, confusion)
     return results
+
+
+@contextmanager
+def _under_stage(module: DROLTModule) -> Iterator[None]:
+    """What an objective refuses of the stage that is trained gets the key that a user would type."""
+    try:
+        yield
+    except SettingError as error:
+        if error.name not in {field.name for field in fields(Stage)}:
+            raise
+        raise error.under(f"schedule.stages.{module.stage.name}") from error
 
 
 def prepared(config: DictConfig, run_dir: Path, ending: Ending | None = None) -> Run:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from helpers.images import write_image_tree
-from helpers.running import HOME, command
+from helpers.running import HOME, command, train_composed
 from hydra.core.global_hydra import GlobalHydra
 
 from drolt_pl.cli import train
+from drolt_pl.errors import SettingError
 
 
 def folder_with_an_empty_class(tmp_path: Path) -> str:
@@ -171,3 +172,15 @@ def test_help_lists_the_groups() -> None:
     done = command("--help", cwd=HOME)
     assert done.returncode == 0
     assert "dataset: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["method=paco", "schedule.stages.train.views=1"], "^schedule.stages.train.views must be 2 for this objective"),
+        (["method=bbn", "schedule.stages.train.sampling=instance"], "^schedule.stages.train.sampling must name two"),
+    ],
+)
+def test_what_an_objective_refuses_names_its_stage(overrides: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=message):
+        train_composed(tmp_path / "run", "trainer=cpu", "backbone=convnet_small", *overrides)
