@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Len
 
 from drolt_pl.checked import checked
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.errors import SettingError, require
 from drolt_pl.learning.curve import Curve
 from drolt_pl.ranges import Count, Few, Images, Inside, Rate, StageName, Text, Whole
 
@@ -230,7 +230,8 @@ def _stage(
 ) -> Stage:
     where = f"stages.{name}"
     objective = fields.get("objective", "ce")
-    require_choice(f"{where}.objective", objective, uses)
+    demand = f"must be one of {tuple(uses)}: objectives.{objective} is missing"
+    require(f"{where}.objective", objective, objective in uses, demand)
     filled: dict[str, Any] = {"uses_centroids": uses[objective], "fits": fields.get("classifier") in fitted}
     filled["passes"] = passes.get(objective, 1)
     try:

@@ -6,6 +6,7 @@ the configuration's own keys and for what other packages leave unchecked.
 
 import difflib
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -72,7 +73,10 @@ class _Walk:
             name = self.tree.name(problem.name)
             if name not in found or name == problem.name:  # best said where the value itself is taken
                 found[name] = problem.renamed(self.tree.name)
-        yield from found.values()
+        for problem in found.values():  # what refers to a key that is wrong itself needs no sentence of its own
+            wanted = re.search("Interpolation key '([^']+)' not found", problem.demand)
+            if wanted is None or not any(f"{wanted[1]}.".startswith(f"{name}.") for name in found):
+                yield problem
 
     def own_classifiers(self, config: DictConfig, conf: Path) -> Iterator[SettingError]:
         """What is wrong with the arguments that stages give to classifiers of their own."""

@@ -94,6 +94,12 @@ CASES = {
         ["schedule.stages.ce_warmup.monitor=val/acc_ncm"],
         ["stages.ce_warmup.monitor", "val/acc", "'val/acc_ncm'"],
     ),
+    "a removed key that others refer to": (["~protocol"], ["protocol is missing"]),
+    "a removed group that others refer to": (["~dataset"], ["dataset is missing"]),
+    "a removed objective": (
+        ["method=dro_lt", "~objectives.dro_lt"],
+        ["joint.objective", "objectives.dro_lt is missing"],
+    ),
     "no draws": (["schedule.stages.joint.epoch_size=0"], ["schedule.stages.joint.epoch_size", ">= 1", "0"]),
     "a batch that ranks cannot share": (
         ["trainer=cpu", "trainer.devices=3"],
