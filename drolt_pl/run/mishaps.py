@@ -11,7 +11,6 @@ from drolt_pl.run import ranks
 # torch's errors are known by their words: the command must not wait for torch before it needs it.
 NO_MEMORY = re.compile(r"(can't|cannot|not enough|unable to) (allocate|memory)|out of memory", re.IGNORECASE)
 LOST_PEER = re.compile(r"gloo/|NCCL|closed by peer|Connection reset by peer|TCPStore|client socket")
-LOADER_ENDS = "_MultiProcessingDataLoaderIter.__del__"  # of torch, where a worker's death is noticed at any moment
 WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (.*)")
 
 
@@ -47,18 +46,21 @@ def mishap(error: BaseException) -> Mishap | None:
 
 
 class _Unraisable:
-    """Tells of errors that nobody can catch, but not of those of a loader that is taken down."""
+    """Tells of errors that nobody can catch, but not of a dead worker: its loader says so when it is asked again.
+
+    torch raises at whatever line the signal of the death meets, also in a destructor or in a callback of Python's own.
+    """
 
     def __init__(self, shown: "Callable[[sys.UnraisableHookArgs], object]") -> None:
         self.shown = shown
 
     def __call__(self, found: "sys.UnraisableHookArgs", /) -> None:
-        if LOADER_ENDS not in repr(found.object):
+        if not (isinstance(found.exc_value, RuntimeError) and WORKER.search(str(found.exc_value))):
             self.shown(found)
 
 
 def forget_late_workers() -> None:
-    """From here on, nothing is said of a worker whose death shows as its loader is taken down."""
+    """From here on, nothing is said of a worker whose death shows where nobody can catch it."""
     if not isinstance(sys.unraisablehook, _Unraisable):
         sys.unraisablehook = _Unraisable(sys.unraisablehook)
 

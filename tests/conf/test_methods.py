@@ -48,7 +48,7 @@ def test_a_method_keeps_the_setting_and_sees_as_many_images(method: str, setting
 
 def one_epoch_a_stage(*overrides: str) -> list[str]:
     short = [f"schedule.stages.{name}.epochs=1" for name, stage in stages(*overrides).items() if stage["epochs"]]
-    return ["trainer=cpu", *overrides, *short]
+    return ["trainer=cpu", "report=false", *overrides, *short]
 
 
 @EACH

@@ -7,21 +7,22 @@ import pytest
 from drolt_pl.run.mishaps import forget_late_workers
 
 
-def test_a_worker_that_dies_late_is_not_told(
+def test_a_worker_that_dies_where_nobody_can_catch_it_is_not_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Other:
-        def __del__(self) -> None:
-            raise RuntimeError
+        def __init__(self, text: str) -> None:
+            self.text = text
 
-    class _MultiProcessingDataLoaderIter:  # torch's name
         def __del__(self) -> None:
-            raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
+            raise RuntimeError(self.text)
 
     monkeypatch.setattr("sys.unraisablehook", sys.__unraisablehook__)
     for _ in range(2):
         forget_late_workers()  # the second time changes nothing
-    Other()
+    Other("another fault")
     assert "Traceback" in capsys.readouterr().err
-    _MultiProcessingDataLoaderIter()
+    Other(
+        "DataLoader worker (pid 12) is killed by signal: Killed. "
+    )  # as torch says it, at whatever line it is noticed
     assert capsys.readouterr().err == ""
