@@ -86,6 +86,14 @@ CASES = {
         ["method=lfme", "protocol=published"],
         ["schedule.stages.experts.objective=group_experts", "validation images"],
     ),
+    "experts without epochs": (
+        ["method=lfme", "schedule.stages.experts.epochs=0"],
+        ["objectives.self_paced", "objective=group_experts, and epochs"],
+    ),
+    "experts whose ranks wait": (
+        ["method=lfme", "trainer.sync_batchnorm=true"],
+        ["trainer.sync_batchnorm must be false", "experts.objective=group_experts"],
+    ),
     "wrong precision": (["trainer.precision=17"], ["trainer", "17"]),
     "a precision of the weights": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "bf16-mixed"]),
     "wrong sampling": (["schedule.stages.rebalance.sampling=x"], ["rebalance.sampling", "class_balanced", "'x'"]),
