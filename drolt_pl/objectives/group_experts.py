@@ -180,7 +180,7 @@ class SelfPaced(Objective):
         super().__init__(criterion=criterion)
         found = tuple(part for part in (objective.experts() for objective in earlier) if part is not None)
         if len(found) != 1:
-            remedy = "let one of the stages before have objective=group_experts, and epochs"
+            remedy = "let one of the stages before have objective=group_experts"
             raise SettingError("earlier", "must hold one objective with experts", len(found), remedy=remedy)
         self._found = found  # not a part of this module: the experts' parameters belong to their own objective
         self.alpha, self.temperature, self.full, self.progress = alpha, temperature, full, 0.0

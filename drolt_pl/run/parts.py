@@ -161,11 +161,9 @@ def build_objectives(
     for name in dict.fromkeys(stage.objective for stage in schedule.stages):
         own = f"objectives.{name}.criterion"
         key = "criterion" if OmegaConf.select(config, own) is None else own
-        known = {"criterion": build(config, key, class_counts=facts.class_counts), "centroids": config.centroids}
-        done = sorted({stage.objective for stage in schedule.trained} & objectives.keys())
-        objectives[name] = build(
-            config, f"objectives.{name}", **shared, **known, earlier=[objectives[it] for it in done]
-        )
+        criterion = build(config, key, class_counts=facts.class_counts)
+        known = {"criterion": criterion, "centroids": config.centroids, "earlier": list(objectives.values())}
+        objectives[name] = build(config, f"objectives.{name}", **shared, **known)
     return objectives
 
 

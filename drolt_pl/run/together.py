@@ -28,15 +28,25 @@ def conflicts(config: DictConfig) -> Iterator[SettingError]:
         if stage.patience is not None and config.protocol == "published":
             demand = "needs validation images, and protocol=published has none"
             yield SettingError(f"schedule.stages.{name}.patience", demand, stage.patience)
-        target = str(OmegaConf.select(config, f"objectives.{stage.objective}._target_"))
-        if config.trainer.sync_batchnorm and target.endswith(".GroupExperts"):
-            demand = f"must be false for schedule.stages.{name}.objective={stage.objective}"
-            remedy = "a rank without images of a group would keep the others waiting"
-            yield SettingError("trainer.sync_batchnorm", demand, True, remedy=remedy)
+    yield from _experts(config)
     yield from _machine(config)
     yield from refused_switches(config)
     yield from _trainer(config.trainer)
     yield from _optimizer(config)
+
+
+def _experts(config: DictConfig) -> Iterator[SettingError]:
+    """What experts of groups do not go together with."""
+    for name, stage in config.schedule.stages.items():
+        if not str(OmegaConf.select(config, f"objectives.{stage.objective}._target_")).endswith(".GroupExperts"):
+            continue
+        key = f"schedule.stages.{name}"
+        if not stage.epochs:
+            yield SettingError(f"{key}.epochs", f"must be >= 1 for {key}.objective={stage.objective}", stage.epochs)
+        if config.trainer.sync_batchnorm:
+            demand = f"must be false for {key}.objective={stage.objective}"
+            remedy = "a rank without images of a group would keep the others waiting"
+            yield SettingError("trainer.sync_batchnorm", demand, True, remedy=remedy)
 
 
 def _machine(config: DictConfig) -> Iterator[SettingError]:

@@ -88,7 +88,7 @@ CASES = {
     ),
     "experts without epochs": (
         ["method=lfme", "schedule.stages.experts.epochs=0"],
-        ["objectives.self_paced", "objective=group_experts, and epochs"],
+        ["schedule.stages.experts.epochs must be >= 1", "experts.objective=group_experts"],
     ),
     "experts whose ranks wait": (
         ["method=lfme", "trainer.sync_batchnorm=true"],
