@@ -102,7 +102,8 @@ def test_order_names_the_stages_that_come_first() -> None:
 def test_objectives_say_who_needs_centroids() -> None:
     schedule = Schedule({"a": {"epochs": 1, "objective": "mine"}}, objectives={"mine": True})
     assert schedule.stages[0].trains("eps")
-    with pytest.raises(SettingError, match=r"^stages\.a\.objective must be one of \X"):
+    sentence = r"^stages\.a\.objective must be one of \('mine',\): objectives\.ce is missing, got 'ce'"
+    with pytest.raises(SettingError, match=sentence):
         Schedule({"a": {"epochs": 1}}, objectives={"mine": True})
 
 
