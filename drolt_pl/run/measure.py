@@ -116,13 +116,12 @@ def _save_fitted(run: Run, stage: Stage, checkpoint: Checkpoint) -> None:
 def _keep_centroids(run: Run) -> None:
     """Gives `best.ckpt` the centroids of its test where training needed none: predictions name the nearest."""
     path = run.saved.dirpath / "best.ckpt"
-    content = run.files.load_checkpoint(path)
-    if bool(content["state_dict"]["centroid_counts"].any()):
-        return
-    measured = run.module.state_dict()
-    content["state_dict"] |= {key: measured[key] for key in ("centroids", "centroid_counts")}
-    if run.trainer.is_global_zero:
-        run.files.save_checkpoint(content, path)
+    if run.trainer.is_global_zero:  # it alone looks: another rank might already see the new file
+        content = run.files.load_checkpoint(path)
+        if not bool(content["state_dict"]["centroid_counts"].any()):
+            measured = run.module.state_dict()
+            content["state_dict"] |= {key: measured[key] for key in ("centroids", "centroid_counts")}
+            run.files.save_checkpoint(content, path)
     run.trainer.strategy.barrier()
 
 
