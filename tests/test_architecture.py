@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "comparison": {"records", "results"},
     "kept": {"comparison", "folders", "records", "results"},
     "objectives": {"metrics", "groups"} | NETWORKS,
-    "data": {"groups", "lightning_internals", "regular"},
+    "data": {"groups", "lightning_internals", "regular", "disk"},
     "model": {"data", "groups", "backbones", "classifiers", "checkpoint_file", "disk"},
     "learning": TRAINING - {"learning"} | {"checkpoint_file", "lightning_internals"},
     "tracking": FILES_OF_RUNS,

@@ -9,6 +9,7 @@ import typer
 
 from drolt_pl import escape, ranges
 from drolt_pl.cli.errors import fail, one_sentence
+from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress
 from drolt_pl.cli.ranged import ranged
 from drolt_pl.errors import SettingError
@@ -59,6 +60,7 @@ def prepare(
                 f"images: folder {str(images)!r}", "does not exist", remedy="give the folder of the images"
             )
         path = out or Path("data") / f"{name}.npz"
+        require_replaceable("--out", path, rb"PK\x03\x04.{26}meta\.npy")
         for address in url or []:
             typer.echo(f"{'fetched' if fetch(address, lists) else 'already there:'} {address.partition('#')[0]}")
         if up_to_date(path, name, lists, images):
@@ -106,12 +108,13 @@ def check(
     two parts, such as training and test.
     """
     from drolt_pl.data.prepare.check import check_data
-    from drolt_pl.data.prepare.histogram import draw
+    from drolt_pl.data.prepare.histogram import SOFTWARE, draw
     from drolt_pl.run.build import under
     from drolt_pl.run.conf import CONF
     from drolt_pl.run.data_words import configured, overrides_of
 
     with one_sentence():
+        require_replaceable("--png", png, b".*Software\x00%s" % SOFTWARE.encode())
         options = {"root": root, "allow_outside": allow_outside or None}
         config, datamodule = configured(overrides_of(data), CONF, options)
         with progress("decoding") as advance, under("dataset"):

@@ -7,6 +7,7 @@ import typer
 
 from drolt_pl.cli.data import CORES, Threads
 from drolt_pl.cli.errors import one_sentence
+from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress
 from drolt_pl.ranges import Count, Seed, Whole
 
@@ -46,6 +47,7 @@ def embed(
     with one_sentence():
         if out.suffix != ".safetensors":
             raise SettingError("--out", "must end in .safetensors", str(out))
+        require_replaceable("-o", out, rb'.{8}\{"__metadata__":\{"(backbone|class_names|precision|weights)":')
         settings = Settings(
             backbone=backbone,
             weights=weights,

@@ -89,7 +89,7 @@ def _require_out(out: Path | None) -> None:
 
     if out is not None:
         check_suffix(out)
-        require_replaceable(out, b'{\n "images"', b"class,group,")
+        require_replaceable("-o", out, rb'\{\n "images"', b"class,group,")
 
 
 def _require_other(data: Path | None, calibrate: Path | None, ood: Path | None) -> None:

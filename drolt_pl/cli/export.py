@@ -7,6 +7,10 @@ import typer
 
 from drolt_pl.cli.errors import one_sentence
 from drolt_pl.cli.model import BatchSize, Source, Stage, Trust, Workers
+from drolt_pl.cli.outputs import require_replaceable
+
+# How the files of a model begin: of `drolt` itself, of ONNX by its producer, and the facts beside a .pt2.
+SAVED, ONNX, FACTS = rb'.{8}\{"__metadata__":\{"drolt_pl":', b".{,4}drolt_pl", rb'\{\n "input": "images: '
 
 
 def export(
@@ -25,13 +29,21 @@ def export(
     """Write a model with its preprocessing and class names, after comparing the file with the model on images."""
     # Imported here: `drolt --help` should not wait for it.
     from drolt_pl.model import Model
+    from drolt_pl.predict.export import beside, require_format
     from drolt_pl.predict.export import export as write
 
     with one_sentence():
+        require_format(form, out)
+        facts = beside(form, out)
+        if facts is not None:
+            require_replaceable("-o", facts, FACTS)
+        # What is in a .pt2 shows deep inside it: the facts beside it tell whose it is.
+        ours = b"PK" if facts is not None and facts.is_file() else SAVED if form == "safetensors" else ONNX
+        require_replaceable("-o", out, ours)
         found = write(Model.load(model, stage=stage, trust=trust), form, out, check)
-    beside = "" if found.beside is None else f" and {found.beside}"
+    also = "" if found.beside is None else f" and {found.beside}"
     compared = f"{found.images} images {'of noise' if check is None else f'of {check}'}"
-    typer.echo(f"wrote {found.path}{beside}: logits within {found.difference:.1e} of the model's on {compared}")
+    typer.echo(f"wrote {found.path}{also}: logits within {found.difference:.1e} of the model's on {compared}")
 
 
 def info(model: Source, stage: Stage = None, trust: Trust = False) -> None:
@@ -67,6 +79,7 @@ def adapt(
 
     with one_sentence():
         require("-o", str(out), out.suffix == ".safetensors", "must end in .safetensors")
+        require_replaceable("-o", out, SAVED)
         loaded = Model.load(model, stage=stage, trust=trust)
         shares = adapt_experts(loaded, Names(images), flip=flip, batch_size=batch_size, workers=workers)
         loaded.save(out)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from drolt_pl.cli.errors import TRUST, one_sentence
+from drolt_pl.cli.outputs import require_replaceable
 
 
 def figure(
@@ -23,12 +24,16 @@ def figure(
     The CSV of a figure draws it again: drolt figure fig2 figures/fig2.csv.
     """
     # Imported here: `drolt --help` should not wait for it.
-    from drolt_pl.run.figures.names import FIGURES, make
+    from drolt_pl.run.figures.names import FIGURES, IMAGES, make
 
     if name is None:
         for known, about in FIGURES.items():
             typer.echo(f"{known:<12} {about.about}")
         return
     with one_sentence():
+        table = out / f"{stem or name}.csv"
+        require_replaceable("--as", table, b'"')
+        for image in (table.with_suffix(ending) for ending in IMAGES if not table.exists()):
+            require_replaceable("--as", image)  # without its numbers it is no figure's
         for path in make(name, runs or [], out, stem=stem, trust=trust):
             typer.echo(f"wrote {path}")

@@ -46,7 +46,7 @@ def predict(
     from drolt_pl.predict.shift import shift_for
 
     with one_sentence():
-        require_replaceable(out, b"file,label,probability")
+        require_replaceable("-o", out, b"file,label,probability")
         ranks, names = Ranks.of_environment(), Names(images)
         ranks.require_shareable(names)
         pace = Pace(batch_size=batch_size, workers=workers, device=automatic_device(device, ranks))

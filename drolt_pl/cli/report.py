@@ -20,5 +20,5 @@ def report(
 
     with one_sentence():
         page = out or sources[0] / NAME
-        require_replaceable(page, b"<!doctype html>")
+        require_replaceable("-o", page, b"<!doctype html>")
         typer.echo(f"wrote {write_report(sources, page)}")

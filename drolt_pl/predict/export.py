@@ -55,25 +55,34 @@ def export(model: Model, form: str, out: Path, check: str | None = None) -> Expo
     Raises:
         SettingError: the file answers otherwise than the model, or a package is missing.
     """
+    require_format(form, out)
+    model = model.cpu().eval()
+    images = _images(model, check)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    of_facts, partial = beside(form, out), out.with_name(f".{out.stem}.{os.getpid()}.part{out.suffix}")
+    try:
+        runner = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch_export}[form](model, partial)
+        difference = _difference(model, runner, images)
+        if of_facts is not None:
+            write_atomically(of_facts, json.dumps(facts(model), indent=1) + "\n")
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return Exported(out, of_facts, len(images), difference)
+
+
+def require_format(form: str, out: Path) -> None:
+    """Refuses an unknown format, and a file whose name does not end as files of its format do."""
     require_choice("--format", form, SUFFIXES)
     if out.is_dir():
         raise SettingError("-o", "must name a file, not a folder", str(out))
     if out.suffix != SUFFIXES[form]:
         raise SettingError("-o", f"must end in {SUFFIXES[form]} with --format {form}", str(out))
-    model = model.cpu().eval()
-    images = _images(model, check)
-    beside = out.with_name(f"{out.name}.json") if form == "torch-export" else None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.stem}.{os.getpid()}.part{out.suffix}")
-    try:
-        runner = {"safetensors": _safetensors, "onnx": _onnx, "torch-export": _torch_export}[form](model, partial)
-        difference = _difference(model, runner, images)
-        if beside is not None:
-            write_atomically(beside, json.dumps(facts(model), indent=1) + "\n")
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return Exported(out, beside, len(images), difference)
+
+
+def beside(form: str, out: Path) -> Path | None:
+    """The file of facts beside a model's file; None for a format that holds them itself."""
+    return out.with_name(f"{out.name}.json") if form == "torch-export" else None
 
 
 def facts(model: Model) -> dict[str, object]:
@@ -113,6 +122,7 @@ def _onnx(model: Model, path: Path) -> Runner:
             verbose=False,
         )
         assert program is not None
+        program.model.producer_name = KEY
         program.model.metadata_props[KEY] = json.dumps(facts(model))
         program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])

@@ -10,11 +10,13 @@ from matplotlib.ticker import StrMethodFormatter
 
 from drolt_pl import escape
 from drolt_pl.data.prepare.check import DataCheck
+from drolt_pl.disk import replacing
 from drolt_pl.groups import COLOURS, group_masks
 
 NAMED = 60  # classes up to which each has its name
 LABELS = 24  # names that a picture of more classes has
 LONGEST = 28  # characters of a name
+SOFTWARE = "drolt data check"  # what the image names as its maker
 
 
 def draw(check: DataCheck, title: str, path: Path) -> None:
@@ -50,7 +52,8 @@ def draw(check: DataCheck, title: str, path: Path) -> None:
         if mask.any()
     ]
     axes.legend(handles=entries, loc="lower right", fontsize=8, framealpha=1.0)
-    FigureCanvasAgg(figure).print_png(path)
+    with replacing(path) as file:
+        FigureCanvasAgg(figure).print_png(file, metadata={"Software": SOFTWARE})
 
 
 def _short(name: str) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.prepare.lists import Entries
 from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, path_problem, with_slashes
+from drolt_pl.disk import replacing
 from drolt_pl.errors import SettingError
 
 FORMAT = 1
@@ -70,10 +71,8 @@ class ImageIndex:
     def save(self, path: Path) -> None:
         """Write the file. An older file is replaced at once or not at all."""
         meta = IndexMeta(format=FORMAT, name=self.name, root=self.root, sources=self.sources, sha256=self.sha256)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with replacing(path) as file:
                 np.savez(
                     file,
                     meta=np.array(json.dumps(meta)),
@@ -83,12 +82,9 @@ class ImageIndex:
                     class_names=self.class_names,
                     **({} if self.digests is None else {"digests": self.digests}),  # type: ignore[arg-type]
                 )
-            temporary.replace(path)
         except OSError as error:
             demand = f"must be a file that can be written: {str(path)!r} cannot ({error.strerror})"
             raise SettingError("out", demand) from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def make_index(

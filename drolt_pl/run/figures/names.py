@@ -16,6 +16,7 @@ from drolt_pl.run.figures import beyond, measured
 from drolt_pl.run.figures.sources import Source
 
 MAX_CSV = 20_000_000
+IMAGES = (".png", ".svg")  # endings
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def make(
     *,
     stem: str | None = None,
     trust: bool = False,
-    images: Sequence[str] = (".png", ".svg"),
+    images: Sequence[str] = IMAGES,
 ) -> list[Path]:
     """Writes a figure as CSV and images.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
-from helpers.data_sets import TRAINING, annotations, write_miniature
+from helpers.data_sets import TRAINING, annotations, write_jpeg, write_miniature
 from typer.testing import CliRunner
 
 from drolt_pl.cli.app import app
@@ -64,6 +64,22 @@ def test_a_clean_tree_is_indexed_and_a_second_call_does_nothing(name: str, tmp_p
     assert (again.exit_code, again.output) == (0, f"{path} is up to date: nothing to do\n")
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     assert {file.name for file in tmp_path.iterdir()} == {"lists", "images", "index.npz"}
+
+
+def test_an_older_index_is_replaced_and_no_other_file(tmp_path: Path) -> None:
+    lists, images = write_miniature("places_lt", tmp_path)
+    assert prepare("places_lt", lists, images, "--any-counts").exit_code == 0
+    with (lists / "Places_LT_train.txt").open("a") as file:
+        file.write("new.jpg 0\n")
+    write_jpeg(images / "new.jpg", number=9)
+    done = prepare("places_lt", lists, images, "--any-counts")
+    assert f"wrote {tmp_path / 'index.npz'}" in done.output
+    np.savez(tmp_path / "index.npz", features=np.zeros(3))
+    before = (tmp_path / "index.npz").read_bytes()
+    done = prepare("places_lt", lists, images, "--any-counts")
+    assert done.exit_code == 1
+    assert done.output.startswith("error: --out must not replace a file that another program or command has written")
+    assert (tmp_path / "index.npz").read_bytes() == before
 
 
 @EVERY_SET
