@@ -126,12 +126,11 @@ class LongTailDataModule(pl.LightningDataModule):
         self.split = make_split(found.targets, found.official, found.names, found.class_names, self.rules)
         found.source.transform(self.mean, self.std, for_views(self.augment, 1))  # refuses what does not fit the samples
         try_augments(self.augment, found.source.shape, found.source.dtype)
-        self.sample_shape = found.source.shape
-        self.num_classes, self.class_names, self.notes = len(found.class_names), list(found.class_names), found.notes
-        self.class_counts = self.split.class_counts.tolist()
+        self.sample_shape, self.class_names, self.notes = found.source.shape, list(found.class_names), found.notes
+        self.num_classes, self.class_counts = len(found.class_names), self.split.class_counts.tolist()
         store = SampleStore(found, self.split, self.loader, num_workers=self.num_workers, on_corrupt=self.on_corrupt)
-        self.duplicates = store.require_disjoint(pool=self.test_pool, allow_duplicates=self.allow_duplicates)
-        self._store = store
+        store.require_disjoint(pool=self.test_pool, allow_duplicates=self.allow_duplicates)
+        self.duplicates, self._store = store.seen.duplicates, store
 
     def require_views(self, views: int) -> None:
         """Refuses more views of a sample than there are."""
@@ -149,6 +148,7 @@ class LongTailDataModule(pl.LightningDataModule):
             "imbalance_ratio": self.rules.imbalance_ratio,
             "profile": self.rules.profile if self.rules.imbalance_ratio is not None else None,
             "class_names": self.class_names,
+            "sha256_content": self.store.seen.sha256,
             **self.split.record(),
         }
 

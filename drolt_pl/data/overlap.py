@@ -20,9 +20,22 @@ PIECE = 1024  # samples that are looked at together: each path takes memory
 THREADS = 8
 MAX_BYTES = 1024**3  # of files whose contents are compared
 SHOWN = 2  # examples in a sentence
+SAMPLED_FILES, SAMPLED_ROWS = 64, 4096  # that tell a data set from one of the same names
 WORD = 2**64 - 1
 A = TypeVar("A", bound=np.generic)
 STATUS = np.dtype([("device", "u8"), ("inode", "u8"), ("size", "u8"), ("mode", "u4"), ("links", "u4")])
+
+
+class Seen(NamedTuple):
+    """What the samples of a split are beyond their names.
+
+    Attributes:
+        duplicates: How many contents are equal, as a sentence; None for none.
+        sha256: See `Parts.sha256`.
+    """
+
+    duplicates: str | None
+    sha256: str
 
 
 class Pairs(NamedTuple):
@@ -38,7 +51,7 @@ class Pairs(NamedTuple):
 
 def require_disjoint(
     catalogue: Catalogue, parts: Mapping[str, IntArray], *, reads: bool, on_corrupt: str, allow_duplicates: bool
-) -> str | None:
+) -> Seen:
     """Refuses parts of a split that share images.
 
     Args:
@@ -48,9 +61,6 @@ def require_disjoint(
         on_corrupt: With `error`, also refuses what is no regular file.
         allow_duplicates: Whether equal contents are only counted, as they are where the data set comes in one part
             and the split has parted them. One file in two parts is always refused.
-
-    Returns:
-        How many contents are equal, as a sentence; None for none.
 
     Raises:
         SettingError: it names two samples.
@@ -65,7 +75,7 @@ def require_disjoint(
     if len(across.again) and not allow_duplicates:
         demand = f"must be true where parts of the data set share images: {samples.told(across)}"
         raise SettingError("allow_duplicates", demand, remedy="better remove the copies")
-    return samples.told(shared) if len(shared.again) else None
+    return Seen(samples.told(shared) if len(shared.again) else None, samples.sha256())
 
 
 class Parts:
@@ -140,6 +150,21 @@ class Parts:
         digested = np.concatenate(_in_threads(self._digests, alike))
         return self._pairs(alike[digested > 0], digested[digested > 0])
 
+    def sha256(self) -> str:
+        """A hash of what the samples are: of the sizes of all files and the bytes of some, or of some rows in memory.
+
+        Where they lie and what they are called is no part of it.
+        """
+        found = hashlib.sha256()
+        if self._files is None:
+            some = self.indices[_spread(len(self.indices), SAMPLED_ROWS)]
+            found.update(np.ascontiguousarray(self.catalogue.source.fetch(some).numpy()).tobytes())
+        else:
+            found.update(self._files["size"].astype("<u8").tobytes())
+            some = _spread(len(self.indices), SAMPLED_FILES)
+            found.update(np.concatenate(_in_threads(self._digests, some, piece=8)).astype("<u8").tobytes())
+        return found.hexdigest()
+
     def told(self, shared: Pairs) -> str:
         """Pairs as a sentence: how many, and the first as examples."""
         shown = zip(shared.first[:SHOWN], shared.again[:SHOWN], strict=True)
@@ -200,9 +225,14 @@ def _files(source: Source, indices: IntArray) -> NDArray[np.void] | None:
     return np.concatenate(found)
 
 
-def _in_threads(make: Callable[[IntArray], NDArray[A]], indices: IntArray) -> list[NDArray[A]]:
+def _spread(number: int, most: int) -> IntArray:
+    """Places among a number of them, evenly."""
+    return np.unique(np.linspace(0, max(number - 1, 0), most).astype(np.int64))
+
+
+def _in_threads(make: Callable[[IntArray], NDArray[A]], indices: IntArray, *, piece: int = PIECE) -> list[NDArray[A]]:
     """Makes arrays of pieces of indices; file systems on a network answer many questions at once."""
-    pieces = [indices[start : start + PIECE] for start in range(0, max(len(indices), 1), PIECE)]
+    pieces = [indices[start : start + piece] for start in range(0, max(len(indices), 1), piece)]
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(make, pieces))
 

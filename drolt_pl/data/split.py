@@ -39,6 +39,7 @@ class DataRecord(SplitRecord):
     imbalance_ratio: float | None
     profile: str | None
     class_names: list[str]
+    sha256_content: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from drolt_pl import checkpoint_file
 from drolt_pl.checkpoint_file import HEADER, RUN, DamagedError
+from drolt_pl.errors import SettingError
 from drolt_pl.learning.schedule import Schedule, Stage
 from drolt_pl.regular import read_text
 from drolt_pl.run.arguments import PLACES
@@ -27,6 +28,11 @@ MAY_DIFFER = (
     "guard",
     "report",
 )  # keys in which commands for one run may differ
+CHANGES = {  # by the key of split.json that tells
+    "sha256": "the data set has changed since this run began; restore it, or start a new run",
+    "sha256_content": "images have been replaced under their names since this run began; restore them, or start a new "
+    "run",
+}
 
 
 class ForeignError(DamagedError):
@@ -82,10 +88,26 @@ class CheckpointFiles(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def saved_split(run_dir: Path) -> str | None:
-    """The hash of a run's split by its split.json; None where that is missing or damaged, and so written anew."""
+def require_same_data(name: str, run_dir: Path, record: Mapping[str, object]) -> None:
+    """Refuses a data set that has changed since a run began, as far as the run's split.json says so.
+
+    Args:
+        name: What a user would type, for the sentence.
+        run_dir: The run's folder.
+        record: `split_record()` of the data set as it is.
+
+    Raises:
+        SettingError: names, labels or parts are others, or the files are.
+    """
+    for key, demand in CHANGES.items():
+        if saved_split(run_dir, key) not in (None, record[key]):
+            raise SettingError(f"{name}:", demand)
+
+
+def saved_split(run_dir: Path, key: str = "sha256") -> str | None:
+    """A hash of a run's split by its split.json; None where that is missing or damaged, and so written anew."""
     try:
-        return str(json.loads(read_text(run_dir / "split.json", "JSON"))["sha256"])
+        return str(json.loads(read_text(run_dir / "split.json", "JSON"))[key])
     except (
         ValueError,
         KeyError,

@@ -11,7 +11,7 @@ from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.errors import SettingError
 from drolt_pl.model import Model
 from drolt_pl.run.build import build, under
-from drolt_pl.run.checkpoints import saved_split
+from drolt_pl.run.checkpoints import require_same_data
 from drolt_pl.run.compose import composed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.explain import USER_ERRORS, explain
@@ -67,8 +67,7 @@ def validation_images(run_dir: Path, *, trust: bool = False) -> Iterator[tuple[T
     with under("dataset"):
         datamodule.prepare_data()
         datamodule.setup()
-    if saved_split(run_dir) not in (None, datamodule.split_record()["sha256"]):
-        raise SettingError(str(run_dir), "was trained on another split of its data set, which has changed since")
+    require_same_data(str(run_dir), run_dir, datamodule.split_record())
     loaders = datamodule.val_dataloader()
     return None if isinstance(loaders, list) else ((images, targets.cpu()) for images, targets in loaders)
 

@@ -12,7 +12,7 @@ from drolt_pl.losses import Measure
 from drolt_pl.model import load_model
 from drolt_pl.results import Groups
 from drolt_pl.run.build import under
-from drolt_pl.run.checkpoints import saved_split
+from drolt_pl.run.checkpoints import require_same_data
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.data_words import relocate
 from drolt_pl.run.network import build_datamodule
@@ -73,10 +73,7 @@ def open_run(
     datamodule = build_datamodule(config)
     with under("dataset"):
         datamodule.setup()
-    if saved_split(run_dir) not in (None, datamodule.split_record()["sha256"]):
-        raise SettingError(
-            str(run_dir), "was trained on another split of its data set, which has changed since: restore the images"
-        )
+    require_same_data(str(run_dir), run_dir, datamodule.split_record())
     model = load_model(run_dir / "checkpoints" / f"{stage}.ckpt", trust=trust)
     assert isinstance(model.classifier, Classifier)
     return OpenedRun(

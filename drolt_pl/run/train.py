@@ -26,7 +26,7 @@ from drolt_pl.report.html import leave_report
 from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
 from drolt_pl.run.assemble import TEST_SELECTED, Run, assemble
 from drolt_pl.run.build import plain
-from drolt_pl.run.checkpoints import newest, saved_split
+from drolt_pl.run.checkpoints import newest, require_same_data
 from drolt_pl.run.choices import removed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
@@ -60,7 +60,7 @@ def train(config: DictConfig, run_dir: Path) -> Results:
 def _train(run: Run) -> Results:
     config, run_dir = run.config, run.folder
     record = run.datamodule.split_record()
-    start, images_before = _start(run, record["sha256"])
+    start, images_before = _start(run, record)
     if run.trainer.is_global_zero:
         write_atomically(run_dir / "split.json", json.dumps(record))
         print(*opening(run, Tree(config), _overrides(run_dir)), sep="\n", flush=True)
@@ -202,26 +202,23 @@ def _overrides(run_dir: Path) -> list[str]:
         return []
 
 
-def _start(run: Run, split_sha256: str) -> tuple[Path | None, int]:
+def _start(run: Run, record: Mapping[str, Any]) -> tuple[Path | None, int]:
     """The checkpoint that training goes on from, null for none, and the images that the run of `init_from` had seen."""
     config = run.config
-    last = _last_checkpoint(run, split_sha256)
+    last = _last_checkpoint(run, record)
     if last is not None or config.init_from is None:
         return last, 0
-    stage, warm = warm_checkpoint(config.init_from, run.module, split_sha256)
+    stage, warm = warm_checkpoint(config.init_from, run.module, record["sha256"])
     path = run.saved.dirpath / f"{stage}_init.ckpt"
     run.files.save_checkpoint(warm, path)
     return path, warm["drolt_pl"]["images_seen"]
 
 
-def _last_checkpoint(run: Run, split_sha256: str) -> Path | None:
+def _last_checkpoint(run: Run, record: Mapping[str, Any]) -> Path | None:
     """The checkpoint that `resume` goes on from; null where there is none yet."""
     if run.config.resume is None:
         return None
-    before = saved_split(run.folder)
-    if before is not None and before != split_sha256:
-        demand = "the data set has changed since this run began; restore it, or start a new run"
-        raise SettingError(f"resume={run.config.resume}:", demand)
+    require_same_data(f"resume={run.config.resume}", run.folder, record)
     found = newest(run.folder, run.module.schedule, run.files)
     if found.path is None and run.config.backbone.get("weights") and any(run.saved.dirpath.glob("*.ckpt")):
         demand = "has pretrained weights and no whole checkpoint to go on from"

@@ -1,15 +1,20 @@
 """Runs whose data has moved since: `resume=` and the commands on a run find it where it is told to be."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.images import write_image_tree
+from PIL import Image
 from typer.testing import CliRunner
 
 import drolt_pl
 from drolt_pl.cli.app import app
+from drolt_pl.data import ImageFolderLT, LongTailDataModule
+from drolt_pl.data.sets.features import FeaturesLT
 from drolt_pl.errors import SettingError
 
 
@@ -49,6 +54,51 @@ def test_data_that_has_changed(moved: tuple[Path, Path]) -> None:
         drolt_pl.train([f"resume={run}", f"dataset.root={images}"])
     described = CliRunner().invoke(app, ["features", str(run), "--data", str(images)])
     assert described.exit_code == 1
-    assert (
-        "was trained on another split of its data set, which has changed since: restore the images" in described.stderr
-    )
+    assert "the data set has changed since this run began; restore it, or start a new" in described.stderr
+
+
+def test_images_that_were_replaced_under_their_names(moved: tuple[Path, Path], tmp_path: Path) -> None:
+    run, images = moved
+    one = sorted((images / "train").rglob("*.jpg"))[7]
+    before = one.read_bytes()
+    one.write_bytes(before + b"\0")  # still an image, of other bytes
+    with pytest.raises(SettingError, match=r"^resume=.*: images have been replaced under their names since this run b"):
+        drolt_pl.train([f"resume={run}", f"dataset.root={images}"])
+    described = CliRunner().invoke(app, ["features", str(run), "--data", str(images)])
+    assert "images have been replaced under their names" in described.stderr
+    one.write_bytes(before)
+    os.utime(one, (0, 0))  # as a copy may have it
+    split = json.loads((run / "split.json").read_text())
+    del split["sha256_content"]  # as an earlier version wrote it
+    (run / "split.json").write_text(json.dumps(split))
+    drolt_pl.train([f"resume={run}", f"dataset.root={images}"])
+    assert "sha256_content" in json.loads((run / "split.json").read_text())
+
+
+def test_other_pixels_of_the_same_size(tmp_path: Path) -> None:
+    """Files without compression, and features of another network."""
+    images = write_image_tree(tmp_path / "images", classes=2, train=12, test=4, size=8)
+    for path in images.rglob("*.jpg"):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+
+    def of_images() -> LongTailDataModule:
+        return ImageFolderLT(root=images, image_size=8, imbalance_ratio=None, protocol="published")
+
+    def of_features() -> LongTailDataModule:
+        return FeaturesLT(file=tmp_path / "f.npz", imbalance_ratio=None, protocol="published", test_per_class=2)
+
+    def content(module: LongTailDataModule) -> str:
+        module.setup()
+        return module.split_record()["sha256_content"]
+
+    first = content(of_images())
+    for path in images.rglob("*.bmp"):
+        Image.open(path).rotate(90).save(path)
+    assert content(of_images()) != first
+    found = []
+    for seed in (0, 0, 1):
+        features = np.random.default_rng(seed).normal(size=(40, 3)).astype(np.float32)
+        np.savez(tmp_path / "f.npz", features=features, labels=np.arange(40) % 2)
+        found.append(content(of_features()))
+    assert found[0] == found[1] != found[2]

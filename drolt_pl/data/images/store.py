@@ -12,7 +12,7 @@ from torch import Tensor
 from drolt_pl.data.images.loaders import BatchSource, MemoryBatches, Part, SampleKeys, WorkerBatches
 from drolt_pl.data.images.readable import OnCorrupt, fetch_readable, none_readable, stand_ins
 from drolt_pl.data.longtail import IntArray
-from drolt_pl.data.overlap import require_disjoint
+from drolt_pl.data.overlap import Seen, require_disjoint
 from drolt_pl.data.plan import in_views
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.data.split import Split
@@ -37,7 +37,10 @@ class SampleStore:
     Attributes:
         training: Name of the part that training draws from: `train`, or `views` where several views are stored.
         unreadable: Samples that this process could not read, as indices into the catalogue.
+        seen: Of the samples that `require_disjoint` has looked at.
     """
+
+    seen: Seen
 
     def __init__(self, catalogue: Catalogue, split: Split, loader: str, *, num_workers: int, on_corrupt: str) -> None:
         source = catalogue.source
@@ -78,9 +81,9 @@ class SampleStore:
         number = in_views(np.zeros_like(rows), batch_size, views, offset=1)
         return tiled + (epoch * views + number) % self.stored_views * len(self.parts["train"].indices)
 
-    def require_disjoint(self, *, pool: bool, allow_duplicates: bool) -> str | None:
+    def require_disjoint(self, *, pool: bool, allow_duplicates: bool) -> None:
         """Refuses parts of the split that share images; see `overlap.require_disjoint` and `Split.disjoint`."""
-        return require_disjoint(
+        self.seen = require_disjoint(
             self.catalogue,
             self.split.disjoint(pool=pool),
             reads=self.in_memory,
