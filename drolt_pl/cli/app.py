@@ -93,6 +93,9 @@ def keep(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     name: Annotated[str | None, typer.Option("--as", help="Name under ROOT; DATASET/NAME/seedN if not given.")] = None,
     root: Root = Path("results"),
+    brief: Annotated[
+        bool, typer.Option(help="Without single classes, and the last epoch of each stage alone.")
+    ] = False,
 ) -> None:
     """Keep a finished run as one file of less than 200 kB, without weights, where `drolt results` finds it."""
     from drolt_pl.kept import SUFFIX
@@ -107,8 +110,8 @@ def keep(
         if not parts or ".." in parts or parts[0] == "/":
             raise SettingError("--as", f"must name a file under {root}", name)
         dest = root / f"{name}{SUFFIX}"
-        left_out = keep_run(run_dir, dest)
-        typer.echo(f"kept {dest}" + (f" (too large, left out: {', '.join(left_out)})" if left_out else ""))
+        left_out = keep_run(run_dir, dest, brief)
+        typer.echo(f"kept {dest}" + (f" (left out: {', '.join(left_out)})" if left_out else ""))
 
 
 def main() -> None:

@@ -124,6 +124,20 @@ def test_a_run_with_very_many_classes_stays_small(tmp_path: Path) -> None:
     assert kept.metrics is not None
 
 
+def test_a_brief_run_keeps_means_and_the_last_epoch_of_each_stage(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", made_up())
+    (run / "metrics.csv").write_text(
+        "epoch,stage_name,train/loss\n0,ce_warmup,3\n1,ce_warmup,2\n2,joint,1\n3,joint,0.5\n"
+    )
+    assert keep_run(run, tmp_path / "brief.json", brief=True) == ["per-class values", "epochs"]
+    keep_run(run, tmp_path / "whole.json")
+    brief, whole = Kept.load(tmp_path / "brief.json"), Kept.load(tmp_path / "whole.json")
+    assert brief.metrics == ["epoch,stage_name,train/loss", "1,ce_warmup,2", "3,joint,0.5"]
+    assert brief.results.test.per_class is None
+    assert brief.results.test.acc == whole.results.test.acc
+    assert brief.config == whole.config
+
+
 def test_only_finished_runs_are_kept_and_none_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^run_dir .* holds no results.json: the run has not finished"):
         keep_run(tmp_path, tmp_path / "kept.json")
