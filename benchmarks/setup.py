@@ -87,16 +87,20 @@ def fit_one_epoch(
 ) -> tuple[float, float]:
     """Trains one epoch; returns its seconds and those of the centroid pass before it."""
     centroids, clock = RefreshCentroids(), EpochTime()  # callbacks start in this order: the clock after the pass
-    pl.Trainer(
+    trainer_of([centroids, clock], precision=precision, **trainer).fit(module, datamodule=data)
+    return clock.seconds, centroids.seconds
+
+
+def trainer_of(callbacks: list[pl.Callback], **options: Any) -> pl.Trainer:
+    """A Trainer of one epoch that writes and shows nothing."""
+    return pl.Trainer(
         max_epochs=1,
-        precision=precision,
-        callbacks=[centroids, clock],
+        callbacks=callbacks,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
         reload_dataloaders_every_n_epochs=1,
-        **{"accelerator": "auto", "devices": 1, **trainer},
-    ).fit(module, datamodule=data)
-    return clock.seconds, centroids.seconds
+        **{"accelerator": "auto", "devices": 1, **options},
+    )

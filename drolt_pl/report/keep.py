@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -86,7 +86,7 @@ def _without_classes(kept: Kept) -> Kept:
     return kept.model_copy(update={"results": shorter, "class_names": None})
 
 
-def _last_epochs(lines: list[str]) -> list[str]:
+def _last_epochs(lines: Sequence[str]) -> list[str]:
     """The header and the last line of each stage."""
     rows = folders.parse_metrics("\n".join(lines), "metrics.csv")
     return [lines[0], *{row.get("stage_name", ""): line for row, line in zip(rows, lines[1:], strict=True)}.values()]
