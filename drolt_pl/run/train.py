@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,14 +60,14 @@ def train(config: DictConfig, run_dir: Path) -> Results:
 
 def _train(run: Run) -> Results:
     config, run_dir = run.config, run.folder
-    record = run.datamodule.split_record()
+    record, before = run.datamodule.split_record(), set(run_dir.iterdir())
     start, images_before = _start(run, record)
     if run.trainer.is_global_zero:
         write_atomically(run_dir / "split.json", json.dumps(record))
         print(*opening(run, Tree(config), _overrides(run_dir)), sep="\n", flush=True)
     for logger in run.trainer.loggers:
         logger.log_hyperparams(plain(config))
-    with _under_stage(run.module):
+    with _taken_back(run, before, images_before), _under_stage(run.module):
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=start, weights_only=True)
     if not run.saved.has_ended():
         raise SettingError(
@@ -89,6 +90,25 @@ def _train(run: Run) -> Results:
         print(profile_of(run.trainer), end="", flush=True)
     log_end(run.trainer, results, run.datamodule.class_names, confusion)
     return results
+
+
+@contextmanager
+def _taken_back(run: Run, before: set[Path], images_before: int) -> Iterator[None]:
+    """What is refused before the first step has ended leaves nothing of a new run, so that its folder is free again.
+
+    Args:
+        run: The run.
+        before: What stood in its folder.
+        images_before: Images that the run of `init_from` had seen.
+    """
+    try:
+        yield
+    except SettingError:
+        untrained = run.module.images_seen in (0, images_before)
+        if untrained and run.config.get("resume") is None and run.trainer.is_global_zero:
+            for path in set(run.folder.iterdir()) - before:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
 
 
 @contextmanager

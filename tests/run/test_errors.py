@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from helpers.images import write_image_tree
-from helpers.running import HOME, command, train_composed
+from helpers.running import HOME, command
 from hydra.core.global_hydra import GlobalHydra
 
+import drolt_pl
 from drolt_pl.cli import train
 from drolt_pl.errors import SettingError
 
@@ -196,5 +197,8 @@ def test_help_lists_the_groups() -> None:
     ],
 )
 def test_what_an_objective_refuses_names_its_stage(overrides: list[str], message: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    short = ["trainer=cpu", "backbone=convnet_small", "logger=[csv,tensorboard]", f"hydra.run.dir={folder}"]
     with pytest.raises(SettingError, match=message):
-        train_composed(tmp_path / "run", "trainer=cpu", "backbone=convnet_small", *overrides)
+        drolt_pl.train([*short, *overrides])
+    assert not folder.exists()
