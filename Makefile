@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: setup train test test-slow test-reliability test-lowest audit lint types bench bench-gpu docs reference results paper help
+.PHONY: setup train test test-slow test-reliability test-lowest audit lint types bench bench-gpu docs pictures reference results paper help
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python from 3.11 on was found: install one, or name it with make PYTHON=..."; exit 1; }
@@ -68,6 +68,11 @@ docs: reference results  ## build the documentation as a site in site/; any brok
 
 paper: setup  ## the figures of docs/paper.md from their numbers, or measured (RUNS=folder of their runs)
 	$(BIN)/drolt paper docs/paper.md $(if $(RUNS),--runs $(RUNS))
+
+pictures: setup  ## the drawings of docs/: diagrams, what a run prints, and its page (which needs Chromium)
+	$(BIN)/python docs/figures/drawings.py
+	$(BIN)/python docs/figures/terminal.py
+	$(BIN)/python docs/figures/report.py
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

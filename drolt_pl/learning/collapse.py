@@ -59,7 +59,7 @@ class WarnOfCollapse(pl.Callback):
     def _say(self, trainer: pl.Trainer, module: DROLTModule, what: str, cause: str) -> None:
         key = (module.stage.name, what.split(" class ")[0])
         if key not in self._said and trainer.is_global_zero:
-            print(f"warning: stage {module.stage.name}, epoch {trainer.current_epoch}: {what}; {cause}", flush=True)
+            print(f"warning: stage {module.stage.name}, epoch {trainer.current_epoch + 1}: {what}; {cause}", flush=True)
         self._said.add(key)
 
 

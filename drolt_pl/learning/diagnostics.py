@@ -13,7 +13,7 @@ from drolt_pl.learning.protocols import LogsHistograms, data_of
 from drolt_pl.losses import DROLTLoss, LayeredDROLTLoss
 from drolt_pl.metrics import CONFIDENCE_UNITS, CalibrationError
 
-MAX_CONFUSION = 200  # classes up to which the confusion matrix is kept
+MAX_CONFUSION = 1000  # classes up to which the confusion matrix is kept
 
 
 class Diagnostics(pl.Callback):
@@ -33,7 +33,7 @@ class Diagnostics(pl.Callback):
 
     Every epoch also logs `batch/global`, `batch/per_rank`, `images_seen`, `time/epoch_s` and `time/images_per_s`. Radii
     by class go to loggers with `log_histogram`. The attribute `confusion` (C, C) is the confusion matrix of the last
-    test set named `test`, null beyond 200 classes; `calibration` (3, 15) has its images, right images and summed
+    test set named `test`, null beyond 1,000 classes; `calibration` (3, 15) has its images, right images and summed
     confidence by bins of the confidence, null before the first test.
     """
 

@@ -169,9 +169,10 @@ def are_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 def _place(trainer: pl.Trainer, module: DROLTModule, step: int | None = None) -> str:
-    """`epoch 3 (stage joint), step 7`."""
+    """`epoch 3 (stage joint), step 7`: both count from 1, as people do."""
     rank = f" of rank {trainer.global_rank}" if trainer.world_size > 1 else ""
-    return f"epoch {trainer.current_epoch} (stage {module.stage.name}){'' if step is None else f', step {step}{rank}'}"
+    after = "" if step is None else f", step {step + 1}{rank}"
+    return f"epoch {trainer.current_epoch + 1} (stage {module.stage.name}){after}"
 
 
 def _some(wrong: Tensor) -> str:

@@ -21,7 +21,9 @@ def stage_table(results: Results) -> Table:
         f"{results.dataset}, {results.method}: test accuracy in %, mean over classes", "Model", rows, COLUMNS
     )
     table.add_section()
-    table.add_row(escape.markup(_selected(results.selection)), *_cells(results.test, COLUMNS), style="bold")
+    table.add_row(
+        escape.markup(f"reported: {selected(results.selection)}"), *_cells(results.test, COLUMNS), style="bold"
+    )
     return table
 
 
@@ -69,7 +71,9 @@ def _cells(measured: Accuracies | None, columns: Mapping[str, str]) -> list[str]
     return [percent(numbers.get(metric)) for metric in columns.values()]
 
 
-def _selected(selection: Selection) -> str:
-    stage, epoch, metric = selection.stage, selection.epoch, selection.metric
-    where = f"{stage}, epoch {epoch}" if stage is not None else "final"
-    return f"reported: {where}, best {metric}" if metric else f"reported: {where}, last"
+def selected(selection: Selection) -> str:
+    """The reported model, its epoch counted from 1, as people do: `rebalance, epoch 125, best val/acc`."""
+    if selection.stage is None or selection.epoch is None:
+        return "final"
+    chosen = f"best {selection.metric}" if selection.metric else "last"
+    return f"{selection.stage}, epoch {selection.epoch + 1}, {chosen}"

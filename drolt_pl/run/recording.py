@@ -94,7 +94,7 @@ class StageCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             print(
                 f"stage {stage.name} ends after {self.schedule.ended[stage.name]} of {stage.epochs} epochs: "
-                f"{stage.monitor} was best in epoch {best.risen} ({best.score:.4f}), patience {stage.patience}",
+                f"{stage.monitor} was best in epoch {best.risen + 1} ({best.score:.4f}), patience {stage.patience}",
                 flush=True,
             )
 
@@ -183,7 +183,8 @@ def write_of_test(
     """
     tables: dict[str, list[Sequence[object]]] = {}
     if confusion is not None:
-        pairs = [(*pair, int(confusion[pair[0], pair[1]])) for pair in confusion.nonzero().tolist()]
+        counted = confusion.cpu()
+        pairs = [(*pair, int(counted[pair[0], pair[1]])) for pair in counted.nonzero().tolist()]
         rows = [(escape.cell(class_names[true]), escape.cell(class_names[taken]), n) for true, taken, n in pairs]
         tables["confusion.csv"] = [("name", "predicted", "images"), *rows]
     if calibration is not None:

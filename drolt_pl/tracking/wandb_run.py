@@ -21,7 +21,7 @@ from drolt_pl.ranges import Positive, Text
 from drolt_pl.records import write_atomically
 from drolt_pl.regular import read_text
 from drolt_pl.results import Results
-from drolt_pl.tracking.wandb_tables import METRICS, accuracy_rows, confusion_chart, csv_table
+from drolt_pl.tracking.wandb_tables import MAX_CHART, METRICS, accuracy_rows, confusion_chart, csv_table
 
 if TYPE_CHECKING:
     import wandb
@@ -104,7 +104,7 @@ class WandbRun(WandbLogger):
 
         Args:
             results: The run's results; its folder holds per_class.csv and may hold plots (PNG).
-            confusion: Test images by class and predicted class, (C, C).
+            confusion: Test images by class and predicted class, (C, C); no chart of it beyond `MAX_CHART` classes.
             class_names: Names by class index.
         """
         import wandb
@@ -116,7 +116,7 @@ class WandbRun(WandbLogger):
             logged["per_class"] = classes
             title = "Test accuracy by training images of the class"
             logged["accuracy_by_class"] = wandb.plot.scatter(classes, "train_images", "acc", title=title)
-        if confusion is not None:
+        if confusion is not None and len(confusion) <= MAX_CHART:
             logged["confusion"] = confusion_chart(confusion, class_names)
         if plots := sorted({*self.run_dir.rglob("*.png")} - {*(self.run_dir / "wandb").rglob("*.png")}):
             logged["plots"] = [wandb.Image(str(path), caption=path.stem) for path in plots]

@@ -13,6 +13,7 @@ from drolt_pl.results import Accuracies, Results
 if TYPE_CHECKING:
     import wandb
 
+MAX_CHART = 200  # classes up to which a confusion matrix is sent
 METRICS = ("acc", "many", "medium", "few", "acc_ncm", "acc_ncm_cosine", "ece")
 
 

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+import runpy
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.running import composed, train_composed
+from helpers.running import HOME, composed, train_composed
 from PIL import Image
 from typer.testing import CliRunner
 
 from drolt_pl.cli.app import app
 from drolt_pl.errors import SettingError
+from drolt_pl.learning.diagnostics import MAX_CONFUSION
 from drolt_pl.report.charts import MOST_BARS
 from drolt_pl.report.html import leave_report, write_report
 from drolt_pl.report.tail import NAME, SIDE, Confused, Tail, Taken, most_confused
@@ -76,6 +78,78 @@ def test_it_needs_no_network(run_dir: Path) -> None:
     assert not re.search(r"(src|href)=(?!\"data:image/jpeg;base64,)", own)
 
 
+def with_metrics(source: Path, target: Path, rows: list[dict[str, object]]) -> str:
+    """The page of a run with another metrics.csv."""
+    folder = shutil.copytree(source, target)
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["epoch", "stage_name", *{key for row in rows for key in row}])
+        writer.writeheader()
+        writer.writerows({"epoch": epoch, "stage_name": "joint", **row} for epoch, row in enumerate(rows))
+    return write_report([folder], target / "page.html").read_text()
+
+
+def charts_of(page: str) -> dict[str, Any]:
+    """The charts of a page by their headings."""
+    found = re.findall(r'<h3>([^<]*)</h3>\s*<div class="chart".*?<script type="application/json">(.*?)</script>', page)
+    return {name: json.loads(spec) for name, spec in found}
+
+
+def legend(spec: dict[str, Any]) -> list[str]:
+    """What the legend of a chart names."""
+    layer = spec["layer"][0] if "layer" in spec else spec
+    return list(layer["encoding"]["color"]["scale"]["domain"])
+
+
+def test_a_legend_names_what_the_chart_shows(run_dir: Path, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"train/acc": 0.5, "train/loss": 1, "train/loss_ce": 1, "val/few": 0.1}] * 2
+    found = charts_of(with_metrics(run_dir, tmp_path / "a", rows))
+    assert legend(found["Accuracy while training"]) == ["train"]
+    assert legend(found["Loss"]) == ["loss"], "the cross-entropy is the whole loss"
+    assert legend(found["Validation accuracy by group"]) == ["few"]
+    mixed = charts_of(with_metrics(run_dir, tmp_path / "b", [{"train/loss": 1, "train/loss_ce": 2}]))
+    assert legend(mixed["Loss"]) == ["loss", "cross-entropy"]
+    few = charts_of(write_report([with_classes(run_dir, tmp_path / "c", ["a", "b"])], tmp_path / "c.html").read_text())
+    assert legend(few["Accuracy by class"]) == ["many"]
+
+
+def test_ticks_stand_where_a_pass_was_and_epochs_count_from_1(run_dir: Path, tmp_path: Path) -> None:
+    seconds = [0.0, 0.5, 0.5, 0.75]  # what passes took so far: in the second and the fourth epoch there was one
+    rows: list[dict[str, object]] = [{"train/loss": 1, "time/centroid_s": value} for value in seconds]
+    page = with_metrics(run_dir, tmp_path / "a", rows)
+    values = [layer["data"]["values"] for layer in charts_of(page)["Loss"]["layer"]]
+    assert values[3] == [{"epoch": 2}, {"epoch": 4}]
+    assert [row["epoch"] for row in values[0]] == [1, 2, 3, 4]
+    assert "each of the 2 epochs with a pass" in page
+    without = with_metrics(run_dir, tmp_path / "b", [{"train/loss": 1, "time/centroid_s": 0.0}] * 3)
+    assert len(charts_of(without)["Loss"]["layer"]) == 3
+    assert "with a pass" not in without
+
+
+def test_balls_that_hold_no_mean_are_a_sentence(run_dir: Path, tmp_path: Path) -> None:
+    name = "Held-out class means in the ball"
+    none = with_metrics(run_dir, tmp_path / "a", [{"coverage_held_out/few": 0.0}] * 2)
+    assert name not in charts_of(none)
+    assert "0 % in every epoch" in none
+    some = with_metrics(run_dir, tmp_path / "b", [{"coverage_held_out/few": 0.0}, {"coverage_held_out/few": 0.5}])
+    assert name in charts_of(some)
+    assert "0 % in every epoch" not in some
+
+
+@pytest.mark.parametrize("number", [30, MAX_CONFUSION + 1])
+def test_what_is_left_out_of_many_classes_is_said(run_dir: Path, tmp_path: Path, number: int) -> None:
+    names = [f"class {place}" for place in range(number)]
+    folder = with_classes(run_dir, tmp_path / "run", names)
+    (folder / "confusion.csv").unlink()
+    if number <= MAX_CONFUSION:
+        confused(folder, names)
+    page = write_report([folder], tmp_path / "page.html").read_text()
+    assert "Confusion on the test set" not in charts_of(page)
+    said = (
+        "The pairs that are confused most are in a table" if number == 30 else f"{MAX_CONFUSION:,} classes records none"
+    )
+    assert said in re.sub(r"\s+", " ", page)
+
+
 def test_hostile_names_stay_text(run_dir: Path, tmp_path: Path) -> None:
     folder = pictured(with_classes(run_dir, tmp_path / "run", list(HOSTILE)), list(HOSTILE))
     page = write_report([folder], tmp_path / "page.html").read_text()
@@ -97,7 +171,6 @@ def test_what_is_taken_for_what(run_dir: Path, tmp_path: Path) -> None:
     names = [f"class {place}" for place in range(30)]
     folder = confused(with_classes(run_dir, tmp_path / "run", names), names)
     page = write_report([folder], tmp_path / "page.html").read_text()
-    assert "Confusion on the test set" not in page  # 30 x 30 cells: nobody reads them
     rows = page.partition("What is taken for what")[2].partition("<tbody>")[2].partition("</tbody>")[0]
     texts = re.findall(r"<bdi>(.*?)</bdi>", rows)
     assert len(texts) == 20 * 4
@@ -312,7 +385,25 @@ def test_a_browser_draws_all_of_it(width: int, scheme: str, run_dir: Path, brows
     headings = page.locator("h3:has(+ [data-chart])").all_inner_texts()
     assert [chart.get_attribute("aria-label") for chart in charts.all()] == headings
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    regions = page.locator(".scroll")
+    for place in range(regions.count()):
+        region = regions.nth(place)
+        cut = region.evaluate("box => box.scrollWidth > box.clientWidth + 1")
+        assert ("sideways" in region.evaluate("box => getComputedStyle(box, '::before').content")) == cut
+        region.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("([box, cut]) => (box.scrollLeft > 0) === cut", arg=[region.element_handle(), cut])
+        assert region.get_attribute("role") == "region"
+        assert region.get_attribute("aria-label")
+    assert (page.locator(".cut").count() > 0) == (width == 360)
     assert page.locator(".tail li").count() == len(Tail.model_validate_json((run_dir / NAME).read_text()).classes)
+
+
+def test_the_picture_of_the_documentation_shows_the_page_of_today(run_dir: Path, browser: Any) -> None:
+    drawing = runpy.run_path(str(HOME / "docs" / "figures" / "report.py"))
+    page = Opened(browser, run_dir / "report.html", drawing["WIDTH"]).page
+    with Image.open(drawing["PICTURE"]) as picture:
+        assert json.loads(picture.info[drawing["SHOWN"]]) == drawing["shown"](page), "run: make pictures"
 
 
 @pytest.mark.parametrize("images", [[1, 1], [9000, 8000, 10], [12_345_678, 900_000]])

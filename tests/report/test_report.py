@@ -27,7 +27,7 @@ def test_stage_table_has_a_row_per_stage_and_the_reported_model() -> None:
     table = stage_table(typed(made_up()))
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns == {
-        "Model": ["zero", "rebalance", "reported: rebalance, epoch 41, best val/acc"],
+        "Model": ["zero", "rebalance", "reported: rebalance, epoch 42, best val/acc"],
         "All": ["25.0", "50.0", "50.0"],
         "Many": ["75.0"] * 3,
         "Medium": ["50.0"] * 3,
@@ -39,7 +39,7 @@ def test_stage_table_has_a_row_per_stage_and_the_reported_model() -> None:
 def test_the_end_of_a_run_is_printed_with_its_folder() -> None:
     lines = printed(made_up(selection={"metric": None, "stage": "rebalance", "epoch": 59}))
     assert lines[-1] == "run folder: outputs/run"
-    assert any("reported: rebalance, epoch 59, last" in line for line in lines)
+    assert any("reported: rebalance, epoch 60, last" in line for line in lines)
     assert not any("optimistic" in line for line in lines)
 
 

@@ -122,7 +122,7 @@ def test_every_radius_trains(mode: str, tmp_path: Path) -> None:
 def test_a_run_that_diverges_ends_in_one_sentence(tmp_path: Path) -> None:
     from drolt_pl.errors import SettingError
 
-    with pytest.raises(SettingError, match=r"not finite at the end of epoch 0 .*; lower optimizer.lr"):
+    with pytest.raises(SettingError, match=r"not finite at the end of epoch 1 .*; lower optimizer.lr"):
         train_here(tmp_path, "schedule.stages.ce_warmup.lr=1000")
 
 

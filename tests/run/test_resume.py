@@ -122,7 +122,7 @@ def test_a_stage_ends_early_and_the_next_begins(tmp_path: Path, capsys: pytest.C
     assert list(results["stages"]) == ["ce_warmup", "joint", "rebalance"]
     assert (results["selection"]["stage"], results["selection"]["n_candidates"]) == ("rebalance", 3)
     said = capsys.readouterr().out
-    assert "stage joint ends after 2 of 4 epochs: val/acc_ncm was best in epoch 2 (0." in said
+    assert "stage joint ends after 2 of 4 epochs: val/acc_ncm was best in epoch 3 (0." in said
     again = train_here(tmp_path / "whole", *still, *overrides, *patience, f"resume={tmp_path / 'whole'}")
     assert again["test"] == results["test"]
 
