@@ -89,8 +89,10 @@ def problems(name: str, value: object, hint: object) -> list[SettingError]:
         return []
     if isinstance(value, Mapping):
         keys, entries = _of_mapping(hint)
-        if (keys, entries) != NOTHING and all(_fits(key, keys) for key in value):
-            found = [problem for key, own in value.items() for problem in problems(f"{name}.{key}", own, entries)]
+        if (keys, entries) != NOTHING:
+            demand = f"is unknown: the names here are {describe(keys)}"
+            found = [SettingError(f"{name}.{key}", demand) for key in value if not _fits(key, keys)]
+            found += [problem for key, own in value.items() for problem in problems(f"{name}.{key}", own, entries)]
             if found:
                 return found
     demand = f"must be {describe(hint, _builtin(value))}"

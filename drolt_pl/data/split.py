@@ -188,6 +188,9 @@ def _wanted_counts(largest: int, num_classes: int, rules: SplitRules) -> IntArra
     if n_max > largest:
         raise SettingError("n_max", f"must be at most the {largest} images of the largest class", n_max)
     counts = profile_counts(num_classes, n_max, rules.imbalance_ratio, rules.profile)
+    if counts[-1] < 1 and rules.imbalance_ratio <= largest:
+        demand = f"must be at least the imbalance_ratio of {rules.imbalance_ratio}, else the rarest class has no image"
+        raise SettingError("n_max", demand, n_max)
     if counts[-1] < 1:
         demand = f"must be at most n_max = {n_max}, else the rarest class has no image"
         raise SettingError("imbalance_ratio", demand, rules.imbalance_ratio)

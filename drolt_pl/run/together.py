@@ -75,6 +75,9 @@ def _trainer(trainer: DictConfig) -> Iterator[SettingError]:
     for name, allowed in (("accelerator", accelerators), ("strategy", strategies)):
         if trainer[name] not in allowed:
             yield SettingError(f"trainer.{name}", f"must be one of {', '.join(allowed)}", trainer[name])
+    if trainer.accelerator in ("gpu", "cuda", "mps") and not torch.accelerator.is_available():
+        demand = "is refused, since no accelerator is found here: take trainer=cpu, or trainer.accelerator=auto"
+        yield SettingError(f"trainer.accelerator={trainer.accelerator}", demand)
     if trainer.num_nodes > 1 and ranks.meeting() is None and "LOCAL_RANK" not in os.environ:
         demand = f"needs a launcher that starts the run on each of {trainer.num_nodes} nodes, and none has"
         remedy = "start it by torchrun or srun, or set NODE_RANK, MASTER_ADDR and MASTER_PORT on every node"

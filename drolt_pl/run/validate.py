@@ -143,7 +143,7 @@ class _Walk:
             yield SettingError(f"{key}._target_", f"cannot be imported ({_short(error)})", value["_target_"])
             return
         kinds = tuple(hint for hint in hints if inspect.isclass(hint) and hint not in (Any, object, types.NoneType))
-        partial = value.get("_partial_") is True
+        partial = bool(value.get("_partial_"))  # what is neither true nor false is said below
         if kinds and (partial or not (inspect.isclass(target) and issubclass(target, kinds))):
             wanted = " or ".join(kind.__name__ for kind in kinds)
             if partial or inspect.isclass(target):

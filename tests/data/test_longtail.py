@@ -290,6 +290,11 @@ def test_wrong_rules_are_refused_at_birth(setting: dict[str, Any], message: str)
             "imbalance_ratio must be at most n_max = 30, else the rarest class has no image, got 100",
         ),
         (
+            [30, 25],
+            {"imbalance_ratio": 20, "n_max": 10},
+            "n_max must be at least the imbalance_ratio of 20, else the rarest class has no image, got 10",
+        ),
+        (
             [30, 20],
             {"imbalance_ratio": 2},
             "val_per_class must leave every class training images: class 'class 1' has 20 .* got 20",

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.images import write_image_tree
 from helpers.running import HOME, command
 from hydra.core.global_hydra import GlobalHydra
@@ -29,6 +30,14 @@ CASES = {
     "wrong ratio": (["dataset.imbalance_ratio=0"], ["dataset.imbalance_ratio", ">= 1", "0"]),
     "wrong stage value": (["schedule.stages.joint.objective=x"], ["schedule.stages.joint.objective", "dro_lt", "'x'"]),
     "wrong classifier": (["schedule.stages.rebalance.classifier=x"], ["rebalance.classifier", "lws", "'x'"]),
+    "a rate of no group": (
+        ["method=oltr", "+schedule.stages.joint.lr.unheard_of=1"],
+        ["schedule.stages.joint.lr.unheard_of is unknown", "classifier"],
+    ),
+    "neither partial nor whole": (
+        ["method=oltr", "++backbone.neck._partial_=1e300"],
+        ["error: backbone.neck._partial_ must"],
+    ),
     "wrong compile mode": (["compile=true"], ["compile", "default", "True"]),
     "wrong mixing": (["schedule.stages.joint.mixing=mixip"], ["stages.joint.mixing", "mixup", "'mixip'"]),
     "mixed centroids": (
@@ -94,6 +103,10 @@ CASES = {
     "experts whose ranks wait": (
         ["method=lfme", "trainer.sync_batchnorm=true"],
         ["trainer.sync_batchnorm must be false", "experts.objective=group_experts"],
+    ),
+    "a tail longer than its largest class": (
+        ["dataset.n_max=1"],
+        ["dataset.n_max must be at least the imbalance_ratio of 50"],
     ),
     "wrong precision": (["trainer.precision=17"], ["trainer", "17"]),
     "a precision of the weights": (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "bf16-mixed"]),
@@ -202,3 +215,8 @@ def test_what_an_objective_refuses_names_its_stage(overrides: list[str], message
     with pytest.raises(SettingError, match=message):
         drolt_pl.train([*short, *overrides])
     assert not folder.exists()
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+    check(["trainer=ddp"], ["trainer.accelerator=gpu is refused", "trainer=cpu"], tmp_path)
