@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.jobs import forked
 from helpers.rank_functions import shard_features
 from helpers.ranks import on_ranks
-from helpers.running import command, train_composed
+from helpers.running import train_composed
 from torch import Tensor, nn
 
 from drolt_pl.centroids import class_statistics
@@ -311,7 +312,7 @@ def test_published_needs_the_number_and_takes_it(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_ranks_fit_one_classifier(tmp_path: Path) -> None:
     """No epoch is run for the fit, and DDP still finishes."""
-    done = command(
+    done = forked(
         "trainer=cpu",
         "trainer.devices=2",
         "trainer.strategy=ddp",

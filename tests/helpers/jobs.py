@@ -2,10 +2,15 @@
 
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from drolt_pl.run import warm
 from helpers.running import HOME, SHORT
@@ -13,19 +18,42 @@ from helpers.running import HOME, SHORT
 PATHS = {"PYTHONPATH": f"{HOME}:{HOME / 'tests'}", "OMP_NUM_THREADS": "1"}
 
 
+def _started() -> warm.Server:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(warm.OURS, "1")
+        patch.setenv("PYTHONPATH", PATHS["PYTHONPATH"])
+        return warm.Server(sys.executable)
+
+
 @contextmanager
 def warmed() -> Iterator[warm.Server]:
     """A process that has imported what a run needs."""
-    before = os.environ.get(warm.OURS)
-    os.environ[warm.OURS] = "1"
-    server = warm.Server(sys.executable)
-    os.environ.pop(warm.OURS)
-    if before is not None:
-        os.environ[warm.OURS] = before
+    server = _started()
     try:
         yield server
     finally:
         server.close()
+
+
+_server = cache(_started)  # one for the life of this process
+
+
+def forked(*overrides: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python train.py OVERRIDES`, without the seconds that a new interpreter takes to import torch."""
+    return python(str(HOME / "train.py"), *overrides, cwd=cwd, **environment)
+
+
+def python(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python WORDS`, a script or `-m MODULE` and its arguments, in a copy of a process that has imported torch."""
+    with tempfile.NamedTemporaryFile("r", errors="replace") as errors:
+        try:
+            apart = ["-m", "helpers.apart", errors.name, *words]
+            code, said = ended(_server().start(apart, cwd, {**os.environ, **PATHS, **environment}))
+        except BaseException:  # what it says next would be taken for the answer to another job
+            _server().close()
+            _server.cache_clear()
+            raise
+        return subprocess.CompletedProcess(words, code, said, errors.read())
 
 
 def begun(

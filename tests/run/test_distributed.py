@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.jobs import forked
 from helpers.rank_functions import compared_on_rank
 from helpers.ranks import on_ranks
-from helpers.running import EPOCHS, HOME, SHORT, command, composed, tensors, train_here
+from helpers.running import EPOCHS, HOME, SHORT, composed, tensors, train_here
 
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.same_ranks import SameOnAllRanks
@@ -28,7 +29,7 @@ TESTS = str(HOME / "tests")
 
 def run(run_dir: Path, *overrides: str) -> list[Any]:
     """Trains by the command line; what each rank's `watching.Steps` has written."""
-    done = command(*overrides, *([] if (run_dir / ".hydra").exists() else [f"hydra.run.dir={run_dir}"]),
+    done = forked(*overrides, *([] if (run_dir / ".hydra").exists() else [f"hydra.run.dir={run_dir}"]),
                    PYTHONPATH=TESTS)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [torch.load(path) for path in sorted(run_dir.glob("steps_*.pt"))]

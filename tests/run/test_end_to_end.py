@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from helpers.running import HOME, SHORT, command, train_here
+from helpers.jobs import forked
+from helpers.running import HOME, SHORT, train_here
 from helpers.watching import StageWatch
 
 from drolt_pl import load_model
@@ -134,7 +135,7 @@ def test_flush_denormal_is_set(tmp_path: Path) -> None:
 
 def test_two_ranks_finish_all_stages(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    done = command(
+    done = forked(
         *SHORT,
         "trainer.devices=2",  # trainer.strategy=auto: Lightning takes DDP, and stages leave parameters out all the same
         "+callbacks.watch={_target_: helpers.watching.BitIdentical}",

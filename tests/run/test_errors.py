@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.images import write_image_tree
+from helpers.jobs import forked
 from helpers.running import HOME, command
 from hydra.core.global_hydra import GlobalHydra
 
@@ -131,7 +132,7 @@ CASES = {
 
 
 def check(arguments: list[str], fragments: list[str], tmp_path: Path) -> None:
-    done = command(*arguments, cwd=tmp_path)
+    done = forked(*arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
     check_sentence(done.stderr, fragments, tmp_path)
@@ -197,7 +198,7 @@ def test_resume_refuses_other_changes(tmp_path: Path) -> None:
 
 
 def test_help_lists_the_groups() -> None:
-    done = command("--help", cwd=HOME)
+    done = forked("--help", cwd=HOME)
     assert done.returncode == 0
     assert "dataset: " in done.stdout
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.running import SHORT, command
+from helpers.jobs import forked
+from helpers.running import SHORT
 from omegaconf import OmegaConf
 
 from drolt_pl import train
@@ -28,7 +29,7 @@ def test_a_run_is_that_of_the_command(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     train([*SHORT, "loss.eps=2", "logger=csv"])
     (run_dir,) = (tmp_path / "outputs").glob("*/*")
-    assert command(*SHORT, "loss.eps=2", "logger=csv", "hydra.run.dir=typed", cwd=tmp_path).returncode == 0
+    assert forked(*SHORT, "loss.eps=2", "logger=csv", "hydra.run.dir=typed", cwd=tmp_path).returncode == 0
     ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (run_dir, tmp_path / "typed"))
     assert same_in_both(ours) == same_in_both(theirs)
     assert (run_dir / "csv" / "metrics.csv").exists()

@@ -9,7 +9,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.images import write_image_tree
-from helpers.running import SHORT, command, tensors, train_composed, train_here
+from helpers.jobs import forked
+from helpers.running import SHORT, tensors, train_composed, train_here
 
 
 def digits(tmp_path: Path) -> tuple[str, ...]:
@@ -180,13 +181,13 @@ def test_a_run_that_something_stopped_early_is_not_measured(tmp_path: Path) -> N
 
 def test_resume_as_a_command(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert command(*SHORT, "loss.eps=2", f"hydra.run.dir={run}").returncode == 0
+    assert forked(*SHORT, "loss.eps=2", f"hydra.run.dir={run}").returncode == 0
     whole = json.loads((run / "results.json").read_text())
     config = (run / ".hydra" / "config.yaml").read_bytes()
     # As if it had been stopped when the second stage began.
     (run / "results.json").unlink()
     shutil.copyfile(run / "checkpoints" / "ce_warmup.ckpt", run / "checkpoints" / "last.ckpt")
-    done = command(f"resume={run}", "trainer.log_every_n_steps=7")
+    done = forked(f"resume={run}", "trainer.log_every_n_steps=7")
     assert done.returncode == 0, done.stderr
     again = json.loads((run / "results.json").read_text())
     for key in ("stages", "test", "eps", "images_seen", "overrides", "command"):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from helpers.images import write_image_tree
-from helpers.running import command, composed, train_composed
+from helpers.jobs import forked
+from helpers.running import composed, train_composed
 
 import drolt_pl
 from drolt_pl.errors import SettingError
@@ -154,7 +155,7 @@ def test_a_run_out_of_time_goes_on_with_the_epoch_that_was_cut(tmp_path: Path) -
 def test_a_run_may_change_to_its_folder(tmp_path: Path) -> None:
     write_image_tree(tmp_path / "images", classes=3, train=12, test=4, size=8)
     words = ["dataset=image_folder", "dataset.root=images", "dataset.image_size=8", "hydra.run.dir=run"]
-    done = command(*TINY, *words, "hydra.job.chdir=true", cwd=tmp_path)
+    done = forked(*TINY, *words, "hydra.job.chdir=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "results.json").read_text())["test"]["acc"] is not None
 

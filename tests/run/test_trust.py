@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.running import HOME, SHORT, command, composed
+from helpers.jobs import forked
+from helpers.running import HOME, SHORT, composed
 from omegaconf import OmegaConf
 
 from drolt_pl import train
@@ -63,11 +64,11 @@ def test_what_conf_names_is_no_stranger(tmp_path: Path) -> None:
 def test_trust_lets_own_classes_in(tmp_path: Path) -> None:
     own = {"callbacks": {"own": {"_target_": "own_callbacks.Own"}}}
     run_dir = folder(tmp_path / "run", own)
-    refused = command(f"resume={run_dir}", cwd=tmp_path)
+    refused = forked(f"resume={run_dir}", cwd=tmp_path)
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
     assert "own_callbacks.Own" in refused.stderr
     # Trusted, it is looked for; it is not there.
-    trusted = command(f"resume={run_dir}", "trust=true", cwd=tmp_path)
+    trusted = forked(f"resume={run_dir}", "trust=true", cwd=tmp_path)
     assert "No module named 'own_callbacks'" in trusted.stderr
-    assert "trust must be one of" in command(f"resume={run_dir}", "trust=yes", cwd=tmp_path).stderr
+    assert "trust must be one of" in forked(f"resume={run_dir}", "trust=yes", cwd=tmp_path).stderr

@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers.running import HOME, command
+from helpers.jobs import forked
+from helpers.running import HOME
 
 OTHER = """
 import sys, hydra
@@ -28,13 +29,13 @@ def test_another_application_does_not_see_them(tmp_path: Path) -> None:
 
 
 def test_our_command_lists_them(tmp_path: Path) -> None:
-    done = command("--info", "plugins", cwd=tmp_path)
+    done = forked("--info", "plugins", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {"JobListSweeper", "OptunaSweeper", "RayLauncher"} <= set(done.stdout.replace("|", " ").split())
 
 
 def test_a_class_that_is_not_registered_is_refused(tmp_path: Path) -> None:
-    done = command("-m", "hydra.sweeper._target_=drolt_pl.sweeps.joblist.product", cwd=tmp_path)
+    done = forked("-m", "hydra.sweeper._target_=drolt_pl.sweeps.joblist.product", cwd=tmp_path)
     assert done.returncode == 1
     assert "Invalid plugin" in done.stderr
 

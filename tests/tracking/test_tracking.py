@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.running import HOME, SHORT, command
+from helpers.jobs import forked
+from helpers.running import HOME, SHORT
 from helpers.servers import KEY, WandbServer, black_hole, refusing
 
 from drolt_pl.tracking.dashboard import LINES, build_workspace
@@ -63,7 +64,7 @@ def synced(folder: Path) -> WandbServer:
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two ranks with all loggers at once."""
     run_dir = tmp_path_factory.mktemp("tracking") / "run"
-    done = command(
+    done = forked(
         *("loss.eps_mode=learned", "loss.eps_prior=0.01", *SHORT, "trainer.devices=2", "trainer.strategy=ddp"),
         *("logger=[wandb,csv,tensorboard]", "logger.wandb.mode=offline", "logger.wandb.artifacts=true"),
         f"hydra.run.dir={run_dir}",
@@ -169,7 +170,7 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(logged: Path, tmp_path: Pat
     shutil.copytree(logged, run_dir)
     (run_dir / "results.json").unlink()
     shutil.copyfile(run_dir / "checkpoints" / "joint.ckpt", run_dir / "checkpoints" / "last.ckpt")
-    done = command(f"resume={run_dir}", "trainer.devices=1", "trainer.strategy=auto", "logger=wandb",
+    done = forked(f"resume={run_dir}", "trainer.devices=1", "trainer.strategy=auto", "logger=wandb",
                    "logger.wandb.mode=offline")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(list(run_dir.rglob("offline-run-*"))) == 2
@@ -180,7 +181,7 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(logged: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_jobs_are_runs_of_a_group_and_a_failed_one_has_exit_code_1(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
-    done = command("-m", *SHORT, "logger=wandb", "logger.wandb.mode=offline", "optimizer.lr=0.01,1000000.0",
+    done = forked("-m", *SHORT, "logger=wandb", "logger.wandb.mode=offline", "optimizer.lr=0.01,1000000.0",
                    f"hydra.sweep.dir={sweep}")  # fmt: skip
     assert "1 of 2 jobs failed (1;" in done.stderr
     runs = synced(sweep).runs
