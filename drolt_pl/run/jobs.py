@@ -144,7 +144,10 @@ def require_same(overrides: Sequence[str], run_dir: Path) -> None:
     before = saved_overrides(run_dir) if is_begun(run_dir) else None
     if before is None:
         return
-    ours, theirs = ({value for value in values if not value.startswith(MAY_DIFFER)} for values in (overrides, before))
+    # Hydra has resolved what refers to other keys, as in split_seed=${seed}, before the folder recorded it.
+    referring = tuple(value.partition("=")[0] + "=" for value in overrides if "${" in value)
+    free = (*MAY_DIFFER, *referring)
+    ours, theirs = ({value for value in values if not value.startswith(free)} for values in (overrides, before))
     if ours != theirs:
         raise SettingError(
             str(run_dir),

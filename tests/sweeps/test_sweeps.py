@@ -64,6 +64,12 @@ def test_other_overrides_than_those_that_began_a_job_are_refused(app: TinyApp) -
     assert [len(app.log(number)) for number in range(2)] == [1, 1]
 
 
+def test_a_sweep_goes_on_whose_keys_refer_to_each_other(app: TinyApp) -> None:
+    app("seed=1,2", "optimizer.lr=${seed}")
+    assert "finished before" in app("seed=1,2", "optimizer.lr=${seed}")
+    assert "seed=3" in app("seed=3,2", "optimizer.lr=${seed}", code=1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_outlives_a_sweep_and_it_goes_on_where_it_was(number: signal.Signals, app: TinyApp) -> None:
     arguments = ("optimizer.lr=0.2,0.9", "sleeps_above=0.5", "children=true")
