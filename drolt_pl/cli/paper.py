@@ -18,13 +18,15 @@ def paper(
 ) -> None:
     """Make the figures of a page by the commands below them, and fill its tables from their numbers."""
     # Imported here: `drolt --help` should not wait for it.
+    from drolt_pl.errors import require
     from drolt_pl.records import write_atomically
     from drolt_pl.regular import read_text
-    from drolt_pl.run.figures.page import commands, filled
+    from drolt_pl.run.figures.page import TABLE, commands, filled
 
     with one_sentence():
         text = read_text(page, "Markdown")
         made = list(commands(text, Path.cwd()))
+        require("PAGE", str(page), bool(made or TABLE.search(text)), "must hold commands `drolt figure ...`, or tables")
         for command in [] if check else made:
             typer.echo(f"wrote {', '.join(str(path) for path in command.run(runs))}")
         folder = page.parent if not made else made[0].out

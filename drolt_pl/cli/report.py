@@ -20,5 +20,6 @@ def report(
 
     with one_sentence():
         page = out or sources[0] / NAME
-        require_replaceable("-o", page, b"<!doctype html>")
+        if out is not None or page.parent.is_dir():  # else the source is at fault
+            require_replaceable("-o", page, b"<!doctype html>")
         typer.echo(f"wrote {write_report(sources, page)}")

@@ -165,10 +165,9 @@ def _images(model: Model, check: str | None) -> Tensor:
         shape = (4, view.channels, view.image_size, view.image_size)
         return view.normalised(torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).byte())
     found = [batch.pixels for batch in decoded(batched(islice(Names([check]), CHECKED), 32), view)]
-    pixels = torch.cat(found)
-    if not len(pixels):
+    if not sum(map(len, found)):
         raise SettingError("--check", "must name images that can be read", check)
-    return view.normalised(pixels)
+    return view.normalised(torch.cat(found))
 
 
 def _example(model: Model) -> Tensor:

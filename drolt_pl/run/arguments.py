@@ -1,5 +1,6 @@
 """Reads from the words of a command line which folder the run gets, and checks that it holds no run yet."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, require
 from drolt_pl.run.leftovers import is_begun
 
 PLACES = ("root", "manifest", "index", "file")  # keys of a data set that say where its samples lie
@@ -39,10 +40,16 @@ def refuse_existing(words: Sequence[str]) -> None:
     """Refuses a `hydra.run.dir` that holds a run, by the words alone: `occupied` looks again, at the folder itself.
 
     Raises:
-        SettingError: the folder holds a run.
+        SettingError: the folder holds a run, or no folder can be there, also for the jobs of a sweep.
     """
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        given = argument(words, key)
+        if given is not None:
+            path = Path(os.path.realpath(given))
+            there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+            require(key, given, given != "" and there.is_dir(), "must be a folder, or a place for a new one")
     run_dir = argument(words, "hydra.run.dir")
-    if run_dir and is_begun(Path(run_dir).resolve()):
+    if run_dir and is_begun(Path(os.path.realpath(run_dir))):
         remedy = f"go on with it by resume={run_dir}, or name another folder"
         raise SettingError(f"hydra.run.dir={run_dir}", "holds a run already", remedy=remedy)
 

@@ -92,7 +92,7 @@ def main(task: Callable[[DictConfig], float | None], conf: Path) -> int:
 def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None]) -> float | None:
     """Trains in this process; as a job of a sweep, in a fresh one, so that no job inherits another's state."""
     settings = HydraConfig.get()
-    run_dir = Path(settings.runtime.output_dir).resolve()
+    run_dir = Path(os.path.realpath(settings.runtime.output_dir))
     os.chdir(settings.runtime.cwd)  # hydra.job.chdir has left it, and the paths that were typed begin there
     if settings.mode == RunMode.MULTIRUN:
         return run_job(program(), list(settings.overrides.task), run_dir, settings.runtime.cwd)
@@ -156,7 +156,7 @@ def _prepared(words: list[str], conf: Path) -> list[str]:
 
     def run_dir() -> str:
         refuse_existing(words)
-        return str(Path(argument(spelt, "hydra.run.dir") or _default_run_dir(words, conf)).resolve())
+        return os.path.realpath(argument(spelt, "hydra.run.dir") or _default_run_dir(words, conf))
 
     spelt = _flags(resumed(words, conf), words)
     shared = met.decided("run_dir", run_dir, decides=met.rank == 0)

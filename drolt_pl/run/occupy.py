@@ -1,5 +1,6 @@
 """A run takes possession of its folder: nobody else writes there, no other run is there, its configuration is kept."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -58,7 +59,7 @@ def _begin(run_dir: Path, config: DictConfig, hydra: DictConfig) -> None:
     if resume is None and is_begun(run_dir):
         demand = f"is {run_dir}, which holds a run already"
         raise SettingError("hydra.run.dir", demand, remedy=f"go on with it by resume={run_dir}, or name another folder")
-    if resume is not None and Path(str(resume)).resolve() != run_dir:
+    if resume is not None and Path(os.path.realpath(str(resume))) != run_dir:
         raise SettingError("resume", "must stand on the command line, as resume=FOLDER", str(resume))
     for folder in (run_dir, run_dir / "checkpoints"):
         remove_partial(folder)

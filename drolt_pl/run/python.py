@@ -76,7 +76,7 @@ def _folder(words: Sequence[str], source: Composition) -> Path:
         given = argument(source.overrides, "hydra.run.dir")
         if not given:
             given = str(composed(source.folder, source.overrides, name=source.name, with_hydra=True).hydra.run.dir)
-        return str(Path(given).resolve())
+        return os.path.realpath(given)
 
     met = ranks.meeting()
     if met is not None:
@@ -90,7 +90,7 @@ def _folder(words: Sequence[str], source: Composition) -> Path:
     given = argument(source.overrides, "hydra.run.dir")
     if given is None:
         raise SettingError("hydra.run.dir", "must be given after a run of several processes, which share the folder")
-    return Path(given).resolve()
+    return Path(os.path.realpath(given))
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

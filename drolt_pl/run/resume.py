@@ -1,5 +1,6 @@
 """`resume=FOLDER` composes a run that goes on, and refuses changes other than of trainer and loggers."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ def resumed(words: Sequence[str], conf: Path) -> Composition | None:
     if run in (None, "null"):
         return None
     require("resume", run, run != "", "must name the folder of a run, or be null")
-    folder = Path(str(run)).resolve()
+    folder = Path(os.path.realpath(str(run)))
     if not (folder / ".hydra" / "config.yaml").exists():
         raise SettingError(f"resume={run}", "is not a run's folder: it has no .hydra/config.yaml")
     config = store_saved(words, conf)
@@ -57,6 +58,9 @@ def resumed(words: Sequence[str], conf: Path) -> Composition | None:
         may = f"only trainer.*, logger.* and where the data lies (dataset.{', dataset.'.join(PLACES)}) may change"
         demand = f"keeps the run's configuration, so {refused[0]} is refused: {may}"
         raise SettingError("resume", demand)
+    place = argument(changes, "hydra.run.dir")
+    if place is not None and Path(os.path.realpath(place)) != folder:
+        raise SettingError("hydra.run.dir", "must be left out with resume=RUN, which goes on in its own folder", place)
     loggers = argument(changes, "logger")
     if loggers is not None:
         before = OmegaConf.select(config, "logger") or {}
@@ -78,7 +82,7 @@ def store_saved(words: Sequence[str], conf: Path) -> DictConfig:
     """
     typed = argument(words, "trust")
     require_choice("trust", typed, (None, "true", "false"))
-    config = configuration(Path(str(argument(words, "resume"))).resolve(), conf, trust=typed == "true")
+    config = configuration(Path(os.path.realpath(str(argument(words, "resume")))), conf, trust=typed == "true")
     config.trust = typed == "true"
     ConfigStore.instance().store(name=SAVED, node=config)
     return config

@@ -87,7 +87,7 @@ class JobListSweeper(Sweeper):
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        self.sweep_dir = Path(config.hydra.sweep.dir).resolve()
+        self.sweep_dir = Path(os.path.realpath(config.hydra.sweep.dir))
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the jobs that have not finished yet; raises a `SettingError` if some failed."""

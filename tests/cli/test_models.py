@@ -47,6 +47,14 @@ def test_predict(place: Path) -> None:
     assert done.stdout == "wrote predictions.csv: 2 files, re-weighted to class frequencies: uniform\n"
 
 
+def test_sources_that_hold_nothing_are_named(place: Path) -> None:
+    (place / "page.md").write_text("# A page without figures\n")
+    assert "PAGE must hold commands `drolt figure ...`" in drolt("paper", "page.md", code=1).stderr
+    done = drolt("export", "model.ckpt", "-o", "m.safetensors", "--check", "-", code=1, stdin="")
+    assert "error: --check must name images that can be read, got '-'" in done.stderr
+    assert "error: page.md is no finished run and no sweep" in drolt("report", "page.md", code=1).stderr
+
+
 def test_evaluate(place: Path) -> None:
     done = drolt("evaluate", "model.ckpt", "--data", "photos", "-o", "out.json", "--test-prior", "uniform")
     assert "6 images: accuracy in %" in done.stdout

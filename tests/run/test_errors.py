@@ -123,6 +123,8 @@ CASES = {
         ["method=dro_lt", "~objectives.dro_lt"],
         ["joint.objective", "objectives.dro_lt is missing"],
     ),
+    "a folder below a file": (["hydra.run.dir=/dev/null/x"], ["hydra.run.dir must be a folder, or a place for a new"]),
+    "no folder for the run": (["hydra.run.dir="], ["hydra.run.dir must be a folder, or a place for a new one, got ''"]),
     "no draws": (["schedule.stages.joint.epoch_size=0"], ["schedule.stages.joint.epoch_size", ">= 1", "0"]),
     "a batch that ranks cannot share": (
         ["trainer=cpu", "trainer.devices=3"],
@@ -195,6 +197,22 @@ def test_resume_refuses_other_changes(tmp_path: Path) -> None:
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
     check([f"resume={tmp_path / 'run'}", "loss.eps=3"], ["loss.eps=3", "trainer."], tmp_path)
+
+
+def test_places_that_lead_in_circles_or_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run" / ".hydra" / "config.yaml").write_text("seed: 0")
+    (tmp_path / "link").symlink_to("run")
+    for words, message in (
+        ([f"resume={tmp_path / 'loop'}"], "is not a run's folder"),
+        ([f"hydra.run.dir={tmp_path / 'loop'}"], "hydra.run.dir must be a folder"),
+        ([f"hydra.run.dir={tmp_path / 'link'}/", f"resume={tmp_path / 'run'}", "seed=1"], "seed=1 is refused"),
+        ([f"resume={tmp_path / 'link'}", f"hydra.run.dir={tmp_path / 'other'}"], "hydra.run.dir must be left out"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            drolt_pl.train(words)
+    assert not (tmp_path / "other").exists()
 
 
 def test_help_lists_the_groups() -> None:

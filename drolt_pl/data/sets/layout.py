@@ -176,7 +176,7 @@ def _few(words: list[str]) -> str:
 
 def _require_apart(root: Path, parts: Mapping[str, str]) -> None:
     """Refuses a part whose folder is another part's, or lies in it."""
-    found = {part: (root / name).resolve() for part, name in parts.items()}
+    found = {part: Path(os.path.realpath(root / name)) for part, name in parts.items()}
     for one, other in itertools.permutations(found, 2):
         if found[other].is_relative_to(found[one]):
             demand = f"must be another folder than {one}_dir, and not in it: their images would be the same"
