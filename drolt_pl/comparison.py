@@ -32,8 +32,8 @@ class Comparison(Record):
     Attributes:
         representation: The method that trained the features.
         views: Number of augmented views of the training set whose features were held in memory.
-        epochs: Epochs of the classifiers that are trained; `lr`, `weight_decay`, `batch_size` and `seed` are theirs
-            too.
+        epochs: Epochs of the classifiers that are trained; `lr`, `weight_decay`, `batch_size`, `seed` and
+            `precision` are theirs too.
         classifiers: The comparisons by name, in the order of the table.
     """
 
@@ -47,6 +47,7 @@ class Comparison(Record):
     weight_decay: float | None = None
     batch_size: int | None = None
     seed: int | None = None
+    precision: str | None = None
     classifiers: Mapping[str, Compared]
 
     @classmethod

@@ -39,7 +39,8 @@ def compare_run(
         run_dir: The run's folder.
         conf: The folder of configurations.
         stage: The stage whose last epoch is taken; null for the first stage that trains a classifier.
-        views: Number of augmented views of the training set whose features are held in memory.
+        views: Number of augmented views of the training set whose features are held in memory; of stored features no
+            more than there are.
         epochs: Epochs of the classifiers that are trained.
         lr: Their learning rate at the start.
         weight_decay: Their weight decay.
@@ -55,6 +56,7 @@ def compare_run(
     run = open_run(run_dir, stage, moved_to=moved_to, trust=trust)
     data, val = run.datamodule, run.datamodule.val_dataloader()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    views = min(views, data.store.source.views or views)  # stored features have no more
     cached = cache_features(
         run.backbone,
         views=(_view(data, epoch) for epoch in range(views)),
@@ -63,7 +65,14 @@ def compare_run(
         test=data.test_dataloader(),
         device=device,
     )
-    recipe = Recipe(epochs=epochs, lr=lr, weight_decay=weight_decay, batch_size=data.batch_size, seed=run.seed)
+    recipe = Recipe(
+        epochs=epochs,
+        lr=lr,
+        weight_decay=weight_decay,
+        batch_size=data.batch_size,
+        seed=run.seed,
+        precision="bf16-mixed" if run.precision in ("bf16", "bf16-mixed") else "32-true",
+    )
     previous, listed = run.classifier.to(device), candidates(conf)
     found = Comparison(
         run=str(run_dir),

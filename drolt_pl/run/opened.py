@@ -33,6 +33,7 @@ class OpenedRun:
         radii: Radii of the classes' balls, (C,); None for a method without, or a loss of several layers.
         measure: How the run's loss compares features and centroids.
         temperature: Of the run's loss.
+        precision: The precision that it was trained in, as Lightning names it.
     """
 
     stage: str
@@ -46,6 +47,7 @@ class OpenedRun:
     radii: Tensor | None
     measure: Measure
     temperature: float
+    precision: str
 
 
 def open_run(
@@ -88,4 +90,5 @@ def open_run(
         radii=model.radii if model.radii is not None and model.radii.ndim == 1 else None,
         measure=Measure(config.loss.distance, config.loss.feature_norm),
         temperature=config.loss.temperature,
+        precision=str(config.trainer.precision),
     )

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers.running import HOME, folder_of_a_run
@@ -51,6 +52,8 @@ def test_the_row_of_table_4(run: Path) -> None:
     assert done.exit_code == 0, done.output
     result = json.loads((run / "classifiers_train.json").read_text())
     assert list(result["classifiers"]) == list(CANDIDATES)
+    assert result["precision"] == "32-true"
+    assert result["views"] == 2
     for name, row in result["classifiers"].items():
         assert row["why"] is None, name
         assert row["val"]["acc"] > 0.1, name
@@ -81,7 +84,7 @@ def test_a_run_whose_images_have_changed_is_refused(run: Path, tmp_path: Path) -
     (copy / "split.json").write_text(json.dumps({**split, "sha256": "0" * 64}))
     done = invoked(str(copy))
     assert done.exit_code == 1
-    assert "was trained on another split" in " ".join(done.output.split())
+    assert "the data set has changed since this run began" in " ".join(done.output.split())
 
 
 def cached(*, val: bool = True) -> CachedFeatures:
@@ -152,3 +155,35 @@ def test_a_backbone_as_the_run_left_it(run: Path) -> None:
     backbone, classifier = model.backbone, model.classifier
     assert isinstance(classifier, nn.Module)
     assert not backbone.training
+
+
+def test_products_take_the_precision_of_the_run() -> None:
+    data = cached()
+    trained = {}
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        classifier = LinearClassifier(5, 3)
+        recipe = Recipe(epochs=3, batch_size=8, precision=precision)
+        train(classifier, data.views, CrossEntropy([1, 1, 1]), sampling="instance", recipe=recipe)
+        trained[precision] = classifier.weight.detach()
+        assert classifier.weight.dtype == torch.float32
+    assert not torch.equal(trained["32-true"], trained["bf16-mixed"])
+    torch.testing.assert_close(trained["32-true"], trained["bf16-mixed"], atol=0.02, rtol=0.02)
+
+
+def test_stored_features_have_no_more_views_than_the_file(tmp_path: Path) -> None:
+    run = folder_of_a_run(
+        tmp_path / "run", "trainer=cpu", "method=ce", *features_of(tmp_path), "trainer.precision=bf16-mixed"
+    )
+    assert invoked(str(run), "--epochs", "1").exit_code == 0
+    result = json.loads((run / "classifiers_train.json").read_text())
+    assert (result["views"], result["precision"]) == (1, "bf16-mixed")
+
+
+def features_of(folder: Path) -> list[str]:
+    generator = np.random.default_rng(0)
+    targets = np.repeat(np.arange(4), 40)
+    features = generator.normal(size=(160, 8)).astype(np.float32) + 3 * np.eye(8, dtype=np.float32)[targets]
+    np.savez(folder / "features.npz", features=features, labels=targets)
+    few = ["dataset.val_per_class=5", "dataset.test_per_class=5", "schedule.stages.train.epochs=1"]
+    return ["dataset=features", f"dataset.file={folder / 'features.npz'}", "backbone=identity", *few]
