@@ -107,8 +107,8 @@ def start(config: DictConfig, train: Callable[[DictConfig, Path], float | None])
 
 
 def _help(words: list[str], conf: Path) -> str:
-    # Imported here: a run has no use for it, and it imports what a run imports later.
-    from drolt_pl.run.reference_page import render_help
+    # Imported here: a run has no use for it.
+    from drolt_pl.run.help import render_help
 
     return render_help(conf, [word for word in words if not word.startswith("-")])
 
@@ -160,9 +160,7 @@ def _prepared(words: list[str], conf: Path) -> list[str]:
 
     spelt = _flags(resumed(words, conf), words)
     shared = met.decided("run_dir", run_dir, decides=met.rank == 0)
-    # As Lightning starts its own processes: only rank 0 writes train.log.
-    others = [f"hydra.job.name=train_rank_{met.rank}"] if met.rank else []
-    return [*spelt, f"hydra.run.dir={quoted(shared)}", NOT_BY_HYDRA, *others]
+    return [*spelt, f"hydra.run.dir={quoted(shared)}", NOT_BY_HYDRA]
 
 
 def _flags(composition: Composition | None, words: list[str]) -> list[str]:

@@ -2,12 +2,16 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import yaml
 
+from drolt_pl.run.docstrings import docstrings
+
+HIDDEN = ("hydra", "typed")  # groups of Hydra's own, and of types
+REFERS = re.compile(r"\$\{([\w.]+)\}")
 PACKAGE = re.compile(r"# @package (\S+)")
 KEY = re.compile(r"^( *)([\w.]+):(?: |$)(.*)$")
 ARGUMENT = re.compile(r"^    ([\w, ]+): (.*)$")
@@ -41,7 +45,7 @@ def comments(file: Path, conf: Path) -> dict[str, str]:
 
 
 def head(file: Path) -> str:
-    """The first sentence of the comment at the head of a file, or of the docstring of the class that it names."""
+    """The first sentence of the comment at the head of a file, or of the docstring of our class that it names."""
     lines = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -52,7 +56,7 @@ def head(file: Path) -> str:
     if text:
         return text
     content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return next((summary(target) for target in _targets(content)), "")
+    return next((first_sentence(docstrings(target)) for target in _targets(content)), "")
 
 
 def sentence(text: str) -> str:
@@ -60,24 +64,72 @@ def sentence(text: str) -> str:
     return re.split(r"(?<=[^.\d]\.)(?: |$)(?=[A-Z(`]|$)", text.strip(), maxsplit=1)[0].strip()
 
 
-@cache
-def summary(target: str) -> str:
-    """The first sentence of the docstring of what a dotted path names."""
-    from hydra.utils import get_object
+def choices(conf: Path) -> dict[str, dict[str, str]]:
+    """By group, each choice with a line."""
+    found: dict[str, dict[str, str]] = {}
+    for file in sorted(conf.rglob("*.yaml"), key=lambda file: file.as_posix()):
+        parts = file.relative_to(conf).parts
+        if len(parts) > 1 and (parts[0] not in HIDDEN or parts[:2] == ("hydra", "launcher")):
+            found.setdefault("/".join(parts[:-1]), {})[file.stem] = head(file)
+    return found
 
-    return plain(sentence(" ".join((inspect.getdoc(get_object(target)) or "").split("\n\n")[0].split())))
+
+def behind_keys(conf: Path) -> dict[str, str]:
+    """The comments behind the keys of all files, by dotted key; files nearer to the top count first."""
+    found: dict[str, str] = {}
+    for file in sorted(conf.rglob("*.yaml"), key=lambda file: (len(file.parts), file.as_posix())):
+        if file.relative_to(conf).parts[0] not in ("experiment", "sweep", "hydra"):
+            for key, text in comments(file, conf).items():
+                found.setdefault(_alike(key), text)
+    return found
+
+
+def of_key(behind: Mapping[str, str], key: str, value: object) -> str:
+    """The comment behind a key, or behind the key that its value refers to."""
+    other = REFERS.fullmatch(value) if isinstance(value, str) else None
+    return behind.get(_alike(key)) or (behind.get(other[1], "") if other else "")
+
+
+def _alike(key: str) -> str:
+    """The key with a stage's name left open."""
+    parts = key.split(".")
+    return ".".join([*parts[:2], "STAGE", *parts[3:]]) if parts[:2] == ["schedule", "stages"] and parts[2:] else key
+
+
+def shown(value: object) -> str:
+    """A value as the configuration has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(shown, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {shown(entry)}" for key, entry in value.items()) + "}"
+    return str(value)
+
+
+def first_sentence(docs: Iterable[str]) -> str:
+    """The first sentence of the first docstring."""
+    doc = next(iter(docs), "")
+    return plain(sentence(" ".join(doc.split("\n\n")[0].split())))
 
 
 @cache
 def arguments(target: object) -> dict[str, str]:
     """The lines of the section `Args:` of a class and of its bases, by argument."""
-    found: dict[str, str] = {}
     kinds = inspect.getmro(target) if inspect.isclass(target) else (target,)
-    for kind in kinds:
-        for part in (kind, vars(kind).get("__init__") if inspect.isclass(kind) else None):
-            for names, text in _lines(inspect.getdoc(part) or "" if part is not None else ""):
-                for name in names:
-                    found.setdefault(name, text)
+    parts = [part for kind in kinds for part in (kind, vars(kind).get("__init__") if inspect.isclass(kind) else None)]
+    return arguments_of(inspect.getdoc(part) or "" for part in parts if part is not None)
+
+
+def arguments_of(docs: Iterable[str]) -> dict[str, str]:
+    """The lines of the section `Args:` of docstrings, by argument; the first that has one counts."""
+    found: dict[str, str] = {}
+    for doc in docs:
+        for names, text in _lines(doc):
+            for name in names:
+                found.setdefault(name, text)
     return found
 
 
@@ -99,7 +151,7 @@ def _lines(doc: str) -> Iterator[tuple[list[str], str]]:
 
 def plain(text: str) -> str:
     """A docstring's text without roles of Sphinx, in one line."""
-    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text)
+    text = re.sub(r":math:(?=`)", "", re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", text))
     return " ".join(text.replace("``", "`").split())
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, get_args, get_origin
@@ -18,8 +17,6 @@ from drolt_pl.run.fields import annotated, fields_of, pattern_of
 from drolt_pl.run.settings import BESIDE, SUPPLIED, Settings
 from drolt_pl.run.validate import SPECIAL
 
-HIDDEN = ("hydra", "typed")  # groups of Hydra's own, and of types
-REFERS = re.compile(r"\$\{([\w.]+)\}")
 NAMED = {"schedule.stages": "STAGE"}  # mappings whose entries are alike: they are listed once
 
 
@@ -41,21 +38,7 @@ class Reference:
 
     def __init__(self, conf: Path) -> None:
         self.conf = conf
-        files = sorted(conf.rglob("*.yaml"), key=lambda file: (len(file.parts), file.as_posix()))
-        self.comments: dict[str, str] = {}
-        for file in files:
-            if file.relative_to(conf).parts[0] not in ("experiment", "sweep", "hydra"):
-                for key, text in comments.comments(file, conf).items():
-                    self.comments.setdefault(_alike(key), text)
-
-    def choices(self) -> dict[str, dict[str, str]]:
-        """By group, each choice with a line."""
-        found: dict[str, dict[str, str]] = {}
-        for file in sorted(self.conf.rglob("*.yaml"), key=lambda file: file.as_posix()):
-            parts = file.relative_to(self.conf).parts
-            if len(parts) > 1 and (parts[0] not in HIDDEN or parts[:2] == ("hydra", "launcher")):
-                found.setdefault("/".join(parts[:-1]), {})[file.stem] = comments.head(file)
-        return found
+        self.comments = comments.behind_keys(conf)
 
     def keys(self, config: DictConfig) -> list[Entry]:
         """The keys of a configuration, in its order."""
@@ -79,11 +62,6 @@ class Reference:
             return []
         return list(self._object(group, node))
 
-    def _comment(self, key: str, value: object) -> str:
-        """The comment behind a key, or behind the key that its value refers to."""
-        other = REFERS.fullmatch(value) if isinstance(value, str) else None
-        return self.comments.get(_alike(key)) or (self.comments.get(other[1], "") if other else "")
-
     def _value(self, key: str, value: object, hint: object, text: str) -> Iterator[Entry]:
         if isinstance(value, dict) and "_target_" in value:
             yield from self._object(key, value)
@@ -91,7 +69,7 @@ class Reference:
             yield from self._mapping(key, value, hint)
         else:
             allowed = describe(hint) if is_plain(hint) else "a mapping with a `_target_`"
-            yield Entry(key, _shown(value), allowed, text or self._comment(key, value))
+            yield Entry(key, comments.shown(value), allowed, text or comments.of_key(self.comments, key, value))
 
     def _mapping(self, key: str, value: Mapping[str, object], hint: object) -> Iterator[Entry]:
         fields = fields_of(hint)
@@ -117,10 +95,13 @@ class Reference:
                 inner = comments.arguments(type(default))
                 for part, own in fields_of(type(default)).items():
                     yield Entry(
-                        f"{key}.{name}.{part}", _shown(getattr(default, part)), describe(own.hint), inner.get(part, "")
+                        f"{key}.{name}.{part}",
+                        comments.shown(getattr(default, part)),
+                        describe(own.hint),
+                        inner.get(part, ""),
                     )
                 continue
-            shown = "-" if default is dataclasses.MISSING else _shown(default)
+            shown = "-" if default is dataclasses.MISSING else comments.shown(default)
             yield Entry(f"{key}.{name}", shown, describe(field.hint), texts.get(name, ""))
 
     def _object(self, key: str, value: Mapping[str, object]) -> Iterator[Entry]:
@@ -134,7 +115,7 @@ class Reference:
             f"{key}._target_",
             str(value["_target_"]),
             "a class",
-            comments.summary(str(value["_target_"])) or _lightning(target),
+            comments.first_sentence([inspect.getdoc(target) or ""]) or _lightning(target),
         )
         given = [name for name in value if name != "_target_" and name not in SPECIAL]
         ours = str(value["_target_"]).startswith("drolt_pl.")
@@ -155,21 +136,3 @@ def _defaults(target: object) -> dict[str, object]:
         return {}
     found = inspect.signature(target).parameters.values()
     return {parameter.name: parameter.default for parameter in found if parameter.default is not parameter.empty}
-
-
-def _alike(key: str) -> str:
-    """The key with a stage's name left open."""
-    parts = key.split(".")
-    return ".".join([*parts[:2], "STAGE", *parts[3:]]) if parts[:2] == ["schedule", "stages"] and parts[2:] else key
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_shown, value))}]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_shown(entry)}" for key, entry in value.items()) + "}"
-    return str(value)

@@ -13,6 +13,7 @@ from drolt_pl.errors import SettingError, require, require_choice
 from drolt_pl.run.arguments import PLACES, argument, is_of, quoted
 from drolt_pl.run.trust import configuration
 
+LOGGING = ["_self_", {"override hydra/job_logging": "stdout"}]  # as in conf/config.yaml
 RESUMABLE = ("trainer.", "logger.", "logger=", "hydra.", *(f"dataset.{key}=" for key in PLACES))
 SAVED = "saved_configuration"  # name under which Hydra knows the configuration of the run that goes on
 
@@ -84,7 +85,7 @@ def store_saved(words: Sequence[str], conf: Path) -> DictConfig:
     require_choice("trust", typed, (None, "true", "false"))
     config = configuration(Path(os.path.realpath(str(argument(words, "resume")))), conf, trust=typed == "true")
     config.trust = typed == "true"
-    ConfigStore.instance().store(name=SAVED, node=config)
+    ConfigStore.instance().store(name=SAVED, node=OmegaConf.merge({"defaults": LOGGING}, config))
     return config
 
 

@@ -144,7 +144,7 @@ def test_the_text_of_a_configuration(kind: str, run_dir: Path, tmp_path: Path) -
     check(lambda: open_run(run_dir), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "train.log", "split.json", ".hydra/resume_0"])
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.csv", "split.json", ".hydra/resume_0"])
 def test_a_link_out_of_the_folder(name: str, run_dir: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

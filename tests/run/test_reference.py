@@ -1,17 +1,22 @@
 """docs/configuration.md and `python train.py --help`: one source, a line for every key and every choice."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from helpers.running import HOME, composed
+from hydra.utils import get_object
 
 from drolt_pl.run import comments
 from drolt_pl.run.compose import composed as compose
 from drolt_pl.run.conf import CONF
+from drolt_pl.run.docstrings import docstrings
+from drolt_pl.run.help import render_help
 from drolt_pl.run.reference import Reference
-from drolt_pl.run.reference_page import OBJECTS, render_help, render_page
+from drolt_pl.run.reference_page import OBJECTS, render_page
 
-REFERENCE = Reference(CONF)
+REFERENCE, CHOICES = Reference(CONF), comments.choices(CONF)
 
 
 def test_the_page_is_that_of_the_configuration() -> None:
@@ -20,18 +25,11 @@ def test_the_page_is_that_of_the_configuration() -> None:
 
 def test_every_key_and_every_choice_has_a_line() -> None:
     keys = REFERENCE.keys(compose(CONF))
-    others = [
-        entry
-        for group in OBJECTS
-        for name in REFERENCE.choices()[group]
-        for entry in REFERENCE.keys_of_choice(group, name)
-    ]
+    others = [entry for group in OBJECTS for name in CHOICES[group] for entry in REFERENCE.keys_of_choice(group, name)]
     assert len(keys) > 150
     assert [entry.key for entry in [*keys, *others] if not entry.text and entry not in keys] == []
     assert [entry.key for entry in keys if not entry.text] == []
-    assert [
-        (group, name) for group, choices in REFERENCE.choices().items() for name in choices if not choices[name]
-    ] == []
+    assert [(group, name) for group, choices in CHOICES.items() for name in choices if not choices[name]] == []
 
 
 def test_the_keys_are_those_that_a_run_has() -> None:
@@ -50,7 +48,7 @@ def test_help_shows_the_overrides_beside_it(monkeypatch: pytest.MonkeyPatch) -> 
     text = render_help(CONF, ["dataset=cifar100_lt", "loss.eps=2"])
     assert "dataset: cifar100_lt\n" in text
     assert "\nloss.eps = 2\n" in text
-    assert "dataset.download = false\n    true or false. " in text
+    assert "dataset.download = false\n    Whether " in text
     texts = [line for line in text.splitlines() if line.startswith("    ")]
     assert max(map(len, texts)) <= 100
 
@@ -61,6 +59,27 @@ def test_comments_and_docstrings_are_read(tmp_path: Path) -> None:
     file.write_text("# What it is. And more.\nx:  # of x\n  y: 1  # of y, a # inside\nz: 'a#b'\n")
     assert comments.comments(file, tmp_path) == {"group.x": "of x", "group.x.y": "of y, a # inside"}
     assert comments.head(file) == "What it is."
+
+
+def test_help_imports_no_torch() -> None:
+    program = (
+        "import sys; from drolt_pl.cli.train import main; sys.argv = ['train.py', '--help']; main(); "
+        "assert not {'torch', 'pytorch_lightning'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=HOME, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == render_help(CONF, [])
+
+
+def test_docstrings_are_read_as_python_reads_them() -> None:
+    """Of every class that the configuration names, without importing it."""
+    named = {entry.value for entry in REFERENCE.keys(compose(CONF)) if entry.key.endswith("_target_")}
+    ours = sorted(name for name in named if name.startswith("drolt_pl."))
+    assert len(ours) > 20
+    for name in ours:
+        read, all_bases = comments.arguments_of(docstrings(name)), comments.arguments(get_object(name))
+        assert read.items() <= all_bases.items(), name  # which has those of torch's classes too
+        assert comments.first_sentence(docstrings(name)), name
 
 
 class Documented:

@@ -194,6 +194,7 @@ def test_resume_as_a_command(tmp_path: Path) -> None:
         assert again[key] == whole[key]
     assert (run / ".hydra" / "config.yaml").read_bytes() == config
     assert (run / ".hydra" / "resume_0").is_dir()
+    assert [path for path in run.rglob("*") if path.is_file() and not path.stat().st_size] == []
 
 
 def test_init_from_skips_the_stages_that_another_run_trained(tmp_path: Path) -> None:
