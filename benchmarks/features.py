@@ -3,6 +3,8 @@
     python benchmarks/features.py                    # 115,846 x 2,048 float16, 1,000 classes, batches of 512
     python benchmarks/features.py --count 20000      # a sixth of it
 
+A last line has the minutes of `drolt classifiers` on a run of one epoch on this file, as users start it; goal: five.
+
 The other side reads the same rows in the same order and computes the matrix products alone: those of the network and
 its gradients, and the distances of each batch to its centroids. It has no loss, no optimizer and no metrics. The
 centroid pass is on both sides: every row once more, the sums by class, and the float64 product from which the effective
@@ -10,6 +12,8 @@ dimension follows; at 2,048 features this product takes longer than the training
 """
 
 import argparse
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -103,6 +107,20 @@ def measure(name: str, backbone: Backbone, layers: list[tuple[int, int]], path: 
     line(name, sorted(found[1:]), 2.0, at_least=False)
 
 
+def compare_classifiers(file: Path, folder: Path) -> None:
+    """Prints a line: the minutes of a comparison of classifiers."""
+    precision = "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+    words = ["dataset=features", f"dataset.file={file}", f"dataset.batch_size={BATCH_SIZE}", "protocol=published"]
+    words += ["backbone=identity", "method=ce", "schedule.stages.train.epochs=1", "report=false", "trainer=cpu"]
+    words += [f"trainer.precision={precision}", f"hydra.run.dir={folder}"]
+    subprocess.run([sys.executable, "-m", "drolt_pl", "train", *words], check=True, stdout=subprocess.DEVNULL)
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "drolt_pl", "classifiers", str(folder)], check=True, stdout=subprocess.DEVNULL
+    )
+    line(f"drolt classifiers, {precision}, minutes", [(time.perf_counter() - start) / 60], 5.0, at_least=False)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=115_846)
@@ -117,3 +135,4 @@ if __name__ == "__main__":
         sizes = [(width, 512), (512, 256), (256, classes)]
         measure("features as they are", Identity(width), [(width, classes)], file, arguments.repetitions)
         measure("MLP 512, 256", MLP(width), sizes, file, arguments.repetitions)
+        compare_classifiers(file, Path(folder) / "run")
