@@ -153,6 +153,9 @@ class _Walk:
         if not callable(target):
             yield SettingError(f"{key}._target_", "must be a class or a function", value["_target_"])
             return
+        if not partial and any(_makes(hint, target) for hint in hints):
+            yield SettingError(f"{key}._partial_", f"must be true: the run itself calls {_called(target)}")
+            return
         for name, hint in SPECIAL.items():
             yield from problems(f"{key}.{name}", value[name], hint) if name in value else ()
         yield from self._arguments(target, value, key, partial)
@@ -186,6 +189,12 @@ class _Walk:
 
 def _members(hint: object) -> list[object]:
     return list(get_args(hint)) if get_origin(hint) in UNIONS else [hint]
+
+
+def _makes(hint: object, target: Callable[..., object]) -> bool:
+    """Whether a hint asks for what makes an object of the target's class, so that the target is not called at once."""
+    made = get_args(hint)[-1] if get_origin(hint) is Callable else None
+    return inspect.isclass(made) and inspect.isclass(target) and issubclass(target, made)
 
 
 def _takes(hint: object, value: object) -> bool:

@@ -24,7 +24,7 @@ RIGHT = {
     r"(dir|path|root|file|weights|index)='(\.\./\.\./x|٣)'$": "a path of the user's own",
     r"(name|project|group|entity|notes|version|tags|prefix)=": "a name is any printable text",
     r"=(true|0|1\.5|\[1,2\])$": "of the key's type, and in its range",
-    r"='1'$": "a number in quotes is that number",
+    r"='(1|٣)'$": "a number in quotes is that number, in the digits of any script",
     r"limit_\w+=\d+$": "a limit may lie beyond what there is",
 }
 # What a machine without these data sets and without a GPU says first.

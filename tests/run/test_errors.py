@@ -39,6 +39,14 @@ CASES = {
         ["method=oltr", "++backbone.neck._partial_=1e300"],
         ["error: backbone.neck._partial_ must"],
     ),
+    "an optimizer that is built at once": (
+        ["~optimizer.algorithm._partial_"],
+        ["optimizer.algorithm._partial_ must be true"],
+    ),
+    "a neck that is built at once": (
+        ["method=oltr", "~backbone.neck._partial_"],
+        ["backbone.neck._partial_ must be true"],
+    ),
     "wrong compile mode": (["compile=true"], ["compile", "default", "True"]),
     "wrong mixing": (["schedule.stages.joint.mixing=mixip"], ["stages.joint.mixing", "mixup", "'mixip'"]),
     "mixed centroids": (
