@@ -10,13 +10,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from drolt_pl import escape
-from drolt_pl.analysis.classifiers import Candidate, Recipe, cache_features, compare
+from drolt_pl.analysis.classifiers import CachedFeatures, Candidate, Recipe, cache_features, compare
 from drolt_pl.comparison import Comparison
 from drolt_pl.data.base import LongTailDataModule
 from drolt_pl.data.images.loaders import BatchLoader
 from drolt_pl.data.plan import Sampling
 from drolt_pl.records import write_atomically
-from drolt_pl.run.opened import open_run
+from drolt_pl.run.opened import OpenedRun, open_run
 
 METRICS = ("acc", "many", "medium", "few")
 
@@ -54,17 +54,9 @@ def compare_run(
         SettingError: the folder holds no run, or the run did not train the stage.
     """
     run = open_run(run_dir, stage, moved_to=moved_to, trust=trust)
-    data, val = run.datamodule, run.datamodule.val_dataloader()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data, device = run.datamodule, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     views = min(views, data.store.source.views or views)  # stored features have no more
-    cached = cache_features(
-        run.backbone,
-        views=(_view(data, epoch) for epoch in range(views)),
-        train=data.centroid_dataloader(),
-        val=None if isinstance(val, list) else val,
-        test=data.test_dataloader(),
-        device=device,
-    )
+    cached = _cached(run, views, device)
     recipe = Recipe(
         epochs=epochs,
         lr=lr,
@@ -87,6 +79,18 @@ def compare_run(
     found.write(path)
     _write_csv(path.with_suffix(".csv"), found)
     return path, found
+
+
+def _cached(run: OpenedRun, views: int, device: torch.device) -> CachedFeatures:
+    data, val = run.datamodule, run.datamodule.val_dataloader()
+    return cache_features(
+        run.backbone,
+        views=(_view(data, epoch) for epoch in range(views)),
+        train=data.centroid_dataloader(),
+        val=None if isinstance(val, list) else val,
+        test=data.test_dataloader(),
+        device=device,
+    )
 
 
 def _view(data: LongTailDataModule, epoch: int) -> BatchLoader:
