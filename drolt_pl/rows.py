@@ -93,6 +93,36 @@ def by_seed(rows: Rows) -> list[Rows]:
     return list(found.values())
 
 
+def over_seeds(rows: Rows, *by: str) -> list[Rows]:
+    """The rows of each combination of values in some columns, in the order of their first row: a row for each seed."""
+    found: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row.get(name) for name in by), []).append(row)
+    return list(found.values())
+
+
+def averaged(rows: Rows, *by: str) -> Rows:
+    """The first row of each combination of values in some columns, with the means over seeds of its other numbers."""
+    means = []
+    for alike in over_seeds(rows, *by):
+        row = dict(alike[0])
+        for name, value in alike[0].items():
+            measured = [] if isinstance(value, str) else [one for one in column(alike, name) if not math.isnan(one)]
+            if measured and name not in by:
+                row[name] = math.fsum(measured) / len(measured)
+        means.append(row)
+    return means
+
+
+def said_of_seeds(rows: Rows) -> str:
+    """`one run, seed 0`, or `seeds 0, 1, 2`; empty for rows that do not know theirs."""
+    seeds = sorted({number(row, "seed") for row in rows if "seed" in row})
+    if len(seeds) > 1:
+        return f"seeds {', '.join(f'{seed:.0f}' for seed in seeds)}" if len(seeds) <= 10 else f"{len(seeds)} seeds"
+    each = " each" if len({row.get("run") for row in rows}) > 1 else ""
+    return f"one run{each}, seed {seeds[0]:.0f}" if seeds else ""
+
+
 def column(rows: Rows, name: str) -> list[float]:
     """The numbers of a column."""
     return [number(row, name) for row in rows]

@@ -5,7 +5,17 @@ import math
 import pytest
 
 from drolt_pl.errors import SettingError
-from drolt_pl.rows import from_csv, labelled, number, text, to_csv, where
+from drolt_pl.rows import (
+    averaged,
+    from_csv,
+    labelled,
+    number,
+    over_seeds,
+    said_of_seeds,
+    text,
+    to_csv,
+    where,
+)
 
 ROWS = [
     {"class": "0", "images": 104, "radius": 1 / 3},
@@ -44,3 +54,22 @@ def test_columns_of_the_wrong_kind_are_a_sentence() -> None:
         number(rows[0], "class")
     with pytest.raises(SettingError, match="run must be a column of texts"):
         text(ROWS[0], "run")
+
+
+def test_rows_of_several_seeds_become_their_means() -> None:
+    rows = [
+        {"run": "a", "seed": seed, "bin": place, "value": value}
+        for seed, values in enumerate([(1.0, 2.0), (3.0, float("nan"))])
+        for place, value in enumerate(values)
+    ]
+    assert [[row["seed"] for row in alike] for alike in over_seeds(rows, "bin")] == [[0, 1], [0, 1]]
+    assert [row["value"] for row in averaged(rows, "bin")] == [2.0, 2.0], "what was not measured is left out"
+    assert averaged(rows[:2], "bin") == rows[:2]
+
+
+def test_rows_say_of_which_seeds_they_are() -> None:
+    assert said_of_seeds([{"run": "a"}]) == ""
+    assert said_of_seeds([{"run": "a", "seed": 3.0}]) == "one run, seed 3"
+    assert said_of_seeds([{"run": name, "seed": 0.0} for name in "ab"]) == "one run each, seed 0"
+    assert said_of_seeds([{"seed": float(seed)} for seed in (2, 0)]) == "seeds 0, 2"
+    assert said_of_seeds([{"seed": float(seed)} for seed in range(30)]) == "30 seeds"

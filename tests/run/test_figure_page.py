@@ -38,12 +38,12 @@ def test_a_page_is_drawn_from_its_numbers_and_its_tables_are_filled(tmp_path: Pa
         '"run","tau","acc","many","medium","few"\n"CE",0.0,0.5,0.9,0.5,0.1\n"CE",1,0.6,0.8,0.5,0.4\n'
     )
     page = tmp_path / "page.md"
-    table = "<!-- table bias run run few -->\nold\n<!-- end -->\n"
+    table = "<!-- table bias run - many,few -->\nold\n<!-- end -->\n"
     page.write_text(f"# A page\n\n    drolt figure frontier '$RUNS/a b:joint' --out {tmp_path} --as bias\n\n{table}")
     result = CliRunner().invoke(app, ["paper", str(page)])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "bias.png").is_file()
-    assert "| CE | 0.25 |" in page.read_text()
+    assert "| CE | 0.85 | 0.25 |" in page.read_text()
     again = CliRunner().invoke(app, ["paper", str(page), "--check"])
     assert (again.exit_code, again.output) == (0, "")
     page.write_text(page.read_text().replace("0.25", "0.99"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.running import SHORT, folder_of_a_run
+from omegaconf import OmegaConf
 from typer.testing import CliRunner, Result
 
 from drolt_pl.cli.app import app
@@ -80,12 +81,32 @@ def test_a_folder_of_kept_runs_gives_its_seeds(seeds: Path, tmp_path: Path, name
         assert [row["few"] for row in rows] == pytest.approx([0.5, 0.4, 0.3])
 
 
+@pytest.mark.parametrize("name", ["collapse", "fig3"])
+def test_a_folder_of_runs_gives_its_seeds(run: Path, tmp_path: Path, name: str) -> None:
+    """As a sweep over seeds leaves it: the weights of each are measured."""
+    for seed in range(3):
+        folder = shutil.copytree(run, tmp_path / "sweep" / str(seed))
+        results = Results.load(folder / "results.json").model_copy(update={"seed": seed})
+        results.write(folder / "results.json")
+        config = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        config["seed"] = seed
+        OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+    check(name, tmp_path / "out", f"DRO-LT={tmp_path / 'sweep'}:joint")
+    seeds = by_seed(from_csv((tmp_path / "out" / f"{name}.csv").read_text(), name))
+    assert [found[0]["seed"] for found in seeds] == [0, 1, 2]
+    assert {row["run"] for found in seeds for row in found} == {"DRO-LT"}
+    shutil.copytree(tmp_path / "sweep" / "0", tmp_path / "sweep" / "3")
+    again = figure(name, tmp_path / "sweep", "--out", tmp_path / "out")
+    assert again.exit_code == 1
+    assert "must be a folder of runs that differ in their seeds alone" in again.output
+
+
 def test_a_seed_that_was_kept_twice_is_refused(seeds: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(seeds, tmp_path / "twice")
     shutil.copy(folder / "seed0.json", folder / "again.json")
     result = figure("fig4", folder, "--out", tmp_path / "out")
     assert result.exit_code == 1
-    assert "RUN must be a folder of kept runs that differ in their seeds alone" in result.output
+    assert "RUN must be a folder of runs that differ in their seeds alone" in result.output
 
 
 @pytest.mark.slow

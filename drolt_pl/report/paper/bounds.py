@@ -27,7 +27,8 @@ def draw_bounds(rows: Rows) -> Figure:
         found = where(rows, sum=over)
         for quantity in distinct(found, "quantity"):
             line = where(found, quantity=quantity)
-            axis.plot(column(line, "epoch"), column(line, "nats"), markersize=4, label=quantity, **STYLES[quantity])
+            epochs = [epoch + 1 for epoch in column(line, "epoch")]  # from 1, as people count
+            axis.plot(epochs, column(line, "nats"), markersize=4, label=quantity, **STYLES[quantity])
         axis.set(xlabel="epoch", ylabel="mean negative log-likelihood (nats)")
         axis.set_title(f"sum over {short(over)}", fontsize=10)
         axis.legend(fontsize=7.5, frameon=False)

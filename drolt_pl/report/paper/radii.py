@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, ScalarForm
 
 from drolt_pl.report.colours import GREY
 from drolt_pl.report.paper.panels import group_lines, group_points, legend_of_groups, panels
-from drolt_pl.rows import Rows, by_seed, column, distinct, where
+from drolt_pl.rows import Rows, averaged, by_seed, column, distinct, where
 
 
 def draw_radii(rows: Rows) -> Figure:
@@ -41,7 +41,7 @@ def draw_probabilities(rows: Rows) -> Figure:
     for axis, (variance, dimension) in zip(axes, kinds, strict=True):
         found = where(rows, variance=variance, dimension=dimension)
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
-        group_lines(axis, found, "nominal", "found", marks=False)
+        group_lines(axis, averaged(found, "group", "nominal"), "nominal", "found", marks=False)
         axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="nominal p", ylabel="share of classes inside")
         axis.set_title(f"variance of {variance} features, {dimension} dimension", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)

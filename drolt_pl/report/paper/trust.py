@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from drolt_pl.report.aggregate import Spread
 from drolt_pl.report.colours import GREY, GROUP_COLOURS, GROUP_MARKERS, of_run
 from drolt_pl.report.paper.panels import panels, short
-from drolt_pl.rows import Rows, column, distinct, number, where
+from drolt_pl.rows import Rows, averaged, column, distinct, number, over_seeds, where
 
 LEAST = 10  # images of a bin that is shown
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#3b3b3b", "#999999")  # Okabe and Ito 2008
@@ -23,7 +23,7 @@ def draw_reliability(rows: Rows) -> Figure:
     for axis, run in zip(axes, runs, strict=True):
         axis.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1)
         for group in GROUP_COLOURS:
-            found = where(rows, run=run, group=group)
+            found = averaged(where(rows, run=run, group=group), "bin")
             if not found:
                 continue
             style = {"color": GROUP_COLOURS[group], "marker": GROUP_MARKERS[group], "markersize": 5}
@@ -40,7 +40,7 @@ def draw_frontier(rows: Rows) -> Figure:
     """Few against many, and all against tau; filled marks are the classifiers as they are, tau = 0."""
     figure, axes = panels(2, height=4.0)
     for place, run in enumerate(distinct(rows, "run")):
-        found, style = where(rows, run=run), {"color": of_run(place), "linestyle": "-", "marker": "."}
+        found, style = averaged(where(rows, run=run), "tau"), {"color": of_run(place), "linestyle": "-", "marker": "."}
         percent = {name: 100 * np.array(column(found, name)) for name in ("acc", "many", "few")}
         taus = np.array(column(found, "tau"))
         axes[0].plot(percent["many"], percent["few"], markersize=4, label=short(run), **style)
@@ -79,16 +79,19 @@ def draw_tradeoff(rows: Rows) -> Figure:
 
 
 def draw_collapse(rows: Rows) -> Figure:
-    """A panel for each measure; groups beside each other, a colour for each run."""
+    """A panel for each measure, a colour for each run; bars are 95 % t intervals from three seeds on."""
     measures, runs = distinct(rows, "measure"), distinct(rows, "run")
     groups = [group for group in GROUP_COLOURS if group in {row["group"] for row in rows}]
     figure, axes = panels(len(measures), height=2.6)
     for axis, measure in zip(axes, measures, strict=True):
         for place, run in enumerate(runs):
-            found = {row["group"]: number(row, "value") for row in where(rows, run=run, measure=measure)}
+            alike = over_seeds(where(rows, run=run, measure=measure), "group")
+            found = {str(of_seeds[0]["group"]): Spread.of(column(of_seeds, "value")) for of_seeds in alike}
             places = np.arange(len(groups)) + (place - (len(runs) - 1) / 2) * 0.16
-            values = [found.get(group, np.nan) for group in groups]
-            axis.plot(places, values, "o", color=of_run(place), markersize=7, label=short(run))
+            spreads = [found.get(group) for group in groups]
+            values = [spread.mean if spread else np.nan for spread in spreads]
+            half = [spread.half_interval or 0.0 if spread else 0.0 for spread in spreads]
+            axis.errorbar(places, values, yerr=half, fmt="o", color=of_run(place), markersize=7, label=short(run))
         axis.axhline(0, color=GREY, linewidth=0.6)
         axis.set_xticks(range(len(groups)), groups)
         axis.set_title(short(measure), fontsize=9)

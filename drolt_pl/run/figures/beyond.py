@@ -13,18 +13,18 @@ from drolt_pl.analysis.reliability import frontier, reliability
 from drolt_pl.analysis.representation import layer_features
 from drolt_pl.classifiers import Classifier
 from drolt_pl.errors import SettingError
-from drolt_pl.rows import Row, labelled
-from drolt_pl.run.figures.sources import CPU, Source, longest_tail, recorded
+from drolt_pl.rows import Row
+from drolt_pl.run.figures.sources import CPU, Source, longest_tail, opened, recorded
 
 METRICS = ("acc", "many", "medium", "few")
 
 
 def probes(sources: Sequence[Source]) -> list[Row]:
     """Balanced probes on every layer."""
-    opened = [source.open() for source in sources]
-    counts = longest_tail(opened)
+    runs = opened(sources)
+    counts = longest_tail(runs)
     rows: list[Row] = []
-    for found in opened:
+    for found in runs:
         data, names = found.run.datamodule, found.layers
         layers_of = partial(layer_features, found.run.backbone, names, image_shape=data.sample_shape, device=CPU)
         loaders = found.held_out_loaders()[:1]  # validation images are balanced already
@@ -33,39 +33,34 @@ def probes(sources: Sequence[Source]) -> list[Row]:
         kept = balanced_subset(labels, found.num_classes, seed=found.run.seed)
         shown, targets = layers_of(data.test_dataloader())
         train = {layer: features[kept] for layer, features in seen.items()}
-        rows += labelled(found.label, probe_layers(train, labels[kept], shown, targets, counts, found.groups))
+        rows += found.rows(probe_layers(train, labels[kept], shown, targets, counts, found.groups))
     return rows
 
 
 def collapses(sources: Sequence[Source]) -> list[Row]:
     """Neural collapse by group, of training features."""
     rows: list[Row] = []
-    for source in sources:
-        found = source.open()
+    for found in opened(sources):
         statistics = found.statistics(found.train)
         measured = collapse(statistics, _class_vectors(found.run.classifier), found.groups, found.counts)
         with torch.no_grad():
             predicted = found.run.classifier(found.train[0]).argmax(1)
         measured += agreement(predicted, *found.train, statistics, found.groups, found.counts)
-        rows += labelled(found.label, measured)
+        rows += found.rows(measured)
     return rows
 
 
 def reliabilities(sources: Sequence[Source]) -> list[Row]:
     """Reliability by group, on test images."""
     return [
-        row
-        for found in (source.open() for source in sources)
-        for row in labelled(found.label, reliability(*found.logits(), found.counts, found.groups))
+        row for found in opened(sources) for row in found.rows(reliability(*found.logits(), found.counts, found.groups))
     ]
 
 
 def frontiers(sources: Sequence[Source]) -> list[Row]:
     """The Many-Few frontier by post-hoc logit adjustment, on test images."""
     return [
-        row
-        for found in (source.open() for source in sources)
-        for row in labelled(found.label, frontier(*found.logits(), found.counts, found.groups))
+        row for found in opened(sources) for row in found.rows(frontier(*found.logits(), found.counts, found.groups))
     ]
 
 

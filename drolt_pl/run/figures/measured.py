@@ -16,7 +16,7 @@ from drolt_pl.errors import SettingError
 from drolt_pl.folders import is_finite, table
 from drolt_pl.groups import group_of
 from drolt_pl.rows import Row, labelled
-from drolt_pl.run.figures.sources import CPU, Opened, Source, longest_tail, recorded
+from drolt_pl.run.figures.sources import CPU, Opened, Source, longest_tail, opened, recorded
 
 CLASSES = 10  # of the plane
 KEYS, QUERIES = 400, 100  # of the bounds
@@ -30,7 +30,8 @@ def in_two_dimensions(sources: Sequence[Source]) -> list[Row]:
     found = sources[0].open("joint")
     statistics = [found.statistics(features) for features in (found.train, found.held_out)]
     names = found.run.datamodule.class_names
-    return balls(found.train, found.held_out, statistics, _radii(found), names, found.groups)
+    measured = balls(found.train, found.held_out, statistics, _radii(found), names, found.groups)
+    return [{"seed": found.run.seed, **row} for row in measured]
 
 
 def radii(sources: Sequence[Source]) -> list[Row]:
@@ -48,10 +49,10 @@ def radii(sources: Sequence[Source]) -> list[Row]:
 
 def layers(sources: Sequence[Source]) -> list[Row]:
     """Figure 3 and Appendix H: the groups are those of the run with the longest tail, for all runs alike."""
-    opened = [source.open() for source in sources]
-    counts = longest_tail(opened)
+    runs = opened(sources)
+    counts = longest_tail(runs)
     rows: list[Row] = []
-    for found in opened:
+    for found in runs:
         data = found.run.datamodule
         metrics = nearest_means(
             found.run.backbone,
@@ -65,7 +66,7 @@ def layers(sources: Sequence[Source]) -> list[Row]:
         for layer, metric in metrics.items():
             per_class: Tensor = metric.compute()["per_class"]
             measured = by_group(per_class, counts, found.groups)
-            rows += labelled(found.label, [{"layer": layer, **row} for row in measured])
+            rows += found.rows({"layer": layer, **row} for row in measured)
     return rows
 
 
@@ -96,8 +97,7 @@ def tsne(sources: Sequence[Source]) -> list[Row]:
         shown = spread_classes(data.class_counts, CLASSES)
         kept = torch.isin(targets, torch.tensor(shown))
         positions, labels = plane(features[kept], seed=found.run.seed), targets[kept]
-        rows += labelled(
-            found.label,
+        rows += found.rows(
             [
                 {
                     "class": data.class_names[index],
@@ -115,9 +115,12 @@ def tsne(sources: Sequence[Source]) -> list[Row]:
 
 def probabilities(sources: Sequence[Source]) -> list[Row]:
     """Appendix A."""
-    found = sources[0].open("joint")
-    train, held_out = found.statistics(found.train), found.statistics(found.held_out)
-    return nominal_and_found(train, held_out, found.counts, found.groups, found.train[0].shape[1])
+    rows: list[Row] = []
+    for found in opened(sources[:1], "joint"):
+        train, held_out = found.statistics(found.train), found.statistics(found.held_out)
+        width = found.train[0].shape[1]
+        rows += found.rows(nominal_and_found(train, held_out, found.counts, found.groups, width))
+    return rows
 
 
 def bounds(sources: Sequence[Source]) -> list[Row]:
@@ -142,15 +145,18 @@ def bounds(sources: Sequence[Source]) -> list[Row]:
             queries=min(QUERIES, len(kept)),
             temperature=found.run.temperature,
         )
-        rows += [{"epoch": int(name.removeprefix("epoch")), **row} for row in measured]
+        epoch = int(name.removeprefix("epoch"))
+        rows += [{"seed": found.run.seed, "epoch": epoch, **row} for row in measured]
     return rows
 
 
 def centroid_errors(sources: Sequence[Source]) -> list[Row]:
     """Appendix C."""
-    found = sources[0].open("joint")
-    train, held_out = found.statistics(found.train), found.statistics(found.held_out)
-    return labelled(found.label, radius_and_error(found.run.radii, train, held_out, found.counts, found.groups))
+    rows: list[Row] = []
+    for found in opened(sources[:1], "joint"):
+        train, held_out = found.statistics(found.train), found.statistics(found.held_out)
+        rows += found.rows(radius_and_error(found.run.radii, train, held_out, found.counts, found.groups))
+    return rows
 
 
 def sensitivities(sources: Sequence[Source]) -> list[Row]:

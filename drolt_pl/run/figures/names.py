@@ -11,7 +11,7 @@ from drolt_pl.records import write_atomically
 from drolt_pl.regular import read_text
 from drolt_pl.report.figures import save_figure
 from drolt_pl.report.paper import bounds, errors, layers, plane, radii, trust
-from drolt_pl.rows import Row, Rows, from_csv, to_csv
+from drolt_pl.rows import Row, Rows, from_csv, said_of_seeds, to_csv
 from drolt_pl.run.figures import beyond, measured
 from drolt_pl.run.figures.sources import Source
 
@@ -110,7 +110,9 @@ def make(
         text = read_text(Path(words[0]), "CSV", MAX_CSV)
     else:
         text = to_csv(FIGURES[name].measure([Source.parse(word, trust=trust) for word in words]))
-    figure = FIGURES[name].draw(from_csv(text, str(path)))
+    rows = from_csv(text, str(path))
+    figure = FIGURES[name].draw(rows)
+    figure.suptitle(said_of_seeds(rows), x=0.005, ha="left", fontsize=8, color="#707070")
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
     drawn = [path.with_suffix(ending) for ending in images]

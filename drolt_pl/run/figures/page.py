@@ -65,7 +65,8 @@ def filled(text: str, folder: Path) -> str:
     """The page with its tables filled: `<!-- table STEM ROWS COLUMNS VALUE [COLUMN=TEXT...] -->`, up to `<!-- end -->`.
 
     A table has the means of a column over the rows of a figure's CSV that agree in two others; from three seeds on with
-    half of the 95 % interval over them.
+    half of the 95 % interval over them. With `-` for COLUMNS, VALUE names columns, `many,few`, which stand beside each
+    other.
 
     Args:
         text: The page.
@@ -86,11 +87,12 @@ def filled(text: str, folder: Path) -> str:
 
 
 def _table(rows: Rows, by_row: str, by_column: str, value: str) -> str:
-    columns = distinct(rows, by_column)
+    beside = by_column == "-"
+    columns = value.split(",") if beside else distinct(rows, by_column)
     lines = [f"| {by_row} | {' | '.join(map(escape.markdown, columns))} |", f"| --- |{' --: |' * len(columns)}"]
     for name in distinct(rows, by_row):
-        cells = (where(rows, **{by_row: name, by_column: column}) for column in columns)
-        texts = [_mean(cell, value) for cell in cells]
+        own = where(rows, **{by_row: name})
+        texts = [_mean(own, c) if beside else _mean(where(own, **{by_column: c}), value) for c in columns]
         lines.append(f"| {escape.markdown(name)} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from drolt_pl.errors import SettingError
 from drolt_pl.kept import OF_A_RUN, SUFFIX, Kept, load_all
 from drolt_pl.learning.protocols import Batches
 from drolt_pl.results import Groups, Results
+from drolt_pl.rows import Row, labelled
 from drolt_pl.run.opened import OpenedRun, open_run
 
 Features = tuple[Tensor, Tensor]
@@ -29,7 +30,7 @@ class Source:
     """A run of a figure.
 
     Attributes:
-        path: Its folder, the file of a kept run, or a folder of kept runs.
+        path: Its folder, the file of a kept run, or a folder of runs or kept runs over several seeds.
         stage: The stage whose last epoch is taken; None for the figure's own choice.
         name: What the figure calls it; None for the method and the stage.
         trust: See `open_run`.
@@ -79,17 +80,36 @@ class Source:
 
     @property
     def seeds(self) -> list[Results]:
-        """The record of the run, or those of a folder of kept runs that differ in their seeds.
+        """The record of the run, or those of a folder of runs, or of kept ones, that differ in their seeds.
 
         Raises:
             SettingError: there is none, or two are of one seed.
         """
         if not self.path.is_dir() or (self.path / OF_A_RUN).exists():
             return [self.results]
-        found = [kept.results for kept in load_all(self.path).values()]
+        folders = self._folders()
+        found = list(folders.values()) or [kept.results for kept in load_all(self.path).values()]
         if len({(results.label, results.seed) for results in found}) < len(found) or len({r.label for r in found}) > 1:
-            raise SettingError("RUN", "must be a folder of kept runs that differ in their seeds alone", str(self.path))
+            raise SettingError("RUN", "must be a folder of runs that differ in their seeds alone", str(self.path))
         return found
+
+    def open_seeds(self, stage: str | None = None) -> "list[Opened]":
+        """As `open`, of the run, or of each run of a folder of runs that differ in their seeds, as a sweep leaves it.
+
+        Raises:
+            SettingError: as `open` and `seeds`.
+        """
+        folders = self._folders()
+        if not folders:
+            return [self.open(stage)]
+        order = [results.seed for results in self.seeds]
+        return [replace(self, path=path).open(stage) for _, path in sorted(zip(order, folders, strict=True))]
+
+    def _folders(self) -> dict[Path, Results]:
+        """The runs in the folder; none where it is a run itself, or holds kept ones."""
+        if not self.path.is_dir() or (self.path / OF_A_RUN).exists():
+            return {}
+        return {file.parent: Results.load(file) for file in sorted(self.path.glob(f"*/{OF_A_RUN}"))}
 
     def label_of(self, results: Results) -> str:
         """What the figure calls a run that it knows by its record."""
@@ -114,6 +134,10 @@ class Opened:
 
     run: OpenedRun
     label: str
+
+    def rows(self, measured: Iterable[Row]) -> list[Row]:
+        """Rows of this run: with its name and its seed."""
+        return labelled(self.label, ({"seed": self.run.seed, **row} for row in measured))
 
     @property
     def groups(self) -> Groups:
@@ -191,12 +215,17 @@ def recorded(sources: Iterable[Source]) -> list[tuple[Source, Results]]:
     return [(source, results) for source in sources for results in source.seeds]
 
 
-def longest_tail(opened: Sequence[Opened]) -> Tensor:
+def opened(sources: Iterable[Source], stage: str | None = None) -> list[Opened]:
+    """The runs of sources, each of its seeds."""
+    return [found for source in sources for found in source.open_seeds(stage)]
+
+
+def longest_tail(runs: Sequence[Opened]) -> Tensor:
     """The class counts of the run whose largest class is the most times its smallest."""
-    names = opened[0].run.datamodule.class_names
-    if any(found.run.datamodule.class_names != names for found in opened):
+    names = runs[0].run.datamodule.class_names
+    if any(found.run.datamodule.class_names != names for found in runs):
         raise SettingError("RUN", "must be runs on the same classes, in the same order")
-    return max((found.counts for found in opened), key=lambda counts: float(counts.max() / counts.min()))
+    return max((found.counts for found in runs), key=lambda counts: float(counts.max() / counts.min()))
 
 
 def _device() -> torch.device:
