@@ -1,5 +1,6 @@
 """Settings of every test."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -12,6 +13,11 @@ from drolt_pl.run import schema
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 schema.register()  # composing a configuration needs it
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the collector need not look at it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -3,14 +3,13 @@ import math
 import pickle
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers.rank_functions import shard_accuracy
+from helpers.ranks import on_ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -161,20 +160,11 @@ def test_overlapping_groups_are_refused() -> None:
         ShotAccuracy(COUNTS, many=10)
 
 
-def _evaluate_shard(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    metric = ShotAccuracy(COUNTS)
-    metric.update(PREDS[:7][rank::2], TARGETS[:7][rank::2])
-    torch.save(metric.compute(), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_seven_samples_on_two_ranks_equal_one_rank(tmp_path: Path) -> None:
-    mp.spawn(_evaluate_shard, args=(str(tmp_path),), nprocs=2)
+def test_seven_samples_on_two_ranks_equal_one_rank() -> None:
     single = ShotAccuracy(COUNTS)
     single.update(PREDS[:7], TARGETS[:7])
-    for rank in range(2):
-        assert_same(torch.load(tmp_path / f"{rank}.pt"), {k: v.numpy() for k, v in single.compute().items()})
+    for found in on_ranks(2, shard_accuracy, COUNTS, PREDS[:7], TARGETS[:7]):
+        assert_same(found, {k: v.numpy() for k, v in single.compute().items()})
 
 
 @settings(deadline=None, max_examples=40)

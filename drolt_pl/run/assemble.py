@@ -94,8 +94,9 @@ def _callbacks(
     config: DictConfig, folder: Path, datamodule: LongTailDataModule, saved: StageCheckpoint
 ) -> dict[str, pl.Callback]:
     """All callbacks in their order: first the comparison of ranks, then those of conf/callbacks, then the recording."""
-    first = {"same_on_all_ranks": SameOnAllRanks(plain(config), datamodule.split_record()["sha256"])}
-    guard = Guard(config.get("guard", "stop"), not_finite(plain(config)))
+    values = plain(config)
+    first = {"same_on_all_ranks": SameOnAllRanks(values, datamodule.split_record()["sha256"])}
+    guard = Guard(config.get("guard", "stop"), not_finite(values))
     last: dict[str, pl.Callback] = {
         "guard": guard,
         "collapse": WarnOfCollapse(),

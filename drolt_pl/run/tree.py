@@ -28,15 +28,17 @@ class Tree:
     """The values of a configuration.
 
     Args:
-        config: The configuration.
-
-    Attributes:
-        values: All of it, resolved, in dictionaries and lists.
+        config: The configuration; what refers to something may be resolved in place later.
     """
 
     def __init__(self, config: DictConfig) -> None:
+        self._config = config
         self._written = OmegaConf.to_container(config, resolve=False)
-        self.values = {str(key): value for key, value in _entries(config, 0)}
+
+    @cached_property
+    def values(self) -> dict[str, object]:
+        """All of it, resolved, in dictionaries and lists; to resolve takes longer than to validate."""
+        return {str(key): value for key, value in _entries(self._config, 0)}
 
     @cached_property
     def sources(self) -> dict[str, str]:

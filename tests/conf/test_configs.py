@@ -5,8 +5,6 @@ import shlex
 
 import pytest
 from helpers.running import HOME, composed
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -89,9 +87,7 @@ def test_every_command_of_the_pages_composes(line: str) -> None:
         overrides = [word for word in overrides if not word.startswith("dataset.")]
     # A sweep's lists become their first value, as in its first job.
     first = [re.sub(r"=([^,\[{(]+),.*", r"=\1", word) for word in overrides if "interval(" not in word]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(HOME / "conf"), version_base="1.3"):
-        compose("config", first, return_hydra_config=True)
+    composed(*first, with_hydra=True)
 
 
 def _drolt_lines() -> list[str]:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 EXPERIMENTS = sorted((HOME / "conf" / "experiment").rglob("*.yaml"))
 NAMES = [path.relative_to(HOME / "conf" / "experiment").with_suffix("").as_posix() for path in EXPERIMENTS]
-DIGITS = ("trainer=cpu", "schedule.stages.ce_warmup.epochs=1", "schedule.stages.rebalance.epochs=1")
+DIGITS = ("trainer=cpu", "report=false", "schedule.stages.ce_warmup.epochs=1", "schedule.stages.rebalance.epochs=1")
 CLASSIFIERS = {
     "CE": ("schedule.stages.rebalance.classifier=reset", "schedule.stages.rebalance.sampling=instance"),
     "cRT": ("schedule.stages.rebalance.classifier=reset",),

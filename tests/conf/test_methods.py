@@ -1,7 +1,10 @@
 """Every method composes with every kind of data set, sees as many images as the others, and trains."""
 
 import csv
+import json
 import re
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from helpers.running import HOME, composed, train_composed
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.curve import Curve
@@ -51,9 +55,31 @@ def one_epoch_a_stage(*overrides: str) -> list[str]:
     return ["trainer=cpu", "report=false", *overrides, *short]
 
 
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a method's run on the digits, which each method has once."""
+
+    @cache
+    def trained(method: str) -> Path:
+        folder = tmp_path_factory.mktemp(method)
+        train_composed(folder, *one_epoch_a_stage(f"method={method}"))
+        return folder
+
+    return trained
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
+
+
+def weights_after(folder: Path, *stages: str) -> Iterator[dict[str, Tensor]]:
+    for stage in stages:
+        yield torch.load(folder / "checkpoints" / f"{stage}.ckpt", weights_only=True)["state_dict"]
+
+
 @EACH
-def test_a_method_trains_on_the_digits(method: str, tmp_path: Path) -> None:
-    results = train_composed(tmp_path, *one_epoch_a_stage(f"method={method}"))
+def test_a_method_trains_on_the_digits(method: str, run_of: Callable[[str], Path]) -> None:
+    results = results_of(run_of(method))
     assert results["method"] == method
     named = stages(f"method={method}")
     trained = [name for name, stage in named.items() if stage["epochs"]]
@@ -63,14 +89,12 @@ def test_a_method_trains_on_the_digits(method: str, tmp_path: Path) -> None:
     # An odd number of images makes one view less than two of each.
     budget = len(trained) * sum(results["class_counts"])
     assert budget - 1 <= results["images_seen"] <= budget
-    with (tmp_path / "metrics.csv").open() as file:
+    with (run_of(method) / "metrics.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(trained)
 
 
-def test_only_scales_learn_in_lws(tmp_path: Path) -> None:
-    train_composed(tmp_path, *one_epoch_a_stage("method=lws"))
-    before = torch.load(tmp_path / "checkpoints" / "ce_warmup.ckpt", weights_only=True)["state_dict"]
-    after = torch.load(tmp_path / "checkpoints" / "rebalance.ckpt", weights_only=True)["state_dict"]
+def test_only_scales_learn_in_lws(run_of: Callable[[str], Path]) -> None:
+    before, after = weights_after(run_of("lws"), "ce_warmup", "rebalance")
     moved = {key for key in before if not torch.equal(before[key], after[key]) and key.split(".")[0] in PARTS}
     frozen = {"classifiers.rebalance.frozen_weight", "classifiers.rebalance.frozen_bias"}
     assert moved == {"classifiers.rebalance.class_scale"} | frozen  # the two are copied at the stage's start
@@ -126,10 +150,8 @@ NAMED_SETS = ("cifar100", "cifar10", "digits")
 PARTS = ("backbone", "classifiers", "objectives")
 
 
-def test_mislas_shifts_the_statistics_and_no_weight(tmp_path: Path) -> None:
-    train_composed(tmp_path, *one_epoch_a_stage("method=mislas"))
-    before = torch.load(tmp_path / "checkpoints" / "ce_warmup.ckpt", weights_only=True)["state_dict"]
-    after = torch.load(tmp_path / "checkpoints" / "rebalance.ckpt", weights_only=True)["state_dict"]
+def test_mislas_shifts_the_statistics_and_no_weight(run_of: Callable[[str], Path]) -> None:
+    before, after = weights_after(run_of("mislas"), "ce_warmup", "rebalance")
     moved = {key for key in before if key.startswith("backbone") and not torch.equal(before[key], after[key])}
     assert {key.rsplit(".", 1)[1] for key in moved} == {"running_mean", "running_var", "num_batches_tracked"}
     assert not torch.equal(before["classifiers.ce_warmup.weight"], after["classifiers.ce_warmup.weight"])
@@ -137,17 +159,15 @@ def test_mislas_shifts_the_statistics_and_no_weight(tmp_path: Path) -> None:
 
 def test_mislas_with_factors_learns_both(tmp_path: Path) -> None:
     train_composed(tmp_path, *one_epoch_a_stage("method=mislas", "schedule.stages.rebalance.classifier=scaled"))
-    before = torch.load(tmp_path / "checkpoints" / "ce_warmup.ckpt", weights_only=True)["state_dict"]
-    after = torch.load(tmp_path / "checkpoints" / "rebalance.ckpt", weights_only=True)["state_dict"]
+    before, after = weights_after(tmp_path, "ce_warmup", "rebalance")
     assert not torch.equal(after["classifiers.rebalance.row_weight"], before["classifiers.ce_warmup.weight"])
     assert bool((after["classifiers.rebalance.class_scale"] != 1).any())
     assert torch.equal(after["classifiers.ce_warmup.weight"], before["classifiers.ce_warmup.weight"])
 
 
-def test_the_memory_of_oltr_learns_with_the_backbone(tmp_path: Path) -> None:
+def test_the_memory_of_oltr_learns_with_the_backbone(run_of: Callable[[str], Path]) -> None:
     """In the optimizer's first group, at the rate of the features, and moved by the stage."""
-    train_composed(tmp_path, *one_epoch_a_stage("method=oltr"))
-    kept = torch.load(tmp_path / "checkpoints" / "joint.ckpt", weights_only=True)
+    kept = torch.load(run_of("oltr") / "checkpoints" / "joint.ckpt", weights_only=True)
     groups = {group["name"]: group for group in kept["optimizer_states"][0]["param_groups"]}
     assert (groups["backbone"]["lr"], groups["classifier"]["lr"]) == (0.01, 0.1)
     in_backbone = sum(1 for key in kept["state_dict"] if key.startswith("backbone.") and "running" not in key)
@@ -170,12 +190,8 @@ def test_dro_lt_takes_another_criterion_and_mixup(tmp_path: Path) -> None:
     assert balanced["stages"]["joint"]["test"] != results["stages"]["joint"]["test"]
 
 
-def test_the_experts_of_lfme_learn_in_their_stage_alone(tmp_path: Path) -> None:
-    train_composed(tmp_path, *one_epoch_a_stage("method=lfme"))
-    before, after = (
-        torch.load(tmp_path / "checkpoints" / f"{stage}.ckpt", weights_only=True)["state_dict"]
-        for stage in ("experts", "ce_warmup")
-    )
+def test_the_experts_of_lfme_learn_in_their_stage_alone(run_of: Callable[[str], Path]) -> None:
+    before, after = weights_after(run_of("lfme"), "experts", "ce_warmup")
     named = [key for key in after if key.startswith("objectives.group_experts.parts.")]
     assert {key.split(".")[3] for key in named} == {"0", "1", "2"}
     assert [key for key in named if not torch.equal(before[key], after[key])] == []
@@ -184,7 +200,7 @@ def test_the_experts_of_lfme_learn_in_their_stage_alone(tmp_path: Path) -> None:
         "an expert has left the weights that it starts from"
     )
     assert not torch.equal(after[student], before[student])
-    with (tmp_path / "metrics.csv").open() as file:
+    with (run_of("lfme") / "metrics.csv").open() as file:
         taught = list(csv.DictReader(file))[1]
     assert {f"train/weight_{group}" for group in ("many", "medium", "few")} <= taught.keys()
     assert not bool(before["objectives.group_experts.accuracies"].isnan().any())
@@ -202,20 +218,17 @@ def test_any_method_after_rotation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["tau_norm", "lws", "lfme"])
-def test_methods_share_a_stage_by_init_from(method: str, tmp_path: Path) -> None:
+def test_methods_share_a_stage_by_init_from(method: str, run_of: Callable[[str], Path], tmp_path: Path) -> None:
     source, first = {"tau_norm": ("ce", "train"), "lws": ("crt", "ce_warmup"), "lfme": ("lfme", "experts")}[method]
-    train_composed(tmp_path / "source", *one_epoch_a_stage(f"method={source}"))
-    alone = train_composed(tmp_path / "alone", *one_epoch_a_stage(f"method={method}"))
-    shared = train_composed(
-        tmp_path / "shared", *one_epoch_a_stage(f"method={method}"), f"init_from={tmp_path / 'source'}:{first}"
-    )
+    alone = results_of(run_of(method))
+    shared = train_composed(tmp_path, *one_epoch_a_stage(f"method={method}"), f"init_from={run_of(source)}:{first}")
     for key in ("stages", "test", "images_seen", "chosen"):
         assert shared[key] == alone[key], key
 
 
-def test_two_views_go_forward_without_seeing_more_images(tmp_path: Path) -> None:
-    plain = train_composed(tmp_path / "plain", *one_epoch_a_stage("method=ce"))
-    two = train_composed(tmp_path / "two", *one_epoch_a_stage("method=ce", "schedule.stages.train.views=2"))
+def test_two_views_go_forward_without_seeing_more_images(run_of: Callable[[str], Path], tmp_path: Path) -> None:
+    plain = results_of(run_of("ce"))
+    two = train_composed(tmp_path, *one_epoch_a_stage("method=ce", "schedule.stages.train.views=2"))
     assert two["images_seen"] == plain["images_seen"] // 2 * 2
 
 
@@ -246,10 +259,7 @@ def test_supcon_as_its_source_augments(tmp_path: Path) -> None:
 def test_batchnorm_may_follow_the_second_stage(tmp_path: Path) -> None:
     """Kang et al.'s code trains its classifiers with the backbone in train mode."""
     train_composed(tmp_path, *one_epoch_a_stage("method=crt", "schedule.stages.rebalance.shift_bn=true"))
-    before, after = (
-        torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
-        for name in ("ce_warmup", "rebalance")
-    )
+    before, after = weights_after(tmp_path, "ce_warmup", "rebalance")
     moved = {key for key in before if key.startswith("backbone") and not torch.equal(before[key], after[key])}
     assert {key.rsplit(".", 1)[1] for key in moved} == {"running_mean", "running_var", "num_batches_tracked"}
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from drolt_pl.centroids import dataset_features, dataset_statistics
+from drolt_pl.learning.same_ranks import RanksDifferError, SameOnAllRanks
+from drolt_pl.metrics import ShotAccuracy
 
 
 def shard_statistics(rank: int, world: int, features: Tensor, targets: Tensor, num_classes: int) -> Any:
@@ -26,9 +28,6 @@ def shard_statistics(rank: int, world: int, features: Tensor, targets: Tensor, n
 
 def compared_on_rank(rank: int, world: int, cases: list[Any]) -> list[str | None]:
     """What `SameOnAllRanks` says on a rank, for cases of (configuration, split) by rank."""
-    # Not above: the processes of the other functions need not wait for Lightning.
-    from drolt_pl.learning.same_ranks import RanksDifferError, SameOnAllRanks
-
     connector = SimpleNamespace(use_distributed_sampler=False)
     trainer: Any = SimpleNamespace(world_size=world, _accelerator_connector=connector)
     said: list[str | None] = []
@@ -46,3 +45,10 @@ def shard_features(rank: int, world: int, features: Tensor, targets: Tensor) -> 
     """All features as each rank has them, from shards of unequal length."""
     batches = zip(features[rank::world].split(3), targets[rank::world].split(3), strict=True)
     return dataset_features(lambda images: images, batches, device=torch.device("cpu"))
+
+
+def shard_accuracy(rank: int, world: int, counts: list[int], preds: Tensor, targets: Tensor) -> Any:
+    """Shot accuracy of predictions sharded rank::world."""
+    metric = ShotAccuracy(counts)
+    metric.update(preds[rank::world], targets[rank::world])
+    return metric.compute()
