@@ -130,7 +130,7 @@ class LongTailDataModule(pl.LightningDataModule):
         self.num_classes, self.class_counts = len(found.class_names), self.split.class_counts.tolist()
         store = SampleStore(found, self.split, self.loader, num_workers=self.num_workers, on_corrupt=self.on_corrupt)
         store.require_disjoint(pool=self.test_pool, allow_duplicates=self.allow_duplicates)
-        self.duplicates, self._store = store.seen.duplicates, store
+        self.duplicates, self._store = store.duplicates, store
 
     def require_views(self, views: int) -> None:
         """Refuses more views of a sample than there are."""
@@ -148,7 +148,7 @@ class LongTailDataModule(pl.LightningDataModule):
             "imbalance_ratio": self.rules.imbalance_ratio,
             "profile": self.rules.profile if self.rules.imbalance_ratio is not None else None,
             "class_names": self.class_names,
-            "sha256_content": self.store.seen.sha256,
+            "sha256_content": self.store.sha256,
             **self.split.record(),
         }
 

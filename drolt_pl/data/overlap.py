@@ -26,18 +26,6 @@ A = TypeVar("A", bound=np.generic)
 STATUS = np.dtype([("device", "u8"), ("inode", "u8"), ("size", "u8"), ("mode", "u4"), ("links", "u4")])
 
 
-class Seen(NamedTuple):
-    """What the samples of a split are beyond their names.
-
-    Attributes:
-        duplicates: How many contents are equal, as a sentence; None for none.
-        sha256: See `Parts.sha256`.
-    """
-
-    duplicates: str | None
-    sha256: str
-
-
 class Pairs(NamedTuple):
     """Equal samples of different parts, as places among the samples of all parts, (n,) each."""
 
@@ -51,7 +39,7 @@ class Pairs(NamedTuple):
 
 def require_disjoint(
     catalogue: Catalogue, parts: Mapping[str, IntArray], *, reads: bool, on_corrupt: str, allow_duplicates: bool
-) -> Seen:
+) -> tuple[str | None, str]:
     """Refuses parts of a split that share images.
 
     Args:
@@ -61,6 +49,9 @@ def require_disjoint(
         on_corrupt: With `error`, also refuses what is no regular file.
         allow_duplicates: Whether equal contents are only counted, as they are where the data set comes in one part
             and the split has parted them. One file in two parts is always refused.
+
+    Returns:
+        How many contents are equal, as a sentence, None for none; and `Parts.sha256`.
 
     Raises:
         SettingError: it names two samples.
@@ -75,7 +66,7 @@ def require_disjoint(
     if len(across.again) and not allow_duplicates:
         demand = f"must be true where parts of the data set share images: {samples.told(across)}"
         raise SettingError("allow_duplicates", demand, remedy="better remove the copies")
-    return Seen(samples.told(shared) if len(shared.again) else None, samples.sha256())
+    return samples.told(shared) if len(shared.again) else None, samples.sha256()
 
 
 class Parts:
@@ -93,17 +84,20 @@ class Parts:
         self._files = _files(catalogue.source, self.indices)
 
     def require_files(self) -> None:
-        """Refuses what is no regular file.
+        """Refuses what is no regular file: a missing test image must not show after the training.
 
         Raises:
-            UnreadableError: a pipe, a folder or the like.
+            UnreadableError: nothing, a pipe, a folder or the like.
         """
         if self._files is None:
             return
         for mode in np.unique(self._files["mode"]):
             kind = kind_of(int(mode))
-            if mode and kind is not None:
-                name = self._name(int(np.flatnonzero(self._files["mode"] == mode)[0]))
+            name = self._name(int(np.flatnonzero(self._files["mode"] == mode)[0]))
+            if not mode:
+                demand = f"must hold every image: {name!r} does not exist"
+                raise UnreadableError("root", demand, remedy="correct the root or the list")
+            if kind is not None:
                 demand = f"must hold readable images: {name!r} cannot be read (it is {kind})"
                 raise UnreadableError("root", demand, remedy="repair or remove it")
 
@@ -241,7 +235,7 @@ def _status(path: str) -> tuple[int, int, int, int, int]:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return 0, 0, 0, 0, 0  # whoever reads the image says so
+        return 0, 0, 0, 0, 0
     return status.st_dev & WORD, status.st_ino & WORD, status.st_size, status.st_mode, status.st_nlink
 
 

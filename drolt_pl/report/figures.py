@@ -1,6 +1,7 @@
 """Writing figures."""
 
 import os
+import warnings
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -17,7 +18,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        with rc_context(STYLE):
+        with rc_context(STYLE), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
             figure.savefig(partial, dpi=110, metadata=METADATA[path.suffix])
         os.replace(partial, path)
     finally:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from drolt_pl.checkpoint_file import HEADER, RUN, DamagedError
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.schedule import Schedule, Stage
 from drolt_pl.regular import read_text
+from drolt_pl.run import ranks
 from drolt_pl.run.arguments import PLACES
 
 LAST, PREVIOUS = "last", "previous"  # names of the last epoch's checkpoint, and of the one before it
@@ -28,11 +30,7 @@ MAY_DIFFER = (
     "guard",
     "report",
 )  # keys in which commands for one run may differ
-CHANGES = {  # by the key of split.json that tells
-    "sha256": "the data set has changed since this run began; restore it, or start a new run",
-    "sha256_content": "images have been replaced under their names since this run began; restore them, or start a new "
-    "run",
-}
+CONTENT = "sha256_content"  # key of split.json
 
 
 class ForeignError(DamagedError):
@@ -88,20 +86,29 @@ class CheckpointFiles(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-def require_same_data(name: str, run_dir: Path, record: Mapping[str, object]) -> None:
-    """Refuses a data set that has changed since a run began, as far as the run's split.json says so.
+def require_same_data(name: str, run_dir: Path, record: Mapping[str, object]) -> str | None:
+    """Refuses a data set that has changed since a run began, as far as split.json says so; warns of changed images.
 
     Args:
         name: What a user would type, for the sentence.
         run_dir: The run's folder.
         record: `split_record()` of the data set as it is.
 
+    Returns:
+        The warning: images have changed under their names, which may be a repair; None where they have not.
+
     Raises:
-        SettingError: names, labels or parts are others, or the files are.
+        SettingError: names, labels or parts are others.
     """
-    for key, demand in CHANGES.items():
-        if saved_split(run_dir, key) not in (None, record[key]):
-            raise SettingError(f"{name}:", demand)
+    if saved_split(run_dir) not in (None, record["sha256"]):
+        demand = "the data set has changed since this run began; restore it, or start a new run"
+        raise SettingError(f"{name}:", demand)
+    if saved_split(run_dir, CONTENT) in (None, record[CONTENT]):
+        return None
+    changed = "images have changed under their names since this run began, in size or in bytes"
+    if ranks.is_first():
+        print(f"warning: {name}: {changed}", file=sys.stderr, flush=True)
+    return changed
 
 
 def saved_split(run_dir: Path, key: str = "sha256") -> str | None:

@@ -2,11 +2,8 @@
 
 import json
 import logging
-import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,6 @@ from drolt_pl import folders
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.callbacks import RefreshCentroids
 from drolt_pl.learning.diagnostics import Diagnostics
-from drolt_pl.learning.module import DROLTModule
-from drolt_pl.learning.schedule import Stage
 from drolt_pl.lightning_internals import profile_of
 from drolt_pl.records import write_atomically
 from drolt_pl.report import show
@@ -27,7 +22,7 @@ from drolt_pl.report.html import leave_report
 from drolt_pl.results import SCHEMA, Groups, Results, Timing, write_per_class
 from drolt_pl.run.assemble import TEST_SELECTED, Run, assemble
 from drolt_pl.run.build import plain
-from drolt_pl.run.checkpoints import newest, require_same_data
+from drolt_pl.run.checkpoints import CONTENT, newest, require_same_data, saved_split
 from drolt_pl.run.choices import removed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.measure import Outcome, measure
@@ -36,6 +31,7 @@ from drolt_pl.run.opening import opening
 from drolt_pl.run.outcome import batch_shares, circumstances
 from drolt_pl.run.ranks import leave_group_at_exit
 from drolt_pl.run.recording import write_of_test
+from drolt_pl.run.refusals import naming_keys, taken_back
 from drolt_pl.run.stopping import Ending
 from drolt_pl.run.thumbnails import leave_tail
 from drolt_pl.run.tree import Tree
@@ -61,13 +57,17 @@ def train(config: DictConfig, run_dir: Path) -> Results:
 def _train(run: Run) -> Results:
     config, run_dir = run.config, run.folder
     record, before = run.datamodule.split_record(), set(run_dir.iterdir())
-    start, images_before = _start(run, record)
+    changed = None
+    if config.resume is not None:
+        changed = require_same_data(f"resume={config.resume}", run_dir, record)
+        record["sha256_content"] = saved_split(run_dir, CONTENT) or record["sha256_content"]  # of its begin
+    start, images_before = _start(run, record["sha256"])
     if run.trainer.is_global_zero:
         write_atomically(run_dir / "split.json", json.dumps(record))
         print(*opening(run, Tree(config), _overrides(run_dir)), sep="\n", flush=True)
     for logger in run.trainer.loggers:
         logger.log_hyperparams(plain(config))
-    with _taken_back(run, before, images_before), _under_stage(run.module):
+    with taken_back(run, before, images_before), naming_keys(run.module):
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=start, weights_only=True)
     if not run.saved.has_ended():
         raise SettingError(
@@ -75,7 +75,8 @@ def _train(run: Run) -> Results:
             f"ended training in epoch {run.trainer.current_epoch} of {run.module.schedule.epochs}, so nothing is "
             f"measured; set to null what stopped it (such as trainer.max_time=null), and go on with resume={run_dir}",
         )
-    results = results_of(run, measure(run), record, images_before)
+    with naming_keys(run.module):
+        results = results_of(run, measure(run), record, images_before, changed)
     diagnostics = next((part for part in run.callbacks.values() if isinstance(part, Diagnostics)), None)
     confusion = None if diagnostics is None else diagnostics.confusion
     if run.trainer.is_global_zero:
@@ -90,36 +91,6 @@ def _train(run: Run) -> Results:
         print(profile_of(run.trainer), end="", flush=True)
     log_end(run.trainer, results, run.datamodule.class_names, confusion)
     return results
-
-
-@contextmanager
-def _taken_back(run: Run, before: set[Path], images_before: int) -> Iterator[None]:
-    """What is refused before the first step has ended leaves nothing of a new run, so that its folder is free again.
-
-    Args:
-        run: The run.
-        before: What stood in its folder.
-        images_before: Images that the run of `init_from` had seen.
-    """
-    try:
-        yield
-    except SettingError:
-        untrained = run.module.images_seen in (0, images_before)
-        if untrained and run.config.get("resume") is None and run.trainer.is_global_zero:
-            for path in set(run.folder.iterdir()) - before:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        raise
-
-
-@contextmanager
-def _under_stage(module: DROLTModule) -> Iterator[None]:
-    """What an objective refuses of the stage that is trained gets the key that a user would type."""
-    try:
-        yield
-    except SettingError as error:
-        if error.name not in {field.name for field in fields(Stage)}:
-            raise
-        raise error.under(f"schedule.stages.{module.stage.name}") from error
 
 
 def prepared(config: DictConfig, run_dir: Path, ending: Ending | None = None) -> Run:
@@ -158,7 +129,9 @@ def prepare_process(config: DictConfig) -> None:
     seed_everything(config.seed, verbose=False)
 
 
-def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_before: int) -> Results:
+def results_of(
+    run: Run, outcome: Outcome, record: Mapping[str, Any], images_before: int, changed: str | None
+) -> Results:
     """The results of a run.
 
     Args:
@@ -166,6 +139,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
         outcome: The measurements.
         record: The record of the split.
         images_before: Images that the run of `init_from` had seen.
+        changed: What has changed of the images since the run began.
     """
     config, module = run.config, run.module
     passes = sum(part.seconds for part in run.callbacks.values() if isinstance(part, RefreshCentroids))
@@ -174,6 +148,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
     loss = module.loss if measures else None
     learned = loss is not None and config.loss.eps_mode == "learned"
     words = _overrides(run.folder)
+    told = (TEST_SELECTED if config.protocol == "test_selected" else None, changed)
     return Results(
         schema_=SCHEMA,
         name=config.name,
@@ -200,7 +175,7 @@ def results_of(run: Run, outcome: Outcome, record: Mapping[str, Any], images_bef
         skipped_files=outcome.skipped_files,
         eps=loss.radii().tolist() if loss is not None else None,
         eps_updates=loss.updates.tolist() if learned and loss is not None else None,
-        warning=TEST_SELECTED if config.protocol == "test_selected" else None,
+        warning="; ".join(filter(None, told)) or None,
         timing=Timing(
             train_s=seconds,
             taken_s=run.saved.taken,
@@ -222,23 +197,22 @@ def _overrides(run_dir: Path) -> list[str]:
         return []
 
 
-def _start(run: Run, record: Mapping[str, Any]) -> tuple[Path | None, int]:
+def _start(run: Run, split_sha256: str) -> tuple[Path | None, int]:
     """The checkpoint that training goes on from, null for none, and the images that the run of `init_from` had seen."""
     config = run.config
-    last = _last_checkpoint(run, record)
+    last = _last_checkpoint(run)
     if last is not None or config.init_from is None:
         return last, 0
-    stage, warm = warm_checkpoint(config.init_from, run.module, record["sha256"])
+    stage, warm = warm_checkpoint(config.init_from, run.module, split_sha256)
     path = run.saved.dirpath / f"{stage}_init.ckpt"
     run.files.save_checkpoint(warm, path)
     return path, warm["drolt_pl"]["images_seen"]
 
 
-def _last_checkpoint(run: Run, record: Mapping[str, Any]) -> Path | None:
+def _last_checkpoint(run: Run) -> Path | None:
     """The checkpoint that `resume` goes on from; null where there is none yet."""
     if run.config.resume is None:
         return None
-    require_same_data(f"resume={run.config.resume}", run.folder, record)
     found = newest(run.folder, run.module.schedule, run.files)
     if found.path is None and run.config.backbone.get("weights") and any(run.saved.dirpath.glob("*.ckpt")):
         demand = "has pretrained weights and no whole checkpoint to go on from"

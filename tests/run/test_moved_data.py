@@ -17,6 +17,8 @@ from drolt_pl.data import ImageFolderLT, LongTailDataModule
 from drolt_pl.data.sets.features import FeaturesLT
 from drolt_pl.errors import SettingError
 
+CHANGED = "images have changed under their names since this run began, in size or in bytes"
+
 
 @pytest.fixture
 def moved(tmp_path: Path) -> tuple[Path, Path]:
@@ -57,21 +59,26 @@ def test_data_that_has_changed(moved: tuple[Path, Path]) -> None:
     assert "the data set has changed since this run began; restore it, or start a new" in described.stderr
 
 
-def test_images_that_were_replaced_under_their_names(moved: tuple[Path, Path], tmp_path: Path) -> None:
+def test_images_that_were_replaced_under_their_names(
+    moved: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     run, images = moved
     one = sorted((images / "train").rglob("*.jpg"))[7]
     before = one.read_bytes()
     one.write_bytes(before + b"\0")  # still an image, of other bytes
-    with pytest.raises(SettingError, match=r"^resume=.*: images have been replaced under their names since this run b"):
-        drolt_pl.train([f"resume={run}", f"dataset.root={images}"])
-    described = CliRunner().invoke(app, ["features", str(run), "--data", str(images)])
-    assert "images have been replaced under their names" in described.stderr
+    for _ in range(2):  # the first resumption does not make it forget
+        results = drolt_pl.train([f"resume={run}", f"dataset.root={images}"])
+        assert capsys.readouterr().err.startswith(f"warning: resume={run}: {CHANGED}\n")
+        assert results.warning == CHANGED
+    described = CliRunner().invoke(app, ["features", str(run), "--data", str(images), "--classes", "3"])
+    assert described.stderr == f"warning: {run}: {CHANGED}\n"
     one.write_bytes(before)
     os.utime(one, (0, 0))  # as a copy may have it
+    assert drolt_pl.train([f"resume={run}", f"dataset.root={images}"]).warning is None
     split = json.loads((run / "split.json").read_text())
     del split["sha256_content"]  # as an earlier version wrote it
     (run / "split.json").write_text(json.dumps(split))
-    drolt_pl.train([f"resume={run}", f"dataset.root={images}"])
+    assert drolt_pl.train([f"resume={run}", f"dataset.root={images}"]).warning is None
     assert "sha256_content" in json.loads((run / "split.json").read_text())
 
 
@@ -102,3 +109,20 @@ def test_other_pixels_of_the_same_size(tmp_path: Path) -> None:
         np.savez(tmp_path / "f.npz", features=features, labels=np.arange(40) % 2)
         found.append(content(of_features()))
     assert found[0] == found[1] != found[2]
+
+
+def test_a_damaged_image_is_named_repaired_and_the_run_goes_on(tmp_path: Path) -> None:
+    images, run = write_image_tree(tmp_path / "images", classes=2, train=12, test=4, size=8), tmp_path / "run"
+    words = ["dataset=image_folder", f"dataset.root={images}", "dataset.image_size=8", "backbone=convnet_small"]
+    words += ["trainer=cpu", "method=ce", "schedule.stages.train.epochs=1", "report=false", f"hydra.run.dir={run}"]
+    for part, trained in (("train", False), ("test", True)):
+        damaged = images / part / "class_1" / "0000.jpg"
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[:-100])
+        with pytest.raises(
+            SettingError, match=r"^dataset\.root must hold readable images: '.*0000.jpg' cannot be read"
+        ):
+            drolt_pl.train(words)
+        assert run.exists() == trained  # before the first step nothing is left
+        damaged.write_bytes(whole)
+    assert drolt_pl.train([f"resume={run}"]).warning == CHANGED

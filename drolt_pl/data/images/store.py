@@ -12,7 +12,7 @@ from torch import Tensor
 from drolt_pl.data.images.loaders import BatchSource, MemoryBatches, Part, SampleKeys, WorkerBatches
 from drolt_pl.data.images.readable import OnCorrupt, fetch_readable, none_readable, stand_ins
 from drolt_pl.data.longtail import IntArray
-from drolt_pl.data.overlap import Seen, require_disjoint
+from drolt_pl.data.overlap import require_disjoint
 from drolt_pl.data.plan import in_views
 from drolt_pl.data.sources import Catalogue
 from drolt_pl.data.split import Split
@@ -37,10 +37,11 @@ class SampleStore:
     Attributes:
         training: Name of the part that training draws from: `train`, or `views` where several views are stored.
         unreadable: Samples that this process could not read, as indices into the catalogue.
-        seen: Of the samples that `require_disjoint` has looked at.
+        duplicates, sha256: What `require_disjoint` has found; see `overlap.require_disjoint`.
     """
 
-    seen: Seen
+    duplicates: str | None
+    sha256: str
 
     def __init__(self, catalogue: Catalogue, split: Split, loader: str, *, num_workers: int, on_corrupt: str) -> None:
         source = catalogue.source
@@ -83,7 +84,7 @@ class SampleStore:
 
     def require_disjoint(self, *, pool: bool, allow_duplicates: bool) -> None:
         """Refuses parts of the split that share images; see `overlap.require_disjoint` and `Split.disjoint`."""
-        self.seen = require_disjoint(
+        self.duplicates, self.sha256 = require_disjoint(
             self.catalogue,
             self.split.disjoint(pool=pool),
             reads=self.in_memory,

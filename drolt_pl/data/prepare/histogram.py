@@ -1,5 +1,6 @@
 """The picture of a data set: how many training images each class has, coloured by shot group."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def draw(check: DataCheck, title: str, path: Path) -> None:
         if mask.any()
     ]
     axes.legend(handles=entries, loc="lower right", fontsize=8, framealpha=1.0)
-    with replacing(path) as file:
+    with replacing(path) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names of any language: a box stands for it
         FigureCanvasAgg(figure).print_png(file, metadata={"Software": SOFTWARE})
 
 

@@ -9,7 +9,7 @@ from helpers.data_tools import at_epoch, pixel_hash, skipped_on_rank, write_imag
 from helpers.ranks import on_ranks
 from PIL import Image
 
-from drolt_pl.data import CropFlip, ImageFolderLT
+from drolt_pl.data import CropFlip, ImageFolderLT, LongTailDataModule
 from drolt_pl.data.images.readable import fetch_readable, stand_ins
 from drolt_pl.data.images.sources import FileSource
 from drolt_pl.data.plan import Sampling
@@ -92,16 +92,22 @@ def test_a_class_with_no_readable_image_stops_the_run(tree: Path, loader: str, n
 
 @EVERY_LOADER
 def test_error_names_the_file_at_once(tree: Path, loader: str, num_workers: int) -> None:
-    module = at_epoch(folder(tree, loader=loader, num_workers=num_workers, on_corrupt="error"), 0)
+    def module() -> LongTailDataModule:
+        return at_epoch(folder(tree, loader=loader, num_workers=num_workers, on_corrupt="error"), 0)
+
+    with pytest.raises(
+        ValueError, match=r"^root must hold every image: 'test/ant/001.png' does not exist; correct the"
+    ):
+        module()  # before the training, though it is a test image
+    (tree / BAD[2]).unlink()
+    (tree / BAD[2]).write_bytes(b"damaged, too")
     with pytest.raises(
         ValueError,
         match=r"^root must hold readable images: '[^\n]*(ant/003|bee/000).png' cannot be read \([^\n]*\); repair",
     ):
-        numbers(module.train_dataloader())
-    with pytest.raises(
-        ValueError, match=r"^root must hold every image: '[^\n]*ant/001.png' does not exist; correct the root"
-    ):
-        numbers(module.test_dataloader())
+        numbers(module().train_dataloader())
+    with pytest.raises(ValueError, match=r"^root must hold readable images: '[^\n]*ant/001.png' cannot be read"):
+        numbers(module().test_dataloader())
 
 
 def test_random_crops_of_stand_ins_are_the_same_over_workers(tree: Path) -> None:

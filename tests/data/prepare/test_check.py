@@ -86,11 +86,18 @@ def test_an_unsound_folder(folder: Path) -> None:
         "images of validation or test that are training images: 1",
         "  train/bee/3.jpg = test/ant/1.jpg",
     ]
-    refused = "training refuses it: dataset.allow_duplicates must be true where parts of the data set share images: "
+    refused = "training refuses it: dataset.root must hold every image: 'test/cow/0.jpg' does not exist"
     assert any(line.startswith(refused) for line in lines)
     assert done.stderr.splitlines()[-1] == (
         f"error: {folder}: 3 files cannot be read, and 1 images of validation or test are training images"
     )
+
+
+def test_a_name_that_the_font_has_not(folder: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for part in ("train", "test"):
+        (folder / part / "ant").rename(folder / part / "日本")
+    assert check(folder).exit_code == 0
+    assert not [str(found.message) for found in recwarn]
 
 
 def test_a_manifest(folder: Path) -> None:
