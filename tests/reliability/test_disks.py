@@ -40,8 +40,8 @@ def images(folder: Path, *, train: int) -> list[str]:
 
 
 def with_workers(server: warm.Server, folder: Path) -> warm.Job:
-    """A long run whose workers read images, once it has saved an epoch."""
-    words = [*images(folder, train=30), "dataset.loader=workers", "dataset.num_workers=2"]
+    """A long run whose workers read images most of the time, once it has saved an epoch."""
+    words = [*images(folder, train=400), "dataset.loader=workers", "dataset.num_workers=2"]
     words += ["schedule.stages.ce_warmup.epochs=500", f"hydra.run.dir={folder / 'run'}"]
     job = begun(server, *SHORT, *words, cwd=folder)
     while not (folder / "run" / "checkpoints" / "last.ckpt").exists():
@@ -49,16 +49,12 @@ def with_workers(server: warm.Server, folder: Path) -> warm.Job:
     return job
 
 
-def kill_children(parent: int) -> None:
-    """Kills each child of a process until it has none: one that has read all that it was asked for is not missed."""
-    for _ in range(600):
-        found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True).stdout.split()
-        if not found:
-            return
-        for child in found:
+def kill_children(parent: int, ended: threading.Event) -> None:
+    """Kills each child of a process until that ends: between epochs it has none, and who has read all is not missed."""
+    while not ended.wait(0.1):
+        for child in subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True).stdout.split():
             with suppress(ProcessLookupError):
                 os.kill(int(child), signal.SIGKILL)
-        time.sleep(0.1)
 
 
 def is_one_sentence(said: str) -> bool:
@@ -138,9 +134,11 @@ def test_a_data_folder_that_vanishes(server: warm.Server, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_a_worker_that_is_killed(server: warm.Server, tmp_path: Path) -> None:
     job = with_workers(server, tmp_path)
-    killing = threading.Thread(target=kill_children, args=(job.pid,))
+    over = threading.Event()
+    killing = threading.Thread(target=kill_children, args=(job.pid, over))
     killing.start()
     code, said = ended(job)
+    over.set()
     killing.join()
     assert code == 1, said
     assert is_one_sentence(said), said
