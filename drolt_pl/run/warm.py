@@ -36,18 +36,19 @@ class Server:
 
     Args:
         python: The interpreter.
+        environment: Of the server, which what it imports for its jobs may read; by default this process's.
     """
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, environment: Mapping[str, str] = os.environ) -> None:
         self.python = python
         self._socket, theirs = socket.socketpair()
         words = [python, "-m", "drolt_pl.run.warm", str(theirs.fileno())]
         with theirs:
             # A session of its own: Ctrl-C is for this process, which tells the job.
-            path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
+            path = os.pathsep.join(filter(None, [str(PACKAGES), environment.get("PYTHONPATH")]))
             self._process = subprocess.Popen(
                 words,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**environment, "PYTHONPATH": path},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -152,7 +153,7 @@ def start(
     python, *words = program
     server = _servers.get(python)
     if server is None or not server.lives():
-        server = _servers[python] = Server(python)
+        server = _servers[python] = Server(python, environment)
     return server.start([*words, *arguments], cwd, environment)
 
 

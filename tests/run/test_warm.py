@@ -118,3 +118,18 @@ def test_what_is_imported_initialises_nothing() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     found = subprocess.run(words, cwd=HOME, env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["1", "False"]
+
+
+def test_a_server_has_the_environment_of_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it imports for them reads it: with the variable that a sweep sets for Hydra, jobs would show tracebacks."""
+    monkeypatch.setattr(warm, "_servers", {})
+    environment = {**os.environ, "DROLT_WARM": ""}
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    script = tmp_path / "script.py"
+    script.write_text("import os; print('HYDRA_FULL_ERROR' in open(f'/proc/{os.getppid()}/environ').read())")
+    job = warm.start([sys.executable], [str(script)], tmp_path, environment)
+    assert job.stdout.read() == "False\n"
+    assert job.wait() == 0
+    job.close()
+    for server in warm._servers.values():
+        server.close()
