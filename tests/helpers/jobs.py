@@ -66,12 +66,13 @@ def begun(
 
 def ended(job: warm.Job) -> tuple[int, str]:
     """Its code and what it said; all that it has started is gone afterwards."""
-    said = job.stdout.read()
-    code = job.wait()
-    with suppress(ProcessLookupError):
-        os.killpg(job.pid, signal.SIGKILL)
-    job.close()
-    return code, said
+    try:
+        said = job.stdout.read()
+        return job.wait(), said
+    finally:  # also when the test has run out of time
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
+        job.close()
 
 
 def trains(server: warm.Server, *words: str, cwd: Path | None = None, **environment: str) -> tuple[int, str]:

@@ -32,9 +32,11 @@ def files(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-def mixed(tmp_path: Path) -> tuple[str, ...]:
+def mixed_and_averaged(tmp_path: Path) -> tuple[str, ...]:
+    stages = ("ce_warmup", "joint", "rebalance")
     return (
-        "dataset.batch_size=64",
+        *("dataset.batch_size=64", "optimizer=adamw", "optimizer.layer_decay=0.8", "schedule.scratch.lr=0.01"),
+        *(f"schedule.stages.{stage}.ema=0.8" for stage in stages),
         "criterion=focal",
         "criterion.beta=0.9999",
         "criterion.start=0.5",  # in force in the second epoch of each stage
@@ -45,13 +47,7 @@ def mixed(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-def averaged(tmp_path: Path) -> tuple[str, ...]:
-    stages = ("ce_warmup", "joint", "rebalance")
-    layered = ("optimizer=adamw", "optimizer.layer_decay=0.8", "schedule.scratch.lr=0.01")
-    return ("dataset.batch_size=64", *layered, *(f"schedule.stages.{stage}.ema=0.8" for stage in stages))
-
-
-@pytest.mark.parametrize("data", [digits, pytest.param(files, marks=pytest.mark.slow), mixed, averaged])
+@pytest.mark.parametrize("data", [digits, pytest.param(files, marks=pytest.mark.slow), mixed_and_averaged])
 def test_resumed_at_every_epoch_equals_uninterrupted(data: Any, tmp_path: Path) -> None:
     # Dropout draws from the global generator; learned radii and start_from=best put state into every corner.
     overrides = (
