@@ -73,10 +73,15 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def test_an_offline_run_holds_what_is_promised(logged: Path) -> None:
-    runs = synced(logged).runs
-    assert list(runs) == [(logged / "wandb_id").read_text()], "one run, of rank 0"
-    (run,) = runs.values()
+@pytest.fixture(scope="module")
+def sent(logged: Path) -> dict[str, Any]:
+    """Its runs as W&B receives them, by identifier."""
+    return synced(logged).runs
+
+
+def test_an_offline_run_holds_what_is_promised(logged: Path, sent: dict[str, Any]) -> None:
+    assert list(sent) == [(logged / "wandb_id").read_text()], "one run, of rank 0"
+    (run,) = sent.values()
     assert run.exit_code == 0
     assert run.config["loss"]["eps_mode"] == "learned"
     assert run.fields["jobType"] == "train"
@@ -111,10 +116,10 @@ def test_tables_hold_every_stage_and_class(logged: Path) -> None:
     assert correct / 500 == pytest.approx(results["test"]["acc_micro"])
 
 
-def test_csv_and_tensorboard_hold_the_same_keys(logged: Path) -> None:
+def test_csv_and_tensorboard_hold_the_same_keys(logged: Path, sent: dict[str, Any]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (run,) = synced(logged).runs.values()
+    (run,) = sent.values()
     tables = ("results", "per_class", "confusion_table", "accuracy_by_class_table", "eps_by_class")
     scalars = run.keys - set(tables)
     with (logged / "csv" / "metrics.csv").open() as file:
@@ -125,8 +130,8 @@ def test_csv_and_tensorboard_hold_the_same_keys(logged: Path) -> None:
     assert board - {"hp_metric"} == scalars
 
 
-def test_the_dashboard_shows_what_is_logged(logged: Path) -> None:
-    (run,) = synced(logged).runs.values()
+def test_the_dashboard_shows_what_is_logged(sent: dict[str, Any]) -> None:
+    (run,) = sent.values()
     plotted = {key for panels in LINES.values() for keys in panels.values() for key in keys}
     assert plotted <= run.keys
     workspace = build_workspace("me", "project", x="images_seen")
