@@ -36,6 +36,7 @@ authors="schedule.stages.joint.trainable=[backbone] +objectives.dro_lt.criterion
 study=tin100_features schedule="schedule.budget.ce_warmup=3 optimizer.weight_decay=5e-3"
 arm crt method=crt
 joint control loss.ce_weight=1
+joint control_half loss.ce_weight=1 optimizer.lr=0.0025  # steps of cross-entropy as in dro_lt
 joint dro_lt
 grid() {  # suffix, overrides: each question and radius, added to a whole cross-entropy
   for radii in zero sqrt_n coverage; do
