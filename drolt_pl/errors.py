@@ -1,5 +1,7 @@
 """The one exception for values that a user has set; every other exception is a fault of this package."""
 
+import os
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -89,3 +91,15 @@ def require_int(name: str, value: object, *, at_least: int) -> None:
     """Refuses a value that is not a whole number >= `at_least`; `True` is no number."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= at_least
     require(name, value, whole, f"must be a whole number >= {at_least}")
+
+
+def settle_surroundings() -> None:
+    """Ends a command where Python keeps no docstrings or its folder is gone; a terminal of no width is forgotten."""
+    if sys.flags.optimize > 1:
+        sys.exit(NO_DOCSTRINGS)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        sys.exit("error: the folder that this command was typed in does not exist any more: change to another one")
+    if os.environ.get("COLUMNS") == "0":  # of some editors' shells; Rich would print nothing at all
+        del os.environ["COLUMNS"]

@@ -24,7 +24,7 @@ from drolt_pl.cli.predict import predict
 from drolt_pl.cli.ranged import ranged
 from drolt_pl.cli.reference import reference
 from drolt_pl.cli.report import report
-from drolt_pl.errors import NO_DOCSTRINGS, SettingError
+from drolt_pl.errors import SettingError, settle_surroundings
 
 app = typer.Typer(
     help="Long-tailed recognition with the distributional robustness loss: training, predictions, sweeps, tables.",
@@ -116,6 +116,5 @@ def keep(
 
 def main() -> None:
     """Entry point of the `drolt` command."""
-    if sys.flags.optimize > 1:
-        sys.exit(NO_DOCSTRINGS)
+    settle_surroundings()
     app()

@@ -4,7 +4,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from drolt_pl.errors import NO_DOCSTRINGS
+from drolt_pl.errors import settle_surroundings
 from drolt_pl.run import command
 from drolt_pl.run.conf import CONF
 from drolt_pl.sweeps.plugins import register
@@ -20,8 +20,7 @@ def task(config: DictConfig) -> float | None:
 
 def main() -> int:
     """Trains by the words of `sys.argv`; returns the exit code."""
-    if sys.flags.optimize > 1:
-        sys.exit(NO_DOCSTRINGS)
+    settle_surroundings()
     register()
     return command.main(task, CONF)
 

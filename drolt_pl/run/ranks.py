@@ -132,7 +132,12 @@ def find_meeting(variables: Mapping[str, str]) -> Meeting | None:
         # Lightning's own reading of these variables: the first host, and a port from 15000 on by the job's number.
         from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-        slurm = SLURMEnvironment()
+        try:
+            slurm = SLURMEnvironment()
+        except RuntimeError as error:  # ntasks without ntasks-per-node
+            demand = "must be 1 here, or the job have a number of tasks per node"
+            remedy = "ask for --ntasks-per-node in place of --ntasks, or unset SLURM_NTASKS to use this machine alone"
+            raise SettingError("SLURM_NTASKS", demand, variables["SLURM_NTASKS"], remedy=remedy) from error
         port = slurm.main_port - 10_000
         places = slurm.global_rank(), slurm.local_rank(), slurm.node_rank()
         return Meeting(*places, slurm.main_address, port, False, slurm.world_size())

@@ -12,7 +12,7 @@ from helpers.models import write_model
 from helpers.photos import write_photos
 from typer.testing import CliRunner, Result
 
-from drolt_pl.cli.app import app
+from drolt_pl.cli.app import app, main
 
 
 @pytest.fixture
@@ -45,6 +45,21 @@ def test_predict(place: Path) -> None:
         row[:2] for row in csv.reader(written.decode().splitlines())]  # fmt: skip
     done = drolt("predict", "model.ckpt", "photos/cat", "--test-prior", "uniform", "--top", "1")
     assert done.stdout == "wrote predictions.csv: 2 files, re-weighted to class frequencies: uniform\n"
+
+
+def test_surroundings_in_which_nothing_would_show(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["drolt", "info", "model.ckpt"])
+    monkeypatch.setenv("COLUMNS", "0")
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main()
+    assert "owl" in capsys.readouterr().out
+    (place / "gone").mkdir()
+    monkeypatch.chdir("gone")
+    (place / "gone").rmdir()
+    with pytest.raises(SystemExit, match="the folder that this command was typed in does not exist any more"):
+        main()
 
 
 def test_sources_that_hold_nothing_are_named(place: Path) -> None:

@@ -162,6 +162,9 @@ def test_a_meeting_is_found_where_others_start_the_processes(monkeypatch: pytest
     assert find_meeting(os.environ) == Meeting(3, 1, 1, "gpu07", 6234, False, 4)
     os.environ.pop("MASTER_ADDR", None)  # set by Lightning's reading
     assert find_meeting({**slurm, "SLURM_JOB_NAME": "interactive"}) is None
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")  # sbatch --ntasks=4
+    with pytest.raises(SettingError, match=r"^SLURM_NTASKS must be 1 here.*got '4'; ask for --ntasks-per-node"):
+        find_meeting(os.environ)
 
 
 def start(cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
