@@ -173,8 +173,8 @@ def radii(rows: Sequence[Row]) -> Spec | None:
 
 
 def settings(rows: Sequence[Mapping[str, object]]) -> Spec | None:
-    """Validation against test accuracy of a sweep's settings; `rows` have label, val and test, in percent."""
-    if not rows:
+    """Validation against test accuracy of several settings of a sweep; `rows` have label, val and test, in percent."""
+    if len(rows) < 2:
         return None
     marks = of_rows(rows).mark_point(filled=True, size=60, opacity=0.7, color="#0072b2")
     encoded = marks.encode(

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -86,21 +86,19 @@ def _together(sources: Sequence[Path], runs: Sequence[Mapping[str, Any]]) -> dic
     """Several runs beside each other, and where their configurations differ."""
     labels = [f"{place}. {run['title']}" for place, run in enumerate(runs, start=1)]
     spec = charts.by_group(dict(zip(labels, (run["results"] for run in runs), strict=True)))
-    texts = [_flat(folders.config(run["folder"])) for run in runs]
-    keys = sorted(set().union(*texts))
-    differ = [key for key in keys if len({text.get(key) for text in texts}) > 1]
-    rows = [[escape.plain(key), *(escape.plain(text.get(key, "-")) for text in texts)] for key in differ]
+    configs = [folders.config(run["folder"]) for run in runs]
+    rows = [[escape.plain(text) for text in (key, *values)] for key, values in _differing(configs)]
     return {"charts": {"Test accuracy by group": charts.embedded(spec)}, "labels": labels, "differences": rows}
 
 
-def _flat(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    values: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            values |= _flat(value, f"{prefix}{key}.")
-        else:
-            values[f"{prefix}{key}"] = str(value)
-    return values
+def _differing(values: Sequence[object], key: str = "") -> Iterator[tuple[str, list[str]]]:
+    """The keys whose values differ, with the values; a mapping that a run has not is one key."""
+    mappings = [value for value in values if isinstance(value, Mapping)]
+    if len(mappings) == len(values):
+        for name in sorted(set().union(*mappings)):
+            yield from _differing([value.get(name, "-") for value in mappings], f"{key}.{name}".lstrip("."))
+    elif any(value != values[0] for value in values):
+        yield key, [f"{len(value)} keys" if isinstance(value, Mapping) else str(value) for value in values]
 
 
 @functools.cache
