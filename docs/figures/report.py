@@ -39,7 +39,7 @@ def main() -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
-            page.goto((Path(folder) / "run" / "report.html").as_uri())
+            page.goto((Path(folder) / "run" / "report.html").as_uri(), timeout=120_000)
             page.wait_for_function("document.body.dataset.drawn")
             page.screenshot(path=PICTURE)
             texts = shown(page)

@@ -36,6 +36,11 @@ NONE_COVERED = (
     "0 % in every epoch, so no chart: the mean of a class's validation images never lay in the class's ball. Each "
     "radius is smaller than the distance from the centroid to that mean."
 )
+PROTOCOLS = {
+    "holdout": "epochs are chosen on validation images, which do not train",
+    "published": "all images train, and the last epoch counts",
+    "test_selected": "epochs are chosen on the test set, so its accuracy is optimistic",
+}
 LOSSES = {"loss": "train/loss", "cross-entropy": "train/loss_ce", "robust": "train/loss_robust"}
 
 
@@ -68,6 +73,9 @@ def run_view(folder: Path) -> dict[str, Any]:
         "about": _about(results),
         "warning": None if results.warning is None else escape.plain(results.warning),
         "stages": _stages(results),
+        "of_stages": "Each row is a stage's last epoch; reported is the model that the run keeps. Many: more than "
+        f"{results.groups.many} training images a class, few: fewer than {results.groups.few}. Nearest centroid: "
+        "without the classifier. Calibration error: how far confidence and accuracy lie apart.",
         "charts": {name: charts.embedded(spec) for name, spec in shown.items() if isinstance(spec, dict)},
         "captions": CAPTIONS
         | {"Loss": _of_curves(rows)}
@@ -117,14 +125,13 @@ def _of_curves(rows: Sequence[charts.Row]) -> str:
 def _about(results: Results) -> list[str]:
     counts = results.class_counts
     test = results.test.numbers()
+    chosen = f": {PROTOCOLS[results.protocol]}" if results.protocol in PROTOCOLS else ""
     first = (
         f"{len(counts):,} classes, {sum(counts):,} training images, {max(counts, default=0):,} to "
-        f"{min(counts, default=0):,} a class; protocol {results.protocol}, seed {results.seed}."
+        f"{min(counts, default=0):,} a class; seed {results.seed}, protocol {results.protocol}{chosen}."
     )
     groups = ", ".join(f"{group} {percent(test.get(group))}" for group in ("many", "medium", "few"))
     second = f"Test accuracy {percent(test.get('acc'))} % in the mean over classes: {groups}."
-    if results.protocol == "test_selected":
-        second += " Epochs were chosen on the test set, so it is optimistic."
     return [escape.plain(first), second]
 
 
