@@ -139,8 +139,8 @@ def worker_pipeline(folder: Path) -> None:
         eval_batch_size=BATCH_SIZE,
     )
     module.setup()
-    names = module._found.names[module.split.train]
-    paths = [str(folder / name.decode()) for name in names]
+    names = module.store.names(module.split.train)
+    paths = [str(folder / name) for name in names]
     compare(
         "(b) decode and collate",
         len(paths),
