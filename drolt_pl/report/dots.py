@@ -33,9 +33,15 @@ LONGEST = 44  # characters of a row's label
 
 
 def row_label(row: Row) -> str:
-    """A row's name and the overrides that set it apart, as plain text of a bearable length."""
-    config = ", ".join(override.removeprefix("schedule.").removeprefix("stages.") for override in row.config)
-    return escape.label(f"{row.label}: {config}" if config else row.label, LONGEST)
+    """A row's name and the overrides that set it apart, as plain text; of long ones the last word of a key, or none."""
+    if not row.config:
+        return escape.label(row.label, LONGEST)
+    pairs = [override.partition("=") for override in row.config]
+    whole = [override.removeprefix("schedule.").removeprefix("stages.") for override in row.config]
+    last = [f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs]
+    values = [value.rpartition(".")[2] if key.endswith("_target_") else value for key, _, value in pairs]
+    texts = [f"{row.label}: {', '.join(parts)}" for parts in (whole, last, values)]
+    return escape.label(next((text for text in texts if len(text) <= LONGEST), texts[-1]), LONGEST)
 
 
 def dot_table(rows: Sequence[Row]) -> str:

@@ -44,14 +44,13 @@ class Server:
         self._socket, theirs = socket.socketpair()
         words = [python, "-m", "drolt_pl.run.warm", str(theirs.fileno())]
         with theirs:
-            # A session of its own: Ctrl-C is for this process, which tells the job.
             path = os.pathsep.join(filter(None, [str(PACKAGES), environment.get("PYTHONPATH")]))
             self._process = subprocess.Popen(
                 words,
                 env={**environment, "PYTHONPATH": path},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,
+                start_new_session=True,  # Ctrl-C is for this process, which tells the job
             )
         atexit.register(self.close)
 
