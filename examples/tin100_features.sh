@@ -50,7 +50,9 @@ for radii in zero sqrt_n coverage; do
   joint "class_prior_$radii" loss.mixing=added loss.likelihood=class loss.prior=train loss.eps_mode=$radii
 done
 # shellcheck disable=SC2086
-{ joint authors $authors && joint authors_control $authors loss.ce_weight=1; }
+joint authors $authors && joint authors_control $authors loss.ce_weight=1
+# shellcheck disable=SC2086
+joint authors_control_half $authors loss.ce_weight=1 optimizer.lr=0.0025
 for method in ce balanced_softmax ldam_drw; do arm $method method=$method; done
 grid _t0.25 loss.temperature=0.25 loss.ce_weight=0.8  # the term is scaled by T: ce_weight = 1 / (1 + T)
 

@@ -94,7 +94,8 @@ class View:
 
     def may_reduce(self, width: int, height: int) -> bool:
         """Whether any part of an image of this size might be decoded at half the size."""
-        return min(width, height) >= 2 * self.size
+        scaling = AREA if self.generator is None and self.crop == "center" else BILINEAR
+        return min(width, height) >= 2 * self.size * SPARE[scaling]
 
     def of(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The view of a whole image, (size, size, 3) of (H, W, 3)."""

@@ -56,6 +56,17 @@ def test_a_reduced_image_keeps_half_again_the_pixels_of_its_view() -> None:
     assert reductions == {64: 1, 32: 2, 16: 4}  # PIL's BOX needs more
 
 
+@pytest.mark.parametrize("crop", ["random_resized", "center"])
+@pytest.mark.parametrize("size", [8, 24, 32, 64, 96, 224])
+def test_no_header_is_looked_at_in_vain(crop: str, size: int) -> None:
+    for shorter in range(16, 700, 4):
+        view = View(size, crop)
+        if view.cut(shorter + 40, shorter).reduction() > 1:
+            assert view.may_reduce(shorter + 40, shorter)
+        elif crop == "center":
+            assert not view.may_reduce(shorter + 40, shorter)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("size", [24, 224])
 def test_a_turned_file_is_seen_upright(tmp_path: Path, orientation: int, size: int) -> None:
