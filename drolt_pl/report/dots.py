@@ -80,22 +80,26 @@ def draw_dots(rows: Sequence[Row], path: Path) -> None:
 
 
 def _panel(axis: Axes, rows: Sequence[Row], metric: str, colour: str) -> None:
-    for place, row in enumerate(rows):
-        values = _values(row, metric)
-        spread = Spread.of(values)
-        if spread is None:
-            continue
+    # One call for all marks of a kind: the file then holds their shape once.
+    values = [_values(row, metric) for row in rows]
+    spreads = {place: spread for place, found in enumerate(values) if (spread := Spread.of(found)) is not None}
+    for place, spread in spreads.items():
         half = spread.half_interval
         if half is not None:
             axis.plot([spread.mean - half, spread.mean + half], [place, place], color=colour, linewidth=2, alpha=0.75)
-        if spread.n > 1:
-            axis.plot(values, [place] * spread.n, "o", markersize=3.5, markerfacecolor="white", color=colour, alpha=0.6)
-        face = colour if spread.n > 1 else "white"  # one run says less
-        axis.plot([spread.mean], [place], "o", markersize=6.5, color=colour, markerfacecolor=face)
+    seeds = [(value, place) for place, spread in spreads.items() if spread.n > 1 for value in values[place]]
+    axis.plot(*_columns(seeds), "o", markersize=3.5, markerfacecolor="white", color=colour, alpha=0.6)
+    for face, single in ((colour, False), ("white", True)):  # one run says less
+        means = [(spread.mean, place) for place, spread in spreads.items() if (spread.n == 1) == single]
+        axis.plot(*_columns(means), "o", markersize=6.5, color=colour, markerfacecolor=face)
     axis.grid(axis="x", color="#d9d9d9", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(left=False)
     axis.margins(x=0.08)
+
+
+def _columns(points: Sequence[tuple[float, int]]) -> tuple[list[float], list[int]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _by_accuracy(rows: Sequence[Row]) -> list[Row]:
