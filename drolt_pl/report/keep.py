@@ -88,8 +88,9 @@ def _without_classes(kept: Kept) -> Kept:
 
 def _last_epochs(lines: Sequence[str]) -> list[str]:
     """The header and the last line of each stage."""
-    rows = folders.parse_metrics("\n".join(lines), "metrics.csv")
-    return [lines[0], *{row.get("stage_name", ""): line for row, line in zip(rows, lines[1:], strict=True)}.values()]
+    header, *rows = [(line, next(csv.reader([line]))) for line in lines if line] or [("", [])]
+    place = header[1].index("stage_name") if "stage_name" in header[1] else len(header[1])
+    return [header[0], *{"".join(cells[place : place + 1]): line for line, cells in rows}.values()]
 
 
 def _own(run_dir: Path, name: str) -> Path:

@@ -138,6 +138,17 @@ def test_a_brief_run_keeps_means_and_the_last_epoch_of_each_stage(tmp_path: Path
     assert brief.config == whole.config
 
 
+@pytest.mark.parametrize(
+    "text", ["", "epoch,loss\n0,1\n", "epoch,stage_name\n0,a\n\n1,a\n", 'epoch,stage_name\n0,"a\nb"\n', "epoch\n\n"]
+)
+def test_a_brief_run_of_odd_tables_is_kept(tmp_path: Path, text: str) -> None:
+    run = run_folder(tmp_path / "run", made_up())
+    (run / "metrics.csv").write_text(text)
+    keep_run(run, tmp_path / "kept.json", brief=True)
+    kept = Kept.load(tmp_path / "kept.json")
+    assert not kept.metrics or text.startswith(kept.metrics[0])
+
+
 def test_only_finished_runs_are_kept_and_none_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^run_dir .* holds no results.json: the run has not finished"):
         keep_run(tmp_path, tmp_path / "kept.json")
