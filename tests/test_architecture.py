@@ -64,6 +64,7 @@ PUBLIC_ALL_THE_SAME = {"_asdict", "_replace", "_fields", "_abc_impl"}  # of name
 NOT_PUBLIC_ELSEWHERE = {
     "learning/stages.py": {"_BatchNorm"},  # torch's common base of its BatchNorm layers
     "run/signals.py": {"_exit"},  # Python's os._exit
+    "run/warm_server.py": {"_exit", "_run_exitfuncs"},  # Python's, and how multiprocessing ends a fork
 }
 
 

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from altair.utils import schemapi
+
 from drolt_pl import escape, folders
 from drolt_pl.disk import write_whole
 from drolt_pl.report import charts, matrices
@@ -21,6 +23,7 @@ from drolt_pl.report.sweep_jobs import Failure, SweepJob
 NAME = "report.html"
 
 
+@schemapi.debug_mode(False)  # a chart is checked by the tests, not in each of a sweep's jobs
 def write_report(sources: Sequence[Path], out: Path) -> Path:
     """Writes the page of runs and sweeps.
 

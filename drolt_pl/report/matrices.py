@@ -41,7 +41,12 @@ def confusion(rows: Sequence[Row]) -> Spec | None:
             x=alt.X("taken for:N", title="taken for", sort=order, axis=alt.Axis(labelAngle=-45)),
             y=alt.Y("class:N", title="class", sort=order),
             color=alt.Color("percent:Q", title="% of the class", scale=ACCURACY),
-            tooltip=["class:N", "taken for:N", "images:Q", "percent:Q"],
+            tooltip=[
+                alt.Tooltip("class:N"),
+                alt.Tooltip("taken for:N"),
+                alt.Tooltip("images:Q"),
+                alt.Tooltip("percent:Q"),
+            ],
         )
     )
     return done(encoded, height=24 * len(names) + 20)
@@ -86,7 +91,7 @@ def calibration(rows: Sequence[Row]) -> Spec | None:
     shown = sorted({_rounded(most), _rounded(max(most / 10, 1))})  # two marks fit on a telephone, whatever they count
     legend = alt.Legend(orient="top", values=shown, format=",d")
     size = alt.Size("images:Q", title="images", scale=alt.Scale(domain=[0, most], range=[25, 300]), legend=legend)
-    tooltip = ["confidence:Q", "accuracy:Q", "images:Q"]
+    tooltip = [alt.Tooltip("confidence:Q"), alt.Tooltip("accuracy:Q"), alt.Tooltip("images:Q")]
     return done(alt.layer(line, marks.encode(x=x, y=y, size=size, tooltip=tooltip)), height=260)
 
 
@@ -140,7 +145,7 @@ def _heat_map(
     base = of_rows(rows).encode(
         x=alt.X("x:N", title=escape.plain(axes[0]), sort=orders[0], axis=alt.Axis(labelAngle=0)),
         y=alt.Y("y:N", title=escape.plain(axes[1]), sort=orders[1]),
-        tooltip=["x:N", "y:N", "accuracy:Q"],
+        tooltip=[alt.Tooltip("x:N"), alt.Tooltip("y:N"), alt.Tooltip("accuracy:Q")],
     )
     dark = f"datum.accuracy < {sum(ends) / 2}"
     scale = alt.Scale(scheme="viridis", domain=list(ends))

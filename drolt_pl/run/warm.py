@@ -10,14 +10,11 @@ exit code. One job runs at a time.
 """
 
 import atexit
-import importlib
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +39,7 @@ class Server:
     def __init__(self, python: str, environment: Mapping[str, str] = os.environ) -> None:
         self.python = python
         self._socket, theirs = socket.socketpair()
-        words = [python, "-m", "drolt_pl.run.warm", str(theirs.fileno())]
+        words = [python, "-m", "drolt_pl.run.warm_server", str(theirs.fileno())]
         with theirs:
             path = os.pathsep.join(filter(None, [str(PACKAGES), environment.get("PYTHONPATH")]))
             self._process = subprocess.Popen(
@@ -70,7 +67,7 @@ class Server:
         read_out, write_out = os.pipe()
         request = {"words": list(words), "cwd": str(cwd or Path.cwd()), "environment": dict(environment)}
         try:
-            _send(self._socket, request, [read_in, write_out])
+            send(self._socket, request, [read_in, write_out])
         except BaseException:
             os.close(write_in)
             os.close(read_out)
@@ -101,7 +98,7 @@ class Job:
         self._socket, self._stdin = connection, stdin
         self.stdout: IO[str] = os.fdopen(stdout, "r", encoding="utf-8", errors="replace")
         self.code: int | None = None
-        message, _ = _receive(connection)
+        message, _ = receive(connection)
         self.pid = _number(message, "pid")
 
     def wait(self, timeout: float | None = None) -> int:
@@ -113,7 +110,7 @@ class Job:
         if self.code is None:
             self._socket.settimeout(timeout)
             try:
-                message, _ = _receive(self._socket)
+                message, _ = receive(self._socket)
             except TimeoutError:
                 raise
             except (ConnectionError, EOFError):
@@ -156,68 +153,20 @@ def start(
     return server.start([*words, *arguments], cwd, environment)
 
 
-def serve(connection: socket.socket) -> list[str] | None:
-    """Serves requests until the sockets close; in a job, returns its words at once."""
-    with connection:
-        while True:
-            try:
-                request, streams = _receive(connection)
-            except (ConnectionError, EOFError):
-                return None
-            job = os.fork()
-            if job == 0:
-                break
-            for stream in streams:
-                os.close(stream)
-            with suppress(ConnectionError):
-                _send(connection, {"pid": job})
-            _, status = os.waitpid(job, 0)
-            with suppress(ConnectionError):
-                _send(connection, {"code": os.waitstatus_to_exitcode(status)})
-    return _become(request, *streams)
-
-
-def _become(request: Mapping[str, object], stdin: int, stdout: int) -> list[str]:
-    """Makes this process the one that the request describes."""
-    os.setsid()
-    for stream, numbers in ((stdin, [0]), (stdout, [1, 2])):
-        for number in numbers:
-            os.dup2(stream, number)
-        os.close(stream)
-    environment, words = request["environment"], request["words"]
-    assert isinstance(environment, dict)
-    assert isinstance(words, list)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(str(request["cwd"]))
-    return [str(word) for word in words]
-
-
-def _run(words: Sequence[str]) -> None:
-    """Runs a script or a module as its own interpreter would."""
-    if words[0] == "-m":
-        sys.argv = list(words[1:])
-        sys.path[0] = str(Path.cwd())
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = list(words)
-        sys.path[0] = str(Path(words[0]).resolve().parent)
-        runpy.run_path(words[0], run_name="__main__")
-
-
 def _number(message: Mapping[str, object], key: str) -> int:
     value = message[key]
     assert isinstance(value, int)
     return value
 
 
-def _send(connection: socket.socket, message: Mapping[str, object], streams: Sequence[int] = ()) -> None:
+def send(connection: socket.socket, message: Mapping[str, object], streams: Sequence[int] = ()) -> None:
+    """Sends a message, and streams with it."""
     content = json.dumps(message).encode()
     socket.send_fds(connection, [len(content).to_bytes(8, "big")], streams)
     connection.sendall(content)
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, object], list[int]]:
+def receive(connection: socket.socket) -> tuple[dict[str, object], list[int]]:
     """A message and its streams.
 
     Raises:
@@ -235,16 +184,3 @@ def _receive(connection: socket.socket) -> tuple[dict[str, object], list[int]]:
         content += part
     message: dict[str, object] = json.loads(content)
     return message, streams
-
-
-def main() -> None:
-    """The server, and then, in each copy of it, a job."""
-    for name in IMPORTS if os.environ.get(OURS) else ():
-        importlib.import_module(name)
-    words = serve(socket.socket(fileno=int(sys.argv[1])))
-    if words is not None:
-        _run(words)
-
-
-if __name__ == "__main__":
-    main()

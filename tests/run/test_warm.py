@@ -45,6 +45,8 @@ def test_a_job_is_as_its_own_interpreter_would_run_it(server: warm.Server, tmp_p
         print(os.getpid() == os.getsid(0) == os.getpgrp(), file=sys.stderr)
         atexit.register(print, "at exit")
         threading.Thread(target=lambda: (time.sleep(0.1), print("thread"))).start()
+        left_open = open("written.txt", "w")
+        left_open.write("whole")
         """,
         "a b",
         "é",
@@ -52,6 +54,7 @@ def test_a_job_is_as_its_own_interpreter_would_run_it(server: warm.Server, tmp_p
     )
     assert code == 0
     assert lines == [f"['a b', 'é'] there {tmp_path} beside", "True", "thread", "at exit"]
+    assert (tmp_path / "written.txt").read_text() == "whole"
     assert "HERE" not in os.environ
 
 
@@ -60,6 +63,8 @@ def test_a_job_is_as_its_own_interpreter_would_run_it(server: warm.Server, tmp_p
     [
         ("raise RuntimeError('diverged')", 1, "RuntimeError: diverged"),
         ("import sys; sys.exit(3)", 3, None),
+        ("import sys; sys.exit(256 + 3)", 3, None),
+        ("print('no end of line', end='')", 0, "no end of line"),
         ("import sys; sys.exit('a sentence')", 1, "a sentence"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, None),
         ("import signal; signal.raise_signal(signal.SIGINT)", -signal.SIGINT, "KeyboardInterrupt"),
