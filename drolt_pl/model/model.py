@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -199,7 +200,7 @@ class Model(nn.Module):
     @torch.inference_mode()
     def outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K) and features (B, D), float32, of evaluation views as `judge` takes them."""
-        device = next(iter(self.state_dict().values())).device
+        device = next(chain(self.parameters(), self.buffers())).device
         # A network need not take an empty batch: a black image stands in, and its row is cut off.
         shown = pixels if len(pixels) else torch.zeros(1, *pixels.shape[1:], dtype=torch.uint8)
         logits, features = self.normalised_outputs(self.preprocessing.normalised(shown.to(device)))

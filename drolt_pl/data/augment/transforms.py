@@ -14,6 +14,7 @@ from drolt_pl.ranges import Padding, PositiveFraction
 # Takes (B, C, H, W) uint8 images and a CPU generator, gives (B, C, H, W) uint8 images.
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Augments = Augment | Sequence[Augment] | None  # one for all views, one for each view, or none
+LARGE = 2**16  # numbers of an image from which on it is normalised by itself
 
 
 class PerView:
@@ -188,8 +189,14 @@ class BatchTransform:
             images = self.augment(images, generator)
         if self.scale.device != images.device:
             self.scale, self.shift = self.scale.to(images.device), self.shift.to(images.device)
-        if images.device.type == "cpu":  # NumPy asks for large pages, and half the time goes for small ones
-            normalised = torch.from_numpy(np.empty(images.shape, np.float32)).copy_(images)
-        else:
-            normalised = images.float()
-        return normalised.mul_(self.scale).add_(self.shift)
+        if images.device.type != "cpu":
+            return images.float().mul_(self.scale).add_(self.shift)
+        found = np.empty(images.shape, np.float32)  # NumPy asks for large pages, and half the time goes for small ones
+        if images[:1].numel() < LARGE:
+            return torch.from_numpy(found).copy_(images).mul_(self.scale).add_(self.shift)
+        # Image by image, which stay in the cache; and NumPy wakes no threads, where loader workers need the cores.
+        scale, shift = self.scale[0].numpy(), self.shift[0].numpy()
+        for image, normalised in zip(images.numpy(), found, strict=True):
+            np.multiply(image, scale, out=normalised, dtype=np.float32, casting="unsafe")
+            np.add(normalised, shift, out=normalised)
+        return torch.from_numpy(found)

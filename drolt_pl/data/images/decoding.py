@@ -3,14 +3,14 @@
 from contextlib import suppress
 
 import numpy as np
-import torch
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from drolt_pl.data.images.files import (
+    JPEG_START,
     MAX_PIXELS,
-    jpeg_size,
+    jpeg_head,
     naming,
     opened_image,
     orientation_of,
@@ -19,14 +19,12 @@ from drolt_pl.data.images.files import (
 )
 from drolt_pl.data.images.view import View
 
-JPEG_START = b"\xff\xd8"
-
 
 def read_rgb(path: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The pixels of an image file as RGB, (H, W, 3): upright, by its EXIF orientation, and the first of its frames.
 
-    torchvision decodes JPEG files. It gives PIL's pixels without PIL's look at the header, which for a small image
-    takes longer than the decoding.
+    simplejpeg decodes JPEG files. It gives PIL's pixels, as both have libjpeg-turbo, without PIL's look at the header,
+    which for a small image takes longer than the decoding.
 
     Args:
         path: The file.
@@ -36,7 +34,8 @@ def read_rgb(path: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         UnreadableError: the file is missing, damaged, too large, or no regular file.
     """
     with naming(path):
-        return _whole(read_image(path, max_pixels), max_pixels)
+        data = read_image(path, max_pixels)
+        return _Jpeg(data, max_pixels).pixels() if data.startswith(JPEG_START) else _by_pil(data, max_pixels)
 
 
 def read_view(path: str, view: View, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -52,28 +51,54 @@ def read_view(path: str, view: View, max_pixels: int = MAX_PIXELS) -> NDArray[np
 def decode_view(path: str, view: View, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """As `read_view`, but with the exceptions of the decoders; `reason_of` puts them into words."""
     data = read_image(path, max_pixels)
-    if not data.startswith(JPEG_START) or not view.may_reduce(*jpeg_size(data)):
-        return view.of(_whole(data, max_pixels))
-    with opened_image(data, max_pixels) as image:
-        width, height = image.size
-        cut = view.cut(width, height) if orientation_of(image) < 5 else view.cut(height, width)
-        reduced = cut.reduction()
-        if reduced == 1:
-            return cut.of(_whole(data, max_pixels))
-        image.draft(None, (width // reduced, height // reduced))
-        return cut.of(np.asarray(to_rgb(image)), reduced)
+    if not data.startswith(JPEG_START):
+        return view.of(_by_pil(data, max_pixels))
+    jpeg = _Jpeg(data, max_pixels)
+    if not view.may_reduce(jpeg.width, jpeg.height):
+        return view.of(jpeg.pixels())
+    cut = view.cut(jpeg.width, jpeg.height) if jpeg.orientation < 5 else view.cut(jpeg.height, jpeg.width)
+    reduced = cut.reduction()
+    return cut.of(jpeg.pixels(reduced), reduced)
 
 
-def _whole(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    if data.startswith(JPEG_START):
-        require_size(*jpeg_size(data), max_pixels)
-        with suppress(RuntimeError):  # PIL finds the reason
-            encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-            decoded = decode_jpeg(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
-            pixels: NDArray[np.uint8] = decoded.permute(1, 2, 0).numpy()
-            return pixels
+class _Jpeg:
+    """A JPEG file's content, whose head is read."""
+
+    def __init__(self, data: bytes, max_pixels: int) -> None:
+        self.data, self.max_pixels = data, max_pixels
+        self.width, self.height, self.channels, has_exif = jpeg_head(data)
+        require_size(self.width, self.height, max_pixels)
+        self.orientation = 1
+        if has_exif:
+            with opened_image(data, max_pixels) as image:
+                self.orientation = orientation_of(image)
+
+    def pixels(self, reduced: int = 1) -> NDArray[np.uint8]:
+        """All of it, upright, at 1, 1/2, 1/4 or 1/8 of its size."""
+        if self.channels > 3:  # PIL has colours of print in its own way
+            return _by_pil(self.data, self.max_pixels, reduced)
+        least = {"min_width": -(-self.width // reduced), "min_height": -(-self.height // reduced)}
+        with suppress(ValueError):  # PIL reads it, or finds the reason
+            return _upright(simplejpeg.decode_jpeg(self.data, "RGB", min_factor=reduced, **least), self.orientation)
+        return _by_pil(self.data, self.max_pixels, reduced)
+
+
+def _by_pil(data: bytes, max_pixels: int, reduced: int = 1) -> NDArray[np.uint8]:
     with opened_image(data, max_pixels) as image:
+        if reduced > 1:
+            image.draft(None, (image.width // reduced, image.height // reduced))
         return np.asarray(to_rgb(image))
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) turned by their EXIF orientation."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

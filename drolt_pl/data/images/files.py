@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -13,6 +14,7 @@ from drolt_pl.regular import read_regular
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of PIL; others start programs, as EPS does
 MAX_PIXELS = 64_000_000  # that an image may declare
+JPEG_START, EXIF_START = b"\xff\xd8", b"Exif\0\0"
 BYTES_PER_PIXEL = 8  # of the widest mode: a file above this many for each pixel allowed is not read
 # Sizes above our own bound are refused below; PIL would add lines of its own.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -82,13 +84,29 @@ def naming(path: str) -> Iterator[None]:
         raise UnreadableError("root", demand, remedy="repair or remove it") from None
 
 
-def jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a JPEG file declares, found as libjpeg finds them; (0, 0) where it would find none."""
+class JpegHead(NamedTuple):
+    """What a JPEG file declares before its pixels.
+
+    Attributes:
+        width, height: Found as libjpeg finds them; 0 where it would find none.
+        channels: 1 for grey, 3 for colours, 4 for those of print.
+        has_exif: Whether there are EXIF data, which may say that it lies on its side.
+    """
+
+    width: int
+    height: int
+    channels: int
+    has_exif: bool
+
+
+def jpeg_head(data: bytes) -> JpegHead:
+    """Reads the head of a JPEG file's content."""
+    width = height = channels = 0
     place = 2
     while True:
         place = data.find(b"\xff", place)
         if place < 0:
-            return 0, 0
+            break
         while data[place : place + 1] == b"\xff":
             place += 1
         marker = data[place] if place < len(data) else 0xD9
@@ -96,7 +114,9 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         if marker == 0 or marker == 1 or 0xD0 <= marker <= 0xD7:
             continue  # a byte of data, or a marker without a length
         if marker in (0xD8, 0xD9, 0xDA):
-            return 0, 0  # a second start, the end, or the scan before any frame
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[place + 5 : place + 7]), int.from_bytes(data[place + 3 : place + 5])
+            break  # a second start, the end, or the scan
+        if not channels and 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = int.from_bytes(data[place + 3 : place + 5]), int.from_bytes(data[place + 5 : place + 7])
+            channels = int.from_bytes(data[place + 7 : place + 8])
         place += max(2, int.from_bytes(data[place : place + 2]))
+    return JpegHead(width, height, channels, data.find(EXIF_START, 0, place) >= 0)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from drolt_pl.cli.app import app
 from drolt_pl.data.images.decoding import read_rgb
-from drolt_pl.data.images.files import UnreadableError, jpeg_size
+from drolt_pl.data.images.files import UnreadableError, jpeg_head
 from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.data.images.readable import fetch_readable
 from drolt_pl.data.images.sources import FileSource
@@ -170,9 +170,9 @@ def test_a_file_above_the_bound_is_not_read(tmp_path: Path) -> None:
 def test_the_size_of_a_jpeg_is_pils(width: int, height: int, progressive: bool, comment: bytes) -> None:
     file = io.BytesIO()
     Image.new("RGB", (width, height)).save(file, "JPEG", progressive=progressive, comment=comment)
-    assert jpeg_size(file.getvalue()) == (width, height)
+    assert jpeg_head(file.getvalue()) == (width, height, 3, False)
 
 
 @given(st.binary(max_size=300))
 def test_the_size_of_any_bytes_is_two_numbers(data: bytes) -> None:
-    assert min(jpeg_size(b"\xff\xd8" + data)) >= 0
+    assert min(jpeg_head(b"\xff\xd8" + data)) >= 0

@@ -1,12 +1,16 @@
 """Views of image files: fewer pixels are decoded where a view needs fewer, and they stay what they were."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
-from drolt_pl.data.images.decoding import read_rgb, read_view
+from drolt_pl.data.images import decoding
+from drolt_pl.data.images.decoding import read_rgb, read_view, to_rgb
 from drolt_pl.data.images.files import UnreadableError
 from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.data.images.view import View, random_resized_box
@@ -79,6 +83,47 @@ def test_a_turned_file_is_seen_upright(tmp_path: Path, orientation: int, size: i
     for crop in ("drawn", "center"):
         seen = read_view(str(path), drawn(size, crop)).astype(int)
         assert np.abs(seen - plain(upright, drawn(size, crop))).mean() < 4  # BOX's whole pixels are others
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_file_has_pils_pixels(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.jpg"
+    photo().save(path, exif=exif)
+    with Image.open(path) as image:
+        assert np.array_equal(read_rgb(str(path)), np.asarray(ImageOps.exif_transpose(image)))
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}])
+@pytest.mark.parametrize("reduced", [1, 2, 4, 8])
+def test_a_reduced_file_has_pils_pixels(tmp_path: Path, reduced: int, options: dict[str, int]) -> None:
+    path = tmp_path / "a.jpg"
+    for size in ((500, 375), (501, 333), (64, 257)):
+        photo().resize(size).save(path, **options)
+        with Image.open(path) as image:
+            image.draft(None, (size[0] // reduced, size[1] // reduced))
+            assert np.array_equal(decoding._Jpeg(path.read_bytes(), 10**6).pixels(reduced), np.asarray(image))
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 3_000))
+def test_a_damaged_file_has_pils_pixels_or_none(tmp_path: Path, changes: list[tuple[int, int]], missing: int) -> None:
+    file = io.BytesIO()
+    photo().resize((60, 45)).save(file, "JPEG", quality=90)
+    data = bytearray(file.getvalue())
+    for place, value in changes:
+        data[place % len(data)] = value
+    if missing % 4 == 0:
+        data = data[: len(data) - missing % len(data)]
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    try:
+        with Image.open(path) as image:
+            wanted = np.asarray(to_rgb(image))
+    except Exception:
+        return  # PIL reads heads with more care than libjpeg
+    assert np.array_equal(read_rgb(str(path)), wanted)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
