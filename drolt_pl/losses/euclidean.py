@@ -46,12 +46,16 @@ class EuclideanRobustLoss(torch.autograd.Function):
     ) -> Tensor:
         double = _widest(features.device)
         own = self_index[:, None]
-        squared = torch.zeros(len(features), len(keys), dtype=double, device=features.device)
+        # Queries of one class share a centroid. On a GPU their number would be waited for, and is not asked.
+        few = features.device.type == "cpu" and features.shape[1] >= COLUMNS
+        classes, row = torch.unique(targets, return_inverse=True) if few else (targets, None)
+        squared = torch.zeros(len(classes), len(keys), dtype=double, device=features.device)
         for columns in _column_blocks(features.shape[1]):
-            mu, z = centroids[:, columns][targets].to(double), keys[:, columns].to(double)
+            mu, z = centroids[:, columns][classes].to(double), keys[:, columns].to(double)
             squared.addmm_(mu, z.T, alpha=-2).add_(mu.square().sum(1)[:, None]).add_(z.square().sum(1))
         del mu, z
         d = squared.clamp_(min=0).sqrt_()
+        d = d if row is None else d[row]  # (B, K)
         r = d.gather(1, own)  # (B, 1)
         slopes = d.float().reciprocal_().nan_to_num_(nan=torch.nan, posinf=0.0)  # the subgradient at distance 0 is 0
         exponents = d.neg_().add_(r)
@@ -72,22 +76,25 @@ class EuclideanRobustLoss(torch.autograd.Function):
         if keys is features:
             slopes.scatter_(1, own, own_slope)
         ctx.temperature, ctx.in_keys = temperature, keys is features
-        ctx.save_for_backward(features, keys, targets, centroids, slopes, own_slope, by_eps)
+        ctx.save_for_backward(features, keys, centroids, slopes, own_slope, by_eps, classes, row)
         return (largest + total.log()).float()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        features, keys, targets, centroids, slopes, own_slope, by_eps = ctx.saved_tensors
+        features, keys, centroids, slopes, own_slope, by_eps, classes, row = ctx.saved_tensors
         grad = grad if ctx.temperature == 1 else grad / ctx.temperature
         push = slopes.to(_widest(features.device)).mul_(-grad[:, None])  # (B, K)
         from_all = push.sum(0)[:, None]
+        if row is not None:
+            push = push.new_zeros(len(classes), len(keys)).index_add_(0, row, push)
         grad_features = None if ctx.in_keys else torch.empty_like(features)
         grad_keys = torch.empty_like(keys)
         for columns in _column_blocks(features.shape[1]):
-            mu = centroids[:, columns][targets].to(push.dtype)
+            mu = centroids[:, columns][classes].to(push.dtype)
             if grad_features is not None:
-                grad_features[:, columns] = (features[:, columns] - mu).mul_(-grad[:, None] * own_slope)
+                own = mu if row is None else mu[row]
+                grad_features[:, columns] = (features[:, columns] - own).mul_(-grad[:, None] * own_slope)
             grad_keys[:, columns] = keys[:, columns].to(push.dtype).mul_(from_all).addmm_(push.T, mu, alpha=-1)
         grad_eps = None if by_eps is None else grad * by_eps
         return grad_features, grad_keys, grad_eps, None, None, None, None, None, None, None

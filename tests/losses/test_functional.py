@@ -322,11 +322,12 @@ def test_distances_are_exact_near_zero(rows: int) -> None:
 
 @pytest.mark.parametrize("bound", ["paper", "negatives", "sample"])
 @pytest.mark.parametrize("with_keys", [False, True])
-def test_float32_takes_a_faster_way_to_the_same_values_and_gradients(bound: Any, with_keys: bool) -> None:
+@pytest.mark.parametrize("width", [60, 600])  # above 512, features are taken apart and queries of a class together
+def test_float32_takes_a_faster_way_to_the_same_values_and_gradients(bound: Any, with_keys: bool, width: int) -> None:
     generator = torch.Generator().manual_seed(3)
-    z = 5 + torch.randn(40, 600, generator=generator)  # more features than are in float64 at a time
+    z = 5 + torch.randn(40, width, generator=generator)
     y = torch.randint(7, (40,), generator=generator)
-    centroids, eps = 5 + torch.randn(7, 600, generator=generator), torch.rand(7, generator=generator)
+    centroids, eps = 5 + torch.randn(7, width, generator=generator), torch.rand(7, generator=generator)
     weights = torch.rand(40, generator=generator)
     z[0] = centroids[y[0]]  # distance 0 to its own centroid
     found = []
