@@ -27,7 +27,7 @@ def pair_view(root: str | Path, pair: str) -> dict[str, object]:
 
     Args:
         root: The folder of the kept runs.
-        pair: FOLDER/ROW:OTHER, two folders of root/FOLDER.
+        pair: FOLDER/ROW:OTHER, two folders of root/FOLDER; OTHER may be another FOLDER/ROW.
 
     Raises:
         SettingError: a folder holds no kept run, or the two share no seed.
@@ -36,7 +36,8 @@ def pair_view(root: str | Path, pair: str) -> dict[str, object]:
     name, _, other = names.partition(":")
     if not (folder and name and other):
         raise SettingError("pairs", "must name two folders of kept runs, as in FOLDER/ROW:OTHER", pair)
-    ours, theirs = (load_runs(Path(root) / folder / each) for each in (name, other))
+    elsewhere, _, other = other.rpartition("/")
+    ours, theirs = load_runs(Path(root) / folder / name), load_runs(Path(root) / (elsewhere or folder) / other)
     shared = {run.seeds for run in ours} & {run.seeds for run in theirs}
     if not shared:
         raise SettingError("pairs", "must name runs with a seed in common", pair)

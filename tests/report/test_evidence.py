@@ -40,6 +40,12 @@ def test_pairs_are_paired_by_seed_with_the_t_interval(tmp_path: Path) -> None:
     assert row == f"| `a` − `b` | {expected}"
 
 
+def test_the_other_may_lie_in_another_folder(tmp_path: Path) -> None:
+    keep(tmp_path / "g/a", seed0=pooled(0, 0.5, 0.5))
+    keep(tmp_path / "h/b", seed0=pooled(0, 0.4, 0.5))
+    assert filled(tmp_path, "pairs g/a:h/b")[-1] == "| `a` − `b` | +10.00 | +0.00 | +0.00 | - | - | 1 |"
+
+
 def test_two_pairs_have_no_interval(tmp_path: Path) -> None:
     for name, acc in (("a", 0.5), ("b", 0.4)):
         keep(tmp_path / "g" / name, **{f"seed{seed}": pooled(seed, acc, acc) for seed in range(2)})
