@@ -2,7 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -100,11 +101,18 @@ def paired(ours: Iterable[KeptRun], theirs: Iterable[KeptRun], number: Number) -
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ only in their seeds, in order of the seeds."""
+    """Runs that differ only in their seeds, in order of the seeds.
+
+    Attributes:
+        label: The runs' name, or their method.
+        config: The overrides that set this row apart from the others of its table.
+        kept_as: The folder of these runs alone, where it says more than their method; or null.
+    """
 
     label: str
-    config: tuple[str, ...]  # the overrides that set this row apart from the others of its table
+    config: tuple[str, ...]
     runs: Sequence[KeptRun]
+    kept_as: str | None = None
 
     def spread(self, number: Number) -> Spread | None:
         """Spread of a number over the runs that have it; null for no run."""
@@ -182,6 +190,8 @@ def _table(runs: Sequence[KeptRun]) -> Table:
         key = (results.label, results.method, len(overrides), overrides, results.num_parameters, results.images_seen)
         rows.setdefault(key, []).append(run)
     shared = set.intersection(*(set(defining(run.results)) for run in runs))
+    holds = Counter(folder for row in rows.values() for folder in {Path(run.path).parent for run in row})
+    own = {folder for folder, number in holds.items() if number == 1}
     first = runs[0].results
     return Table(
         dataset=first.dataset,
@@ -189,11 +199,11 @@ def _table(runs: Sequence[KeptRun]) -> Table:
         groups=first.groups,
         setting=first.setting or Setting(),
         class_counts=first.class_counts,
-        rows=[_row(rows[key], shared) for key in sorted(rows, key=_sortable)],
+        rows=[_row(rows[key], shared, own) for key in sorted(rows, key=_sortable)],
     )
 
 
-def _row(runs: Sequence[KeptRun], shared: set[str]) -> Row:
+def _row(runs: Sequence[KeptRun], shared: set[str], own: Set[Path]) -> Row:
     by_seed: dict[tuple[int, int | None], KeptRun] = {}
     for run in runs:
         if run.seeds in by_seed:
@@ -207,7 +217,11 @@ def _row(runs: Sequence[KeptRun], shared: set[str]) -> Row:
     config = tuple(
         override for override in defining(first) if override not in shared and _key(override) not in ("name", "method")
     )
-    return Row(label=first.label, config=config, runs=[by_seed[seeds] for seeds in sorted(by_seed, key=_sortable)])
+    folders = {Path(run.path).parent for run in runs}
+    named = config and not first.name and len(folders) == 1 and folders <= own
+    kept_as = folders.pop().name if named else first.label
+    ordered = [by_seed[seeds] for seeds in sorted(by_seed, key=_sortable)]
+    return Row(first.label, config, ordered, kept_as if kept_as != first.label else None)
 
 
 def defining(run: Results) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ PANELS = {
 }
 STYLE = {
     "svg.hashsalt": "drolt_pl",  # the same values give the same file
-    "font.family": "DejaVu Sans",
+    "svg.fonttype": "none",  # text, which can be searched, and not the outline of every letter
+    "font.family": ["DejaVu Sans", "sans-serif"],  # whose letters are wider than those of what stands in for it
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -34,8 +35,8 @@ LONGEST = 44  # characters of a row's label
 
 def row_label(row: Row) -> str:
     """A row's name and the overrides that set it apart, as plain text; of long ones the last word of a key, or none."""
-    if not row.config:
-        return escape.label(row.label, LONGEST)
+    if row.kept_as or not row.config:
+        return escape.label(row.kept_as or row.label, LONGEST)
     pairs = [override.partition("=") for override in row.config]
     whole = [override.removeprefix("schedule.").removeprefix("stages.") for override in row.config]
     last = [f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs]

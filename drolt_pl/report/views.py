@@ -82,6 +82,8 @@ def _compared(stage: str, name: str) -> Number:
 
 def _name(row: Row) -> str:
     config, label = _config(row), escape.markdown(row.label)
+    if row.kept_as:
+        return f"{escape.markdown(row.kept_as)}: {label}, {config}"
     return f"{label}: {config}" if config else label
 
 

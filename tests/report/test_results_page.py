@@ -234,6 +234,21 @@ def test_readme_needs_markers_and_results(tmp_path: Path) -> None:
         render_readme("<!-- digits:begin -->\n<!-- digits:end -->\n", tmp_path)
 
 
+def test_a_variant_has_the_name_of_its_folder(tmp_path: Path) -> None:
+    plain, control = made_up(), variant("loss.ce_weight=1")
+    keep(tmp_path / "own/dro_lt", seed0=plain)
+    keep(tmp_path / "own/control", seed0=control)
+    keep(tmp_path / "named/dro_lt", seed0=plain)
+    keep(tmp_path / "named/control", seed0={**control, "name": "no robust loss"})
+    keep(tmp_path / "shared", a=plain, b=control)
+    rows = {folder: table_rows(render_results(tmp_path / folder)) for folder in ("own", "named", "shared")}
+    assert {folder: [row[0] for row in found[1:]] for folder, found in rows.items()} == {
+        "own": ["dro_lt", "control: dro_lt, `loss.ce_weight=1`"],
+        "named": ["dro_lt", "no robust loss: `loss.ce_weight=1`"],
+        "shared": ["dro_lt", "dro_lt: `loss.ce_weight=1`"],
+    }
+
+
 def test_differences_to_the_control_are_paired_by_seed(tmp_path: Path) -> None:
     keep(tmp_path, a=made_up(0, 0.40), b=made_up(1, 0.50), c=made_up(2, 0.9))
     assert "Minus" not in runs_page(tmp_path)
