@@ -241,12 +241,12 @@ def test_a_variant_has_the_name_of_its_folder(tmp_path: Path) -> None:
     keep(tmp_path / "named/dro_lt", seed0=plain)
     keep(tmp_path / "named/control", seed0={**control, "name": "no robust loss"})
     keep(tmp_path / "shared", a=plain, b=control)
-    rows = {folder: table_rows(render_results(tmp_path / folder)) for folder in ("own", "named", "shared")}
-    assert {folder: [row[0] for row in found[1:]] for folder, found in rows.items()} == {
-        "own": ["dro_lt", "control: dro_lt, `loss.ce_weight=1`"],
-        "named": ["dro_lt", "no robust loss: `loss.ce_weight=1`"],
-        "shared": ["dro_lt", "dro_lt: `loss.ce_weight=1`"],
-    }
+    names = [row[0] for row in table_rows(render_results(tmp_path)) if row[0] not in ("Run", "dro_lt")]
+    assert names == [
+        "no robust loss: `loss.ce_weight=1`",
+        "control: dro_lt, `loss.ce_weight=1`",
+        "dro_lt: `loss.ce_weight=1`",
+    ]
 
 
 def test_differences_to_the_control_are_paired_by_seed(tmp_path: Path) -> None:
