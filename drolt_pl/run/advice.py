@@ -42,13 +42,13 @@ class Advice:
         key: Of the configuration.
         value: That it should have.
         why: What was found, as a clause.
-        gain: Times as fast, as measured; null where it was not.
+        taken: Whether `speed=auto` takes it.
     """
 
     key: str
     value: str | int
     why: str
-    gain: float | None = None
+    taken: bool = False
 
     def sentence(self) -> str:
         return f"{self.key}={self.value}: {self.why}"
@@ -86,7 +86,7 @@ def settle_speed(
     told = tuple(advise(config, backbone, data, schedule))
     if not auto:
         return Speed(told)
-    taken = _take(config, data, {advice.key: advice.value for advice in told if advice.gain is not None})
+    taken = _take(config, data, {advice.key: advice.value for advice in told if advice.taken})
     write_atomically(before, json.dumps(taken))
     return Speed(told, taken)
 
@@ -95,7 +95,7 @@ def advise(config: DictConfig, backbone: nn.Module, data: LongTailDataModule, sc
     """What would make a run on this machine's CPU faster."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     if not data.store.in_memory and data.store.num_workers == 0:
-        yield Advice(WORKERS, cores, "files are decoded while the network learns, not in between", 1.0)
+        yield Advice(WORKERS, cores, "files are decoded while the network learns, not in between", True)
     images = sum(stage.epochs * images_of_epoch(stage, data) for stage in schedule.trained if stage.trains("backbone"))
     plain = str(config.trainer.precision) in ("32", "32-true")
     if (
@@ -112,7 +112,7 @@ def advise(config: DictConfig, backbone: nn.Module, data: LongTailDataModule, sc
     if plain:
         gain = slow / step_seconds(backbone, data.sample_shape, size, bf16=True)
         if gain >= WORTH:
-            yield Advice(PRECISION, "bf16-mixed", f"a step is {gain:.1f} times as fast here", gain)
+            yield Advice(PRECISION, "bf16-mixed", f"a step is {gain:.1f} times as fast here", True)
     if slow / size * images > LONG:
         minutes = slow / size * images / 60
         yield Advice(
