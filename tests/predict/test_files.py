@@ -44,7 +44,7 @@ def test_a_row_for_each_file_in_order(model: Model, photos: Path, tmp_path: Path
     rows = table(tmp_path / "out.csv")
     assert [row["file"] for row in rows] == names
     assert (found.files, found.unreadable, len(found.examples)) == (13, 1, 1)
-    assert "broken.jpg' is not (it is no image)" in found.examples[0]
+    assert "broken.jpg' is not (it is no image of the kinds JPEG, PNG, BMP, GIF, WEBP, TIFF, PPM)" in found.examples[0]
     for row in rows:
         if "broken" in row["file"]:
             assert row["error"] == found.examples[0]

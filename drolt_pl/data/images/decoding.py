@@ -1,11 +1,12 @@
 """Decoding image files to RGB: whole, or no more of one than a view of it needs."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from drolt_pl.data.images.files import (
     JPEG_START,
@@ -18,6 +19,9 @@ from drolt_pl.data.images.files import (
     require_size,
 )
 from drolt_pl.data.images.view import View
+
+# Orientations that are upright once rows and columns have changed places (above 4) and then these axes are reversed.
+MIRRORED, UPSIDE_DOWN = (2, 3, 6, 7), (3, 4, 7, 8)
 
 
 def read_rgb(path: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -56,9 +60,15 @@ def decode_view(path: str, view: View, max_pixels: int = MAX_PIXELS) -> NDArray[
     jpeg = _Jpeg(data, max_pixels)
     if not view.may_reduce(jpeg.width, jpeg.height):
         return view.of(jpeg.pixels())
-    cut = view.cut(jpeg.width, jpeg.height) if jpeg.orientation < 5 else view.cut(jpeg.height, jpeg.width)
+    width, height = (jpeg.width, jpeg.height) if jpeg.orientation < 5 else (jpeg.height, jpeg.width)
+    cut = view.cut(width, height)
     reduced = cut.reduction()
-    return cut.of(jpeg.pixels(reduced), reduced)
+    pixels = jpeg.pixels(reduced)
+    # The last of the reduced pixels lie in part beyond the file's: an image that was turned may begin with them.
+    x = reduced * pixels.shape[1] - width if jpeg.orientation in MIRRORED else 0
+    y = reduced * pixels.shape[0] - height if jpeg.orientation in UPSIDE_DOWN else 0
+    left, top, right, bottom = cut.box
+    return replace(cut, box=(left + x, top + y, right + x, bottom + y)).of(pixels, reduced)
 
 
 class _Jpeg:
@@ -66,10 +76,10 @@ class _Jpeg:
 
     def __init__(self, data: bytes, max_pixels: int) -> None:
         self.data, self.max_pixels = data, max_pixels
-        self.width, self.height, self.channels, has_exif = jpeg_head(data)
+        self.width, self.height, self.channels, may_be_turned = jpeg_head(data)
         require_size(self.width, self.height, max_pixels)
         self.orientation = 1
-        if has_exif:
+        if may_be_turned:
             with opened_image(data, max_pixels) as image:
                 self.orientation = orientation_of(image)
 
@@ -87,22 +97,22 @@ def _by_pil(data: bytes, max_pixels: int, reduced: int = 1) -> NDArray[np.uint8]
     with opened_image(data, max_pixels) as image:
         if reduced > 1:
             image.draft(None, (image.width // reduced, image.height // reduced))
-        return np.asarray(to_rgb(image))
+        return to_rgb(image)
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) turned by their EXIF orientation."""
-    if orientation in (5, 6, 7, 8):
+    """Pixels (H, W, 3) turned by their orientation."""
+    if orientation > 4:
         pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
+    if orientation in MIRRORED:
         pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
+    if orientation in UPSIDE_DOWN:
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any PIL mode to RGB, upright.
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of an image of any PIL mode as RGB, (H, W, 3), upright.
 
     Alpha is dropped. Of whole numbers up to 65,535 the high byte is kept, where PIL would clip them to white; floats
     are taken for shares of white.
@@ -111,8 +121,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         OSError: 32-bit numbers beyond these ranges, since the file does not say what white is.
     """
     image.load()  # PIL itself turns TIFF files then
-    if orientation_of(image) != 1:
-        image = ImageOps.exif_transpose(image)
+    # PIL's `exif_transpose` would write the other EXIF data anew, and fail where they are damaged.
+    return _upright(np.asarray(_rgb(image)), orientation_of(image))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         values, white = np.asarray(image), 1.0 if image.mode == "F" else 65535.0
         low, high = float(values.min()), float(values.max())

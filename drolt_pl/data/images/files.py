@@ -14,10 +14,12 @@ from drolt_pl.regular import read_regular
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of PIL; others start programs, as EPS does
 MAX_PIXELS = 64_000_000  # that an image may declare
-JPEG_START, EXIF_START = b"\xff\xd8", b"Exif\0\0"
+JPEG_START = b"\xff\xd8"
+TURNED = (b"Exif\0\0", b"tiff:Orientation")  # what only the head of an image has that may lie on its side
 BYTES_PER_PIXEL = 8  # of the widest mode: a file above this many for each pixel allowed is not read
-# Sizes above our own bound are refused below; PIL would add lines of its own.
+# PIL's lines name no file. Sizes above our own bound are refused below, and damage is an error or does no harm.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 
 
 class ImageError(SettingError):
@@ -49,11 +51,18 @@ def opened_image(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """An image's EXIF orientation, 1 for upright; above 4, width and height change places."""
+    """An image's orientation by EXIF or XMP, 1 to 8, with 1 for upright; above 4, width and height change places."""
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # damaged EXIF raises of all kinds; the pixels are whole
         return 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an image that has not been decoded yet, once it is upright."""
+    width, height = image.size  # of TIFF files, PIL has them upright
+    return (height, width) if orientation_of(image) > 4 and image.format != "TIFF" else (width, height)
 
 
 def require_size(width: int, height: int, max_pixels: int) -> None:
@@ -68,7 +77,9 @@ def require_size(width: int, height: int, max_pixels: int) -> None:
 
 def reason_of(error: Exception) -> str:
     """Why a file cannot be read, as a clause on one line."""
-    return "it is no image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no image of the kinds {', '.join(FORMATS)}"
+    return " ".join(str(error).split())
 
 
 @contextmanager
@@ -90,13 +101,13 @@ class JpegHead(NamedTuple):
     Attributes:
         width, height: Found as libjpeg finds them; 0 where it would find none.
         channels: 1 for grey, 3 for colours, 4 for those of print.
-        has_exif: Whether there are EXIF data, which may say that it lies on its side.
+        may_be_turned: Whether there are EXIF or XMP data, which may say that it lies on its side.
     """
 
     width: int
     height: int
     channels: int
-    has_exif: bool
+    may_be_turned: bool
 
 
 def jpeg_head(data: bytes) -> JpegHead:
@@ -119,4 +130,4 @@ def jpeg_head(data: bytes) -> JpegHead:
             height, width = int.from_bytes(data[place + 3 : place + 5]), int.from_bytes(data[place + 5 : place + 7])
             channels = int.from_bytes(data[place + 7 : place + 8])
         place += max(2, int.from_bytes(data[place : place + 2]))
-    return JpegHead(width, height, channels, data.find(EXIF_START, 0, place) >= 0)
+    return JpegHead(width, height, channels, any(data.find(mark, 0, place) >= 0 for mark in TURNED))

@@ -108,7 +108,7 @@ def numbers(name: str, values: object) -> tuple[float, ...]:
 
 def _seen(image: ImageLike, view: View) -> NDArray[np.uint8]:
     if isinstance(image, Image.Image):
-        return view.of(np.asarray(to_rgb(image)))
+        return view.of(to_rgb(image))
     if isinstance(image, Tensor):
         pixels: NDArray[np.uint8] = image.permute(1, 2, 0).cpu().numpy()
         return view.of(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)

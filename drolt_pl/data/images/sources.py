@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drolt_pl.data.augment.transforms import Augment, BatchTransform
 from drolt_pl.data.images.decoding import read_rgb, read_view
-from drolt_pl.data.images.files import MAX_PIXELS, ImageError, naming, opened_image, orientation_of, read_image
+from drolt_pl.data.images.files import MAX_PIXELS, ImageError, naming, opened_image, read_image, upright_size
 from drolt_pl.data.images.preprocessing import Preprocessing
 from drolt_pl.data.images.view import TRAIN_CROPS as TRAIN_CROPS
 from drolt_pl.data.images.view import View
@@ -100,8 +100,7 @@ class FileSource(ImageSource):
         if image_size is None:
             first = self._path(0)
             with naming(first), opened_image(read_image(first, max_pixels), max_pixels) as image:
-                # Of the header: nothing is decoded.
-                width, height = image.size if orientation_of(image) < 5 else image.size[::-1]
+                width, height = upright_size(image)  # of the header: nothing is decoded
             self.shape = (3, height, width)
         else:
             self.shape = (3, image_size, image_size)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
 from drolt_pl.data.images.decoding import to_rgb
-from drolt_pl.data.images.files import MAX_PIXELS, opened_image, orientation_of, read_image
+from drolt_pl.data.images.files import MAX_PIXELS, opened_image, read_image, reason_of, upright_size
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.sources import Source
 
@@ -81,15 +80,13 @@ def inspect_files(
             found.digests[place] = np.void(hashlib.sha256(data).digest())
             try:
                 with opened_image(data, max_pixels) as image:
-                    found.sizes[place] = image.size if orientation_of(image) < 5 else image.size[::-1]
+                    found.sizes[place] = upright_size(image)
                     found.modes[place] = image.mode
                     # Decoding to an eighth of the size is faster, and still reads every byte of the file.
                     image.draft(None, (-(-image.width // 8), -(-image.height // 8)))
                     to_rgb(image)
-            except UnidentifiedImageError:
-                unreadable[place] = "not an image" if data else "empty file"
             except Exception as error:  # decoders raise far more than OSError on damaged bytes
-                unreadable[place] = str(error)
+                unreadable[place] = reason_of(error) if data else "empty file"
         return len(places)
 
     chunks = [range(start, min(start + CHUNK, len(names))) for start in range(0, len(names), CHUNK)]

@@ -95,8 +95,8 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "hidden JPEG": (hidden_jpeg, "it declares 65500x65500 pixels"),
     "large TIFF": (tiff, "it declares 9000x9000 pixels"),
     "truncated": (truncated, "truncated|broken|unrecognized"),
-    "EPS": (postscript, "it is no image"),
-    "empty": (lambda path: path.touch(), "it is no image"),
+    "EPS": (postscript, "it is no image of the kinds JPEG, PNG"),
+    "empty": (lambda path: path.touch(), "it is no image of the kinds JPEG, PNG"),
 }
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
@@ -170,7 +170,7 @@ def test_a_file_above_the_bound_is_not_read(tmp_path: Path) -> None:
 def test_the_size_of_a_jpeg_is_pils(width: int, height: int, progressive: bool, comment: bytes) -> None:
     file = io.BytesIO()
     Image.new("RGB", (width, height)).save(file, "JPEG", progressive=progressive, comment=comment)
-    assert jpeg_head(file.getvalue()) == (width, height, 3, False)
+    assert jpeg_head(file.getvalue())[:3] == (width, height, 3)
 
 
 @given(st.binary(max_size=300))

@@ -86,6 +86,39 @@ def test_a_turned_file_is_seen_upright(tmp_path: Path, orientation: int, size: i
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_a_turned_file_is_reduced_in_place(tmp_path: Path, orientation: int, mode: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.jpg"
+    photo(293, 201).convert(mode).save(path, exif=exif, quality=95)  # an eighth has parts of pixels on two sides
+    upright = Image.fromarray(read_rgb(str(path)))
+    seen = read_view(str(path), View(16, "random_resized")).astype(int)
+    assert np.abs(seen - plain(upright, View(16, "random_resized"))).mean() < 4
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_an_orientation_that_is_none_is_upright(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo().save(tmp_path / "a.jpg")
+    photo().save(tmp_path / "b.jpg", exif=exif)
+    for view in (View(24), View(24, "random_resized"), View(224)):
+        assert np.array_equal(*(read_view(str(tmp_path / name), view) for name in ("a.jpg", "b.jpg")))
+
+
+@pytest.mark.parametrize("form", ['tiff:Orientation="6"', "<tiff:Orientation>6</tiff:Orientation>"])
+def test_an_orientation_in_xmp_has_pils_pixels(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "a.jpg"
+    photo().save(path, xmp=form.encode())
+    with Image.open(path) as image:
+        assert image.size == (500, 375)
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    assert wanted.shape == (500, 375, 3)
+    assert np.array_equal(read_rgb(str(path)), wanted)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_file_has_pils_pixels(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -247,7 +247,11 @@ def turned(path: Path, **options: Any) -> None:
     """An image that lies on its side, and says so."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(np.rot90(UPRIGHT)).save(path, exif=exif, **options)
+    Image.fromarray(np.rot90(UPRIGHT)).save(path, **{"exif": exif} | options)
+
+
+# An orientation of 6, and a resolution in text, which PIL cannot write again.
+DAMAGED = b"Exif\0\0" + bytes.fromhex("49492a000800000002001201030001000000060000001a010200020000003100000000000000")
 
 
 def animated(path: Path) -> None:
@@ -261,6 +265,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], None], int]] = {
     "EXIF in TIFF": ("a.tif", turned, 0),
     "EXIF in WebP": ("a.webp", lambda path: turned(path, lossless=True), 0),
     "damaged EXIF": ("a.png", lambda path: saved(path, UPRIGHT, exif=b"Exif\0\0II*\0\xff\xff"), 0),
+    "damaged EXIF of a turned image": ("a.png", lambda path: turned(path, exif=DAMAGED), 0),
     "16 bits": ("a.png", lambda path: saved(path, GREY.astype(np.uint16) * 257), 0),
     "16 bits in PGM": ("a.pgm", lambda path: saved(path, GREY.astype(np.uint16) * 257), 0),
     "32 bits": ("a.tif", lambda path: saved(path, GREY.astype(np.int32) * 257), 0),
@@ -283,15 +288,16 @@ def test_a_kind_of_file_is_read(tmp_path: Path, kind: str) -> None:
     assert np.abs(pixels - UPRIGHT).max() <= tolerance
 
 
-def test_a_size_of_its_own_is_that_of_the_upright_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+def test_a_size_of_its_own_is_that_of_the_upright_image(tmp_path: Path, suffix: str) -> None:
     for name in ("ant", "bee"):
         (tmp_path / name).mkdir()
         for number in range(4):
-            turned(tmp_path / name / f"{number}.png")
+            turned(tmp_path / name / f"{number}.{suffix}")
     assert ImageFolderLT(root=tmp_path, **SETTINGS | {"image_size": None}).catalogue().source.shape == (3, 8, 8)
     exif = Image.Exif()
     exif[0x0112] = 8
-    for path in tmp_path.rglob("*.png"):
+    for path in tmp_path.rglob(f"*.{suffix}"):
         Image.new("RGB", (6, 4)).save(path, exif=exif)
     assert ImageFolderLT(root=tmp_path, **SETTINGS | {"image_size": None}).catalogue().source.shape == (3, 6, 4)
 
