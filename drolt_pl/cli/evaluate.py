@@ -7,7 +7,18 @@ import typer
 
 from drolt_pl.cli.errors import one_sentence
 from drolt_pl.cli.held_out import own_validation
-from drolt_pl.cli.model import BatchSize, Device, ModelPrior, Source, Stage, TestPrior, Trust, Workers, tell_unreadable
+from drolt_pl.cli.model import (
+    BatchSize,
+    Device,
+    ModelPrior,
+    Source,
+    Stage,
+    TestPrior,
+    Trust,
+    Workers,
+    tell_passed_over,
+    tell_unreadable,
+)
 from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress
 from drolt_pl.ranges import Inside
@@ -78,6 +89,7 @@ def evaluate(
         evaluation = measured(loaded, found, PriorWish(test_prior, model_prior), known)
         evaluation = with_reliability(evaluation, loaded, found, held_out, unknown, level=coverage)
         Console().print(*evaluation_tables(evaluation))
+        tell_passed_over(found.others)
         tell_unreadable(len(found.unreadable), evaluation.images + len(found.unreadable), found.unreadable[:20])
         if out is not None:
             write(out, evaluation)

@@ -1,13 +1,14 @@
 """What the commands on a trained model share: how it is named, and where it runs."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from drolt_pl import ranges
+from drolt_pl import escape, ranges
 
 Source = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A run's folder, a checkpoint, or a file that `drolt export` wrote.")
@@ -26,6 +27,15 @@ ModelPrior = Annotated[
         show_default="what the model's file says, else train",
     ),
 ]
+
+
+def tell_passed_over(others: Counter[str] | None) -> None:
+    """Counts files that are not called like an image on the error stream."""
+    # Imported here: `drolt --help` should not wait for it.
+    from drolt_pl.data.images.suffixes import passed_over
+
+    if others:
+        print(escape.plain(passed_over(others)), file=sys.stderr)
 
 
 def tell_unreadable(count: int, files: int, examples: Sequence[str]) -> None:

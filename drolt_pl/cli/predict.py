@@ -8,7 +8,18 @@ import typer
 
 from drolt_pl.cli.errors import fail, one_sentence
 from drolt_pl.cli.held_out import own_validation
-from drolt_pl.cli.model import BatchSize, Device, ModelPrior, Source, Stage, TestPrior, Trust, Workers, tell_unreadable
+from drolt_pl.cli.model import (
+    BatchSize,
+    Device,
+    ModelPrior,
+    Source,
+    Stage,
+    TestPrior,
+    Trust,
+    Workers,
+    tell_passed_over,
+    tell_unreadable,
+)
 from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress, shown
 from drolt_pl.ranges import Count
@@ -67,6 +78,7 @@ def predict(
                 progress=(lambda done: advance(done, total)) if ranks.first else (lambda done: None),
             )
         if ranks.first:
+            tell_passed_over(names.others)
             tell_unreadable(found.unreadable, found.files, found.examples)
             reweighted = "" if shift is None else f", re-weighted to class frequencies: {shift.source}"
             typer.echo(f"wrote {out}: {found.files:,} files{reweighted}")

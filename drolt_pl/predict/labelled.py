@@ -1,7 +1,7 @@
 """Images whose classes are known: a folder for each class, or batches of a data set."""
 
-import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -24,12 +24,14 @@ class Outputs(NamedTuple):
         nearest: Class of the nearest centroid, (N,); None where the model has no centroids.
         targets: (N,), int64.
         unreadable: Why files were left out.
+        others: Files of folders that are not called like an image, by suffix; None of a data set.
     """
 
     logits: Tensor
     nearest: Tensor | None
     targets: Tensor
     unreadable: Sequence[str]
+    others: Counter[str] | None = None
 
 
 class Labelled(Protocol):
@@ -38,8 +40,8 @@ class Labelled(Protocol):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
-def class_folders(root: Path, class_names: Sequence[str], option: str = "--data") -> dict[int, Path]:
-    """The folder of each class of a model that has one, by class index.
+def class_folders(root: Path, class_names: Sequence[str], option: str = "--data") -> dict[Path, int]:
+    """The folders of a model's classes, and which class each is of; a class may be spelt in several ways.
 
     Args:
         root: Holds a folder for each class, with images at any depth.
@@ -59,16 +61,18 @@ def class_folders(root: Path, class_names: Sequence[str], option: str = "--data"
         remedy = f"give {root / parts[0]}" if parts else f"the model's classes are {_few(class_names)}"
         found = f"it also has {_few(strange)}" if strange else "it has none"
         raise SettingError(option, f"must hold a folder for each class of the model: {found}", remedy=remedy)
-    return {index[_composed(folder.name)]: folder for folder in folders}
+    return {folder: index[_composed(folder.name)] for folder in folders}
 
 
-def outputs_of_folders(model: Model, folders: dict[int, Path], pace: Pace, progress: "Progress") -> Outputs:
+def outputs_of_folders(model: Model, folders: dict[Path, int], pace: Pace, progress: "Progress") -> Outputs:
     """What a model gives for the images in the folders of classes.
 
     Raises:
         SettingError: no image can be read.
     """
-    files = [(name, target) for target, folder in sorted(folders.items()) for name in images_below(os.fspath(folder))]
+    others = Counter[str]()
+    by_class = sorted(folders, key=lambda folder: (folders[folder], folder))
+    files = [(name, folders[folder]) for folder in by_class for name in images_below(str(folder), others)]
     labels = iter(target for _, target in files)
     model.to(pace.device)
     collected = _Collected(model)
@@ -78,7 +82,7 @@ def outputs_of_folders(model: Model, folders: dict[int, Path], pace: Pace, progr
         collected.add(*model.outputs(batch.pixels), torch.tensor(kept, dtype=torch.int64))
         collected.unreadable += [str(error) for error in batch.errors if error is not None]
         progress(len(targets), len(files))
-    return collected.whole()
+    return collected.whole()._replace(others=others)
 
 
 def outputs_of_strangers(model: Model, folder: Path, pace: Pace, progress: "Progress") -> Outputs:
@@ -90,7 +94,7 @@ def outputs_of_strangers(model: Model, folder: Path, pace: Pace, progress: "Prog
     if not folder.is_dir():
         raise SettingError("--ood", "must be a folder that exists", str(folder))
     try:
-        return outputs_of_folders(model, {0: folder}, pace, progress)
+        return outputs_of_folders(model, {folder: 0}, pace, progress)
     except SettingError as error:
         raise SettingError("--ood", "must hold images that can be read: there is none", str(folder)) from error
 

@@ -3,13 +3,14 @@
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import translate
 from pathlib import Path
 from typing import BinaryIO
 
-from drolt_pl.data.images.suffixes import is_image
+from drolt_pl.data.images.suffixes import is_image, passed_over, suffix_of
 from drolt_pl.data.prepare.reading import with_slashes
 from drolt_pl.errors import SettingError
 
@@ -29,6 +30,9 @@ class Names:
     Args:
         words: At least one.
 
+    Attributes:
+        others: Files in folders that the latest iteration passed over, as they are not called like an image; by suffix.
+
     Raises:
         SettingError: a word that names nothing.
     """
@@ -37,13 +41,17 @@ class Names:
         if not words:
             raise SettingError("images", "must name a file, a folder, a pattern or a list file")
         self.words = list(words)
+        self.others = Counter[str]()
         for word in self.words:
-            if next(iter(_named(word)), None) is None if word != STANDARD_INPUT else False:
-                raise SettingError("images", "must name images that exist", word)
+            if word != STANDARD_INPUT and next(_named(word, self.others), None) is None:
+                remedy = passed_over(self.others) if self.others else ""
+                raise SettingError("images", "must name images that exist", word, remedy=remedy)
+            self.others.clear()
 
     def __iter__(self) -> Iterator[str]:
+        self.others.clear()
         for word in self.words:
-            yield from _named(word)
+            yield from _named(word, self.others)
 
     @property
     def repeatable(self) -> bool:
@@ -55,25 +63,30 @@ class Names:
         return sum(1 for _ in self) if self.repeatable else None
 
 
-def images_below(folder: str) -> Iterator[str]:
-    """The images at any depth below a folder, sorted name by name; hidden files and folders are passed over."""
-    return _walk(folder, ())
+def images_below(folder: str, others: Counter[str]) -> Iterator[str]:
+    """The images at any depth below a folder, sorted name by name; hidden files and folders are passed over.
+
+    Args:
+        folder: The folder.
+        others: Where files that are not called like an image are counted, by suffix.
+    """
+    return _walk(folder, (), others)
 
 
-def _named(word: str) -> Iterator[str]:
+def _named(word: str, others: Counter[str]) -> Iterator[str]:
     if word == STANDARD_INPUT:
         yield from _lines(sys.stdin.buffer)
     elif word.startswith("@") or (word.lower().endswith(".txt") and not WILD.search(word)):
         with _readable(word.removeprefix("@")), Path(word.removeprefix("@")).open("rb") as file:
             yield from _lines(file)
     elif os.path.isdir(word):
-        yield from images_below(word)
+        yield from images_below(word, others)
     elif os.path.lexists(word):
         yield word
     elif WILD.search(word):
         head = re.match(r"(?:[^*?\[]*/)?", word)  # folders before the first pattern
         start = head.group() if head else ""
-        yield from _matches(start, word[len(start) :].split("/"))
+        yield from _matches(start, word[len(start) :].split("/"), others)
 
 
 def _lines(file: BinaryIO) -> Iterator[str]:
@@ -97,26 +110,29 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
     yield rest
 
 
-def _matches(folder: str, patterns: Sequence[str]) -> Iterator[str]:
+def _matches(folder: str, patterns: Sequence[str], others: Counter[str]) -> Iterator[str]:
     first, rest = patterns[0], patterns[1:]
     if first == "**":
         if rest:
-            yield from _matches(folder, rest)
+            yield from _matches(folder, rest, others)
         for entry in _entries(folder or "."):
             if entry.is_dir(follow_symlinks=False):
-                yield from _matches(f"{folder}{entry.name}/", patterns)
+                yield from _matches(f"{folder}{entry.name}/", patterns, others)
             elif not rest and is_image(folder or ".", entry.name):
                 yield folder + entry.name
+            elif not rest:
+                others[suffix_of(entry.name)] += 1
         return
     fits = re.compile(translate(first))
     for entry in _entries(folder or "."):
         if fits.match(entry.name) and rest and entry.is_dir():
-            yield from _matches(f"{folder}{entry.name}/", rest)
+            yield from _matches(f"{folder}{entry.name}/", rest, others)
         elif fits.match(entry.name) and not rest:
-            yield from images_below(folder + entry.name) if entry.is_dir() else (folder + entry.name,)
+            path = folder + entry.name
+            yield from images_below(path, others) if entry.is_dir() else (path,)
 
 
-def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+def _walk(folder: str, above: tuple[tuple[int, int], ...], others: Counter[str]) -> Iterator[str]:
     with _readable(folder):
         here = os.stat(folder)
     if (here.st_dev, here.st_ino) in above:  # a link to a folder that it lies in
@@ -124,9 +140,11 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     for entry in _entries(folder):
         path = os.path.join(folder, entry.name)
         if entry.is_dir():
-            yield from _walk(path, (*above, (here.st_dev, here.st_ino)))
+            yield from _walk(path, (*above, (here.st_dev, here.st_ino)), others)
         elif is_image(folder, entry.name):
             yield path
+        else:
+            others[suffix_of(entry.name)] += 1
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

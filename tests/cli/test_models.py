@@ -30,7 +30,9 @@ def drolt(*words: str, code: int = 0, stdin: str | None = None) -> Result:
 
 
 def test_predict(place: Path) -> None:
+    (place / "photos" / "cat" / "phone.HEIC").touch()
     done = drolt("predict", "model.ckpt", "photos")
+    assert done.stderr.startswith("passed over: 1 file not called like an image: .heic (1)\n")
     assert done.stdout == "wrote predictions.csv: 7 files\n"
     assert "1 of 7 files cannot be read:\n  images must be readable, 'photos/dog/broken.jpg'" in done.stderr
     drolt("predict", "model.ckpt", "photos", "--strict", "-o", "strict.csv", code=1)

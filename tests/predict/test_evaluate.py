@@ -77,7 +77,9 @@ def test_re_weighting_is_bayes(model: Model) -> None:
 
 def test_folders_of_classes(model: Model, tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", each=3)
+    (photos / "cat" / "phone.HEIC").touch()
     found = outputs_of_folders(model, class_folders(photos, CLASSES), Pace(batch_size=2), quiet)
+    assert found.others == {".heic": 1}
     assert found.targets.tolist() == [0] * 3 + [1] * 3 + [2] * 3
     assert len(found.unreadable) == 1
     images = model.preprocessing(sorted(photos.rglob("[0-9].jpg")))
@@ -96,8 +98,11 @@ def test_folders_of_classes(model: Model, tmp_path: Path) -> None:
 
 
 def test_a_name_in_another_unicode_form_is_the_same_class(tmp_path: Path) -> None:
-    (tmp_path / "cafe\u0301").mkdir()
-    assert list(class_folders(tmp_path, ["tea", "caf\u00e9"])) == [1]
+    names = ["cafe\u0301", "tea", "caf\u00e9"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    found = class_folders(tmp_path, ["tea", "caf\u00e9"])
+    assert {path.name: target for path, target in found.items()} == dict(zip(names, (1, 0, 1), strict=True))
 
 
 def test_many_classes_list_their_confusions(model: Model) -> None:

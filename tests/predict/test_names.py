@@ -68,6 +68,18 @@ def test_a_link_into_itself_ends(tree: Path) -> None:
     assert list(Names(["a"])) == ["a/10.JPG", "a/2.jpg", "a/b/x.png"]
 
 
+def test_files_that_are_not_called_like_an_image_are_counted(tree: Path) -> None:
+    for name in ("x.HEIC", "b/y.heic", "b/notes", ".hidden.heic"):
+        (tree / "a" / name).touch()
+    names = Names(["a", "?/b"])
+    for _ in range(2):
+        assert len(list(names)) == 4
+        assert names.others == {".heic": 3, "without suffix": 2, ".md": 1}
+    (tree / "a" / "b" / "x.png").unlink()
+    with pytest.raises(SettingError, match=r"exist, got 'a/b'; passed over: 2 files not called like an image: "):
+        Names(["a/b"])
+
+
 def test_what_names_nothing(tree: Path) -> None:
     (tree / "empty").mkdir()
     for word in ("nowhere.jpg", "empty", "*.webp"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drolt_pl.data.images.suffixes import is_image
+from drolt_pl.data.images.suffixes import is_image, passed_over, suffix_of
 from drolt_pl.errors import SettingError
 from drolt_pl.regular import read_text
 
@@ -22,7 +22,7 @@ VERBS = {"train": "trains", "val": "validates", "test": "tests"}
 # Folders that systems and archives leave behind.
 LEFT_BEHIND = ("__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information")
 ANNOTATIONS = "val_annotations.txt"  # of Tiny ImageNet: a line `name<tab>class<tab>box` for each image
-SHOWN = 5  # of names or suffixes
+SHOWN = 5  # names
 
 
 @dataclass
@@ -160,8 +160,7 @@ def notes_of(root: Path, listings: Mapping[str, Listing]) -> Iterator[str]:
             yield f"passed over in {where}: {counted(found.loose, 'image')} in no class's folder"
     others = sum((found.others for found in listings.values()), Counter[str]())
     if others:
-        kinds = _few([f"{suffix} ({number:,})" for suffix, number in others.most_common()])
-        yield f"passed over: {counted(others.total(), 'file')} not called like an image: {kinds}"
+        yield passed_over(others)
 
 
 def counted(number: int, what: str) -> str:
@@ -208,7 +207,7 @@ def _images(folder: Path, prefix: str, others: Counter[str], above: tuple[tuple[
         elif entry.is_dir():
             yield from _images(Path(entry.path), f"{prefix}/{entry.name}", others, (*above, here))
         else:
-            others[os.path.splitext(entry.name)[1].lower() or "without suffix"] += 1
+            others[suffix_of(entry.name)] += 1
 
 
 def _identity(folder: Path) -> tuple[int, int]:
