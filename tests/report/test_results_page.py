@@ -21,10 +21,11 @@ standard error: -5.0 on results (1 seed).
 
 Accuracies are those of the test set in percent, means over classes: over all, and over those with many, medium and few
 training images (more than 100, and fewer than 20, if a page says nothing else). NCM is the accuracy of the nearest
-class centroid. A row is the mean ± sample standard deviation of n runs that differ in their seeds alone. "vs ce" and
-"vs control" are the differences to cross-entropy and to DRO-LT's stages without the robust loss, paired by seed: mean ±
-standard error (pairs). Training is the time of all stages; a + says that the time of a stage taken from another run is
-not known. In the figures, dots are means, lines 95 % t intervals from three seeds on, and rings single runs.
+class centroid. A row is the mean ± sample standard deviation of n runs that differ in their seeds alone; a variant has
+the name of its runs' folder, then its method and overrides. "vs ce" and "vs control" are the differences to
+cross-entropy and to DRO-LT's stages without the robust loss, paired by seed: mean ± standard error (pairs). Training is
+the time of all stages; a + says that the time of a stage taken from another run is not known. In the figures, dots are
+means, lines 95 % t intervals from three seeds on, and rings single runs.
 
 <a id="results"></a>
 ## results
