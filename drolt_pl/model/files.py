@@ -57,7 +57,8 @@ def located(path: Path, stage: str | None) -> Path:
     found = path / "checkpoints" / f"{name}.ckpt"
     if not found.is_file():
         offered = sorted(file.stem for file in found.parent.glob("*.ckpt"))
-        demand = f"must be the folder of a finished run: it has no checkpoints/{name}.ckpt, but {offered}"
+        but = f", but {offered}" if offered else ", and no others"
+        demand = f"must be the folder of a finished run: it has no checkpoints/{name}.ckpt{but}"
         raise SettingError("model", demand, str(path))
     return found
 
@@ -69,7 +70,7 @@ def read(path: Path) -> Stored:
         SettingError: the file is of neither kind, or damaged.
     """
     if not path.is_file():
-        raise SettingError("model", f"{NOT_OURS}: it does not exist", str(path))
+        raise SettingError("model", f"{NOT_OURS}: there is no such file", str(path))
     if path.suffix.lower() in FOR_OTHERS:
         raise SettingError("model", f"{NOT_OURS}: it is a network for other programs; export safetensors", str(path))
     with path.open("rb") as file:
@@ -148,4 +149,6 @@ def _checksum(tensor: Tensor) -> str:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:100]

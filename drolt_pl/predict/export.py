@@ -164,7 +164,11 @@ def _images(model: Model, check: str | None) -> Tensor:
     if check is None:
         shape = (4, view.channels, view.image_size, view.image_size)
         return view.normalised(torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).byte())
-    found = [batch.pixels for batch in decoded(batched(islice(Names([check]), CHECKED), 32), view)]
+    try:
+        names = Names([check])
+    except SettingError as error:
+        raise error.renamed(lambda _: "--check") from None
+    found = [batch.pixels for batch in decoded(batched(islice(names, CHECKED), 32), view)]
     if not sum(map(len, found)):
         raise SettingError("--check", "must name images that can be read", check)
     return view.normalised(torch.cat(found))

@@ -111,6 +111,8 @@ def test_what_is_refused(model: Model, tmp_path: Path, monkeypatch: pytest.Monke
         export(model, "safetensors", tmp_path / "model.ckpt")
     with pytest.raises(SettingError, match="not a folder"):
         export(model, "onnx", tmp_path)
+    with pytest.raises(SettingError, match=r"^--check must name images that exist, got 'nowhere'"):
+        export(model, "safetensors", tmp_path / "model.safetensors", "nowhere")
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(SettingError, match=r"needs onnxscript; pip install 'drolt-pl\[export\]'"):
         export(model, "onnx", tmp_path / "model.onnx")

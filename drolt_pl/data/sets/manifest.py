@@ -94,19 +94,19 @@ class ManifestLT(ImageFileDataModule):
         opened = gzip.open if self.manifest.suffix == ".gz" else open
         try:
             with opened(self.manifest, "rt", encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(bounded_lines(file), restkey="", strict=True)
+                reader = csv.DictReader(bounded_lines(file), strict=True)
                 columns = list(reader.fieldnames or ())
-                if not {"path", "label"} <= set(columns):
-                    demand = "must name the columns path, label and, if wanted, split in its first line"
-                    raise SettingError("manifest", demand, [column[:80] for column in columns[:20]])
+                if [columns.count(name) for name in ("path", "label")] != [1, 1] or columns.count("split") > 1:
+                    demand = "must name the columns path, label and, if wanted, split in its first line, once each"
+                    names = [column[:80] for column in columns[:20]]
+                    raise SettingError("manifest", demand, names, remedy="commas separate them")
                 for row in reader:
                     path, label = (str(row["path"] or "").strip(), str(row["label"] or "").strip())
                     part, line = str(row.get("split", "train") or "").strip(), reader.line_num
-                    if "" in row or None in row.values() or not path or not label:
+                    if None in row or None in row.values() or not path or not label:
                         demand = f"must have a value for each of the columns {','.join(columns)[:200]} in every line"
-                        raise self._wrong(
-                            f"{demand}: line {line} of {str(self.manifest)!r} is short of it", "correct it"
-                        )
+                        fault = "has more" if None in row else "is short of it"
+                        raise self._wrong(f"{demand}: line {line} of {str(self.manifest)!r} {fault}", "correct it")
                     if part not in PART_NAMES:
                         demand = f"must have one of {PART_NAMES} as split: line {line} of {str(self.manifest)!r} has"
                         raise self._wrong(f"{demand} {part[:SHOWN]!r}", "correct it")

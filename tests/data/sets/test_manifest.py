@@ -93,7 +93,7 @@ def test_images_may_lie_elsewhere(root: Path, tmp_path_factory: pytest.TempPathF
         (
             "path,label",
             ["pictures/000.png,a,b"],
-            "must have a value for each of the columns .*: line 2 of '.*' is short of it; correct it",
+            "must have a value for each of the columns .*: line 2 of '.*' has more; correct it",
         ),
         (
             "path,label",
@@ -114,8 +114,10 @@ def test_images_may_lie_elsewhere(root: Path, tmp_path_factory: pytest.TempPathF
         (
             "pictures,labels",
             [],
-            r"must name the columns path, label .* in its first line, got \['pictures', 'labels'",
+            r"must name the columns path, label .* in its first line, once each, got \['pictures', 'labels'",
         ),
+        ("path;label", ["a.png;x"], r"must name the columns .*, got \['path;label'.*\]; commas separate them"),
+        ("path,label,label", ["a.png,x,y"], r"must name the columns .*, once each, got \['path', 'label', 'label'\]"),
         (
             "path,label",
             ['"a.png,x'],
