@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -95,6 +96,8 @@ def _lines(file: BinaryIO) -> Iterator[str]:
     Where the list has null bytes (`find -print0`), they end the names in place of line ends.
     """
     for number, line in enumerate(_pieces(file)):
+        if number == 0 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):  # as PowerShell writes it
+            raise SettingError("images", "must be listed in UTF-8, and this list is UTF-16", remedy="save it as UTF-8")
         name = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
         if name := name.rstrip(b"\r\n"):
             yield with_slashes(os.fsdecode(name), Path())

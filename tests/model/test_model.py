@@ -266,7 +266,7 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
             Model.load(path)
         assert "\n" not in str(refused.value), name
         assert name.startswith("foreign") == (", whole (it has no 'drolt_pl'), got" in str(refused.value))
-    with pytest.raises(SettingError, match="it has no checkpoints/best.ckpt, and no others, got"):
+    with pytest.raises(SettingError, match=r"it has no checkpoints/best\.ckpt, and no others, got"):
         Model.load(tmp_path)
     with pytest.raises(SettingError, match="do not fit its description"):
         Model.load(checkpoint(tmp_path / "other.ckpt", description={

@@ -87,5 +87,8 @@ def test_what_names_nothing(tree: Path) -> None:
             Names(["d.jpg", word])
     with pytest.raises(SettingError, match="must name a file"):
         Names([])
+    (tree / "windows.txt").write_text("d.jpg\n", "utf-16")
+    with pytest.raises(SettingError, match="must be listed in UTF-8, and this list is UTF-16; save it as UTF-8"):
+        Names(["windows.txt"])
     with pytest.raises(SettingError, match=r"can be read \(No such file or directory\), got 'nowhere'"):
         Names(["@nowhere"])
