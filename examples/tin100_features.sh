@@ -64,8 +64,8 @@ done
 grid _t0.5 loss.temperature=0.5 loss.ce_weight=0.6666667  # the term is scaled by T: ce_weight = 1 / (1 + T)
 grid _t0.25 loss.temperature=0.25 loss.ce_weight=0.8
 
-# Thirty epochs of cross-entropy: all training samples are known by heart.
-study=tin100_features_long crt="" schedule=""
+# Thirty epochs of cross-entropy: all training samples are known by heart. Half the seeds.
+study=tin100_features_long crt="" schedule="" seeds=$((seeds / 2))
 arm crt method=crt
 joint control loss.ce_weight=1
 joint control_half loss.ce_weight=1 optimizer.lr=0.0025
