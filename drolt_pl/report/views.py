@@ -10,6 +10,7 @@ from drolt_pl.report.tables import percent
 
 NOTE = "note.md"
 REFERENCES = (PLAIN, CONTROL)
+PROFILES = {"exp": "exponential profile", "step": "step profile"}
 PROTOCOLS = {
     "holdout": "Epochs are selected on validation images; the test set is read once, after training.",
     "published": "The full training pool, no validation: the last epoch.",
@@ -99,7 +100,8 @@ def _classes(counts: Sequence[int]) -> str:
 
 def _setting(table: Table) -> str:
     setting = table.setting
-    cut = f"{setting.profile or 'cut'}, ratio {setting.imbalance_ratio:g}" if setting.imbalance_ratio else None
+    profile = PROFILES.get(setting.profile or "", "cut")
+    cut = f"{profile}, ratio {setting.imbalance_ratio:g}" if setting.imbalance_ratio else None
     names = {"backbone": setting.backbone, "schedule": setting.schedule}
     parts = [
         cut or "as it comes",

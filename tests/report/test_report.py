@@ -95,7 +95,7 @@ def test_kept_run_is_small_and_complete(tmp_path: Path) -> None:
     }
     del results["setting"]
     assert results == json.loads((tmp_path / "run" / "results.json").read_text())
-    assert "\ntoy_lt (photos): exp, ratio 50, protocol holdout, backbone resnet32" in render_results(
+    assert "\ntoy_lt (photos): exponential profile, ratio 50, protocol holdout, backbone resnet32" in render_results(
         tmp_path / "results"
     )
 
