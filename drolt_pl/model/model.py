@@ -1,7 +1,7 @@
 """A trained model as one plain module: backbone, classifier, and facts about its classes and images."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -148,7 +148,7 @@ class Model(nn.Module):
         Raises:
             SettingError: an image cannot be read, or the model does not know its preprocessing.
         """
-        if isinstance(images, str) or not len(images):
+        if isinstance(images, str) or not isinstance(images, Sized) or not len(images):
             raise SettingError("images", "must be a list of at least one image", images)
         found = []
         for batch in self._decoded(images, batch_size, workers):

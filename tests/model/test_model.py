@@ -135,9 +135,26 @@ def test_what_cannot_be_predicted_is_said(tmp_path: Path) -> None:
         (tmp_path / "nowhere.jpg",): "must be files that exist",
         (tmp_path / "text.jpg",): r"must be readable, .*text\.jpg",
         (torch.zeros(3, 16, 16),): "must be uint8",
+        tmp_path / "text.jpg": "must be a list",
+        (3,): r"must be paths, PIL images or uint8 tensors \(C, H, W\), got 'int'",
+        (torch.zeros(3, 0, 16, dtype=torch.uint8),): r"must be \(C, H, W\) .* and have pixels, got \(3, 0, 16\)",
     }.items():
         with pytest.raises(SettingError, match=said):
             known.predict(images)
+    with pytest.raises(SettingError, match="must be a list"):
+        known.preprocessing([])
+
+
+def test_an_image_that_pil_cannot_decode_does_not_stop_the_others(tmp_path: Path) -> None:
+    model = Model.load(checkpoint(tmp_path / "train.ckpt"))
+    path = tmp_path / "cut.png"
+    Image.fromarray(np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:5_000])
+    with Image.open(path) as cut:
+        found = list(model.predict_iter([cut, Image.new("RGB", (0, 5)), Image.new("RGB", (5, 5))]))
+    assert [type(answer).__name__ for answer in found] == ["Unreadable", "Unreadable", "Prediction"]
+    assert "truncated" in found[0].reason
+    assert "its size must be 1x1 at least" in found[1].reason
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,9 @@ class Preprocessing:
         """Normalised float32 (B, C, image_size, image_size) of images of any size.
 
         Raises:
-            SettingError: an image that cannot be read.
+            SettingError: an image that cannot be read, or none at all.
         """
+        require("images", list(images), len(images) > 0, "must be a list of at least one image")
         with ThreadPoolExecutor(min(THREADS, len(images))) as pool:  # PIL releases the interpreter lock
             return self.normalised(torch.stack(list(pool.map(self.pixels, images))))
 
@@ -82,12 +83,15 @@ class Preprocessing:
 
         Raises:
             UnreadableError: a file that cannot be read.
-            SettingError: a tensor that is no image.
+            SettingError: something that is no image.
         """
+        if not isinstance(image, str | os.PathLike | Image.Image | Tensor):
+            demand = "must be paths, PIL images or uint8 tensors (C, H, W)"
+            raise SettingError("images", demand, type(image).__name__)
         if isinstance(image, Tensor):
             require("images", image.dtype, image.dtype == torch.uint8, "must be uint8 where they are tensors")
-            fits = image.ndim == 3 and image.shape[0] in (1, 3)
-            require("images", tuple(image.shape), fits, "must be (C, H, W) with one or three channels")
+            fits = image.ndim == 3 and image.shape[0] in (1, 3) and min(image.shape) > 0
+            require("images", tuple(image.shape), fits, "must be (C, H, W) with one or three channels, and have pixels")
             if image.shape == (self.channels, self.image_size, self.image_size):
                 return image.cpu()
         seen = _seen(image, View(self.image_size, self.crop))
@@ -107,12 +111,13 @@ def numbers(name: str, values: object) -> tuple[float, ...]:
 
 
 def _seen(image: ImageLike, view: View) -> NDArray[np.uint8]:
-    if isinstance(image, Image.Image):
-        return view.of(to_rgb(image))
     if isinstance(image, Tensor):
         pixels: NDArray[np.uint8] = image.permute(1, 2, 0).cpu().numpy()
         return view.of(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
     try:
+        if isinstance(image, Image.Image):  # whose file PIL may not have decoded yet
+            require("its size", image.size, min(image.size) > 0, "must be 1x1 at least")
+            return view.of(to_rgb(image))
         return decode_view(os.fspath(image), view)
     except FileNotFoundError:
         raise UnreadableError("images", f"must be files that exist, {str(image)!r} does not") from None
