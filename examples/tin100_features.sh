@@ -74,4 +74,10 @@ joint dro_lt_coverage loss.eps_mode=coverage
 joint dro_lt_added loss.mixing=added
 joint dro_lt_class loss.likelihood=class loss.mixing=added
 joint dro_lt_class_prior loss.likelihood=class loss.mixing=added loss.prior=train
+joint dro_lt_class_prior_zero loss.likelihood=class loss.mixing=added loss.prior=train loss.eps_mode=zero
+joint dro_lt_class_prior_coverage loss.likelihood=class loss.mixing=added loss.prior=train loss.eps_mode=coverage
+balanced="+objectives.dro_lt.criterion._target_=drolt_pl.losses.LogitAdjusted"
+joint control_balanced loss.ce_weight=1 $balanced
+joint balanced_class_prior loss.likelihood=class loss.mixing=added loss.prior=train $balanced
+joint balanced_added loss.mixing=added $balanced
 methods
