@@ -80,4 +80,6 @@ balanced="+objectives.dro_lt.criterion._target_=drolt_pl.losses.LogitAdjusted"
 joint control_balanced loss.ce_weight=1 $balanced
 joint balanced_class_prior loss.likelihood=class loss.mixing=added loss.prior=train $balanced
 joint balanced_added loss.mixing=added $balanced
+joint control_balanced_tau1.5 loss.ce_weight=1 $balanced +objectives.dro_lt.criterion.tau=1.5
+joint control_balanced_twice loss.ce_weight=1 $balanced optimizer.lr=0.01
 methods
