@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from numbers import Integral
 
 from drolt_pl import escape
 
@@ -88,8 +89,8 @@ def require_choice(name: str, value: object, allowed: Iterable[object]) -> None:
 
 
 def require_int(name: str, value: object, *, at_least: int) -> None:
-    """Refuses a value that is not a whole number >= `at_least`; `True` is no number."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+    """Refuses a value that is not a whole number >= `at_least`, one of NumPy included; `True` is no number."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= at_least
     require(name, value, whole, f"must be a whole number >= {at_least}")
 
 

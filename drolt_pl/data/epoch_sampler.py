@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.plan import StageSampling, epoch_length, rank_positions
 from drolt_pl.data.seeding import numpy_generator
-from drolt_pl.errors import require
+from drolt_pl.errors import SettingError, require, require_int
 
 
 class Place(TypedDict, total=False):
@@ -45,7 +45,7 @@ class EpochSampler(Sampler[int]):
     long as it lasts.
 
     Args:
-        targets: Class of every training image, (N,), integers >= 0; classes without images are never drawn.
+        targets: Class of every training image, (N,), integers >= 0, N >= 1; classes without images are never drawn.
         epoch_size: `dataset`, `max_class` or a number of images.
         views: How often each draw counts towards `epoch_size`.
         streams: Streams that share the epoch. Each is cut to the first 1/streams of what it would be alone.
@@ -56,6 +56,10 @@ class EpochSampler(Sampler[int]):
     Attributes:
         length: Images drawn for all ranks, before the cut.
         positions: Places in the stream that this rank takes, (len(self),).
+        epoch: Set it before each pass of your own loop: until then every pass draws the same.
+
+    Raises:
+        SettingError: a value out of range.
     """
 
     def __init__(
@@ -72,7 +76,11 @@ class EpochSampler(Sampler[int]):
         world_size: int = 1,
         batch_size: int = 1,
     ) -> None:
-        self.targets = np.asarray(targets, dtype=np.int64)
+        self.targets = _class_indices(targets)
+        for name, value in (("views", views), ("streams", streams)):
+            require_int(name, value, at_least=1)
+        for name, value in (("seed", seed), ("epoch", epoch), ("stream", stream)):
+            require_int(name, value, at_least=0)
         counts = np.bincount(self.targets)
         self.class_counts: IntArray = counts[counts > 0]
         self.length = epoch_length(epoch_size, self.class_counts) // views
@@ -115,3 +123,11 @@ class EpochSampler(Sampler[int]):
     def _by_class(self) -> tuple[IntArray, IntArray]:
         """Positions sorted by class, (N,), and where each class present starts in them, (P,)."""
         return np.argsort(self.targets, kind="stable"), np.cumsum(self.class_counts) - self.class_counts
+
+
+def _class_indices(targets: ArrayLike) -> IntArray:
+    found = np.asarray(targets)
+    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iu" or found.min() < 0:
+        got = f"{found.dtype} of shape {found.shape}" if found.size else "none"
+        raise SettingError("targets", f"must be the class of each image, whole numbers >= 0 (N,), got {got}")
+    return found.astype(np.int64, copy=False)

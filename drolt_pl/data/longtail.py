@@ -1,5 +1,6 @@
 """Long-tail profiles, and the rules by which a pool of images becomes a long-tailed data set."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drolt_pl.checked import checked
-from drolt_pl.errors import SettingError, require, require_choice
+from drolt_pl.errors import SettingError, require, require_choice, require_int
 from drolt_pl.ranges import Count, Ratio, SplitSeed
 
 IntArray = NDArray[np.int64]
@@ -33,9 +34,15 @@ def profile_counts(num_classes: int, n_max: int, imbalance_ratio: float, profile
 
     Returns:
         Counts, (C,), int64, not increasing. They are truncated, not rounded: only so are the totals the published
-        ones.
+        ones. A class is empty where n_max is below the ratio.
+
+    Raises:
+        SettingError: a value out of range.
     """
     require_choice("profile", profile, PROFILES)
+    require_int("num_classes", num_classes, at_least=2)
+    require_int("n_max", n_max, at_least=1)
+    require("imbalance_ratio", imbalance_ratio, 1 <= imbalance_ratio < math.inf, "must be finite and >= 1")
     rank = np.arange(num_classes)
     if profile == "exp":
         share = float(imbalance_ratio) ** (-rank / (num_classes - 1))

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from drolt_pl.data.longtail import IntArray
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, require, require_int
 
 EPOCH_SIZES = ("dataset", "max_class")
 
@@ -120,6 +120,10 @@ def rank_positions(length: int, *, batch_size: int, rank: int, world_size: int) 
         rank: This process, in [0, world_size).
         world_size: Number of processes.
     """
+    for name, value in (("world_size", world_size), ("batch_size", batch_size)):
+        require_int(name, value, at_least=1)
+    require_int("rank", rank, at_least=0)
+    require("rank", rank, rank < world_size, f"must be below the {world_size} processes")
     if batch_size % world_size:
         raise SettingError("batch_size", f"must be divisible by the {world_size} processes that share it", batch_size)
     whole = length // batch_size * batch_size

@@ -1,6 +1,7 @@
 """Profiles, protocols and the split."""
 
 import json
+import math
 import subprocess
 import sys
 from typing import Any
@@ -11,6 +12,7 @@ from helpers.data_tools import NumberedImages, random_state
 
 from drolt_pl.data.longtail import SplitRules, profile_counts
 from drolt_pl.data.split import Split, make_split
+from drolt_pl.errors import SettingError
 
 
 def split_of(counts: list[int], official: str = "train", **rules: Any) -> tuple[Split, np.ndarray]:
@@ -55,6 +57,27 @@ def test_groups_of_cifar_100() -> None:
 def test_step_profile() -> None:
     assert profile_counts(5, 500, 100, "step").tolist() == [500, 500, 5, 5, 5]
     assert profile_counts(10, 5000, 1, "step").tolist() == [5000] * 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1, 10, 100), "num_classes must be a whole number >= 2, got 1"),
+        ((10, 0, 100), "n_max must be a whole number >= 1, got 0"),
+        ((10, 10.5, 100), "n_max must be a whole number >= 1, got 10.5"),
+        ((10, 10, 0.5), "imbalance_ratio must be finite and >= 1, got 0.5"),
+        ((10, 10, math.nan), "imbalance_ratio must be finite and >= 1, got nan"),
+        ((10, 10, math.inf), "imbalance_ratio must be finite and >= 1, got inf"),
+        ((10, 10, 10, "pareto"), r"profile must be one of \('exp', 'step'\), got 'pareto'"),
+    ],
+)
+def test_what_is_no_profile_is_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}$"):
+        profile_counts(*arguments)
+
+
+def test_a_profile_takes_numbers_of_numpy() -> None:
+    assert profile_counts(np.int64(3), np.int64(100), np.float32(100)).tolist() == [100, 10, 1]  # type: ignore[arg-type]
 
 
 def test_holdout_takes_validation_from_the_pool_first() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers.data_tools import random_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from drolt_pl.data.samplers import (
     SquareRootSampler,
     stage_sampler,
 )
+from drolt_pl.errors import SettingError
 
 
 def halfway(*args: Any, **kwargs: Any) -> ProgressiveSampler:
@@ -76,6 +78,53 @@ def test_every_rank_has_its_slice_of_each_batch() -> None:
     positions = [rank_positions(21, batch_size=8, rank=rank, world_size=2).tolist() for rank in range(2)]
     assert positions[0] == [0, 1, 2, 3, 8, 9, 10, 11, 16, 17]
     assert positions[1] == [4, 5, 6, 7, 12, 13, 14, 15, 18, 19]  # image 20 has no partner
+
+
+@EVERY_SAMPLER
+def test_the_epoch_may_be_set_before_each_pass(sampler: Callable[..., EpochSampler]) -> None:
+    kept = sampler(TAIL, seed=1)
+    kept.epoch = 3
+    assert (kept.indices() == sampler(TAIL, seed=1, epoch=3).indices()).all()
+
+
+@EVERY_SAMPLER
+@pytest.mark.parametrize(
+    ("targets", "got"),
+    [
+        ([], "none"),
+        ([0, -1], r"int64 of shape \(2,\)"),
+        ([0.5, 1.0], r"float64 of shape \(2,\)"),
+        (["a"], r"<U1 of shape \(1,\)"),
+        ([[0, 1]], r"int64 of shape \(1, 2\)"),
+    ],
+)
+def test_what_are_no_classes_is_refused(sampler: Callable[..., EpochSampler], targets: Any, got: str) -> None:
+    with pytest.raises(SettingError, match=f"^targets must be the class of each image, .*, got {got}$"):
+        sampler(targets, epoch_size="max_class")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({"world_size": 0}, "world_size must be a whole number >= 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
+        ({"rank": 2, "world_size": 2, "batch_size": 2}, "rank must be below the 2 processes, got 2"),
+        ({"rank": -1, "world_size": 2, "batch_size": 2}, "rank must be a whole number >= 0, got -1"),
+        ({"views": 0}, "views must be a whole number >= 1, got 0"),
+        ({"streams": 0}, "streams must be a whole number >= 1, got 0"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"epoch": -1}, "epoch must be a whole number >= 0, got -1"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(place: dict[str, int], message: str) -> None:
+    with pytest.raises(SettingError, match=f"^{message}$"):
+        SAMPLERS["instance"](TAIL, **place)
+
+
+@EVERY_SAMPLER
+def test_numbers_and_targets_of_numpy_and_torch_will_do(sampler: Callable[..., EpochSampler]) -> None:
+    kept = sampler(torch.from_numpy(TAIL).to(torch.uint8), seed=np.int64(1), epoch=np.int32(2))
+    assert (kept.indices() == sampler(TAIL, seed=1, epoch=2).indices()).all()
 
 
 @EVERY_SAMPLER
