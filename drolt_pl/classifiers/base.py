@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.errors import SettingError
@@ -121,6 +122,11 @@ def linear_parts(previous: Classifier | None) -> tuple[Tensor, Tensor]:
     if previous is None:
         raise TypeError("previous must be a linear classifier, trained before this one, got NoneType")
     return previous.linear_parts()
+
+
+def unit_rows(rows: Tensor) -> Tensor:
+    """Rows (N, D) divided by their norms; a row of zeros stays one, in float16 too, where 1e-12 is 0."""
+    return F.normalize(rows, dim=1, eps=max(1e-12, torch.finfo(rows.dtype).tiny))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.checked import checked
-from drolt_pl.classifiers.base import Classifier, draw_normal, draw_uniform
+from drolt_pl.classifiers.base import Classifier, draw_normal, draw_uniform, unit_rows
 from drolt_pl.classifiers.linear import CosineClassifier, LinearClassifier
 from drolt_pl.errors import require
 from drolt_pl.ranges import Count, Few, Positive, Width
@@ -149,7 +149,7 @@ class RoutedExpertsClassifier(ExpertsClassifier):
     def _wishes(self, features: Tensor, means: Tensor) -> Tensor:
         wishes = []
         for place, (layer, own) in enumerate(zip(self.hidden, features.unbind(1)[:-1], strict=True)):
-            seen = F.relu(layer(F.normalize(own, dim=1)))
+            seen = F.relu(layer(unit_rows(own)))
             best = means[:, place].topk(self.top, dim=1).values
             wishes.append(self.wish(torch.cat([best.to(seen.dtype), seen], 1)))
         return torch.cat(wishes, 1)

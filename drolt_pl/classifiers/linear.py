@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.checked import checked
-from drolt_pl.classifiers.base import Classifier, HeldOut, draw_normal, draw_uniform, linear_parts
+from drolt_pl.classifiers.base import Classifier, HeldOut, draw_normal, draw_uniform, linear_parts, unit_rows
 from drolt_pl.errors import require
 from drolt_pl.ranges import Count, Positive
 
@@ -93,13 +93,13 @@ class CosineClassifier(Classifier):
         self.weight = nn.Parameter(F.normalize(torch.empty(num_classes, num_features).uniform_(-1, 1), dim=1))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.scale * F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
+        return self.scale * F.linear(unit_rows(features), unit_rows(self.weight))
 
     @torch.no_grad()
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Draws rows from U(-1, 1) and gives them norm 1 (Cao et al. 2019); ``previous`` is not used."""
         draw_uniform(self.weight, generator, bound=1.0)
-        self.weight.copy_(F.normalize(self.weight, dim=1))
+        self.weight.copy_(unit_rows(self.weight))
 
     def class_vectors(self) -> Tensor:
         return self.weight

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.checked import checked
-from drolt_pl.classifiers.base import Classifier, HeldOut, draw_uniform
+from drolt_pl.classifiers.base import Classifier, HeldOut, draw_uniform, unit_rows
 from drolt_pl.ranges import Count, Positive
 
 REACH = 10.0  # the authors' code
@@ -52,7 +52,8 @@ class OLTRClassifier(Classifier):
             nearest = distances.amin(1, keepdim=True)  # (B, 1)
         embedding = REACH / nearest.clamp(min=1e-3) * (features + self.selector(features).tanh() * recalled)
         norm = embedding.norm(dim=1, keepdim=True)
-        return self.scale * F.linear(embedding / (1 + norm), F.normalize(self.weight, dim=1))
+        squashed = (embedding / (1 + norm)).to(self.weight.dtype)
+        return self.scale * F.linear(squashed, unit_rows(self.weight))
 
     def begin(self, previous: Classifier | None, *, generator: torch.Generator) -> None:
         """Draws the weights by the law of `torch.nn.Linear`; a linear ``previous`` becomes W_h, as in their code.

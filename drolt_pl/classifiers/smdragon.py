@@ -80,8 +80,8 @@ class SmDragonClassifier(FittedClassifier):
     def reweighted(self, logits: Tensor, coefficients: Tensor, offset: Tensor) -> Tensor:
         """Logits log p' (B, C) from the classifier's logits (B, C), A (k, C) and a_0 (k,)."""
         log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
-        a = F.linear(log_p.exp(), coefficients, offset)  # (B, k)
-        scores = a @ self.powers  # (B, C)
+        a = F.linear(log_p.exp(), coefficients.to(log_p.dtype), offset.to(log_p.dtype))  # (B, k)
+        scores = a @ self.powers.to(a.dtype)  # (B, C)
         # The softmax's sum over classes cancels when p' is normalised.
         log_weights = F.logsigmoid(scores) if self.weights == "sigmoid" else scores.sigmoid()
         return (log_p + log_weights).log_softmax(1)

@@ -1,6 +1,7 @@
 import doctest
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,13 +10,16 @@ from torch import nn
 from drolt_pl.classifiers import (
     Classifier,
     CosineClassifier,
+    ExpertsClassifier,
     LinearClassifier,
     LWSClassifier,
     OLTRClassifier,
     ScaledLinearClassifier,
     linear,
 )
+from drolt_pl.classifiers.base import HeldOut
 from drolt_pl.errors import SettingError
+from drolt_pl.model.parts import CLASSIFIERS
 
 D, C = 12, 5
 Drawn = LinearClassifier | CosineClassifier
@@ -200,3 +204,27 @@ def test_an_objective_that_uses_class_vectors_names_the_classifier_without_them(
     assert CosineClassifier(3, 2).class_vectors().shape == (2, 3)
     with pytest.raises(SettingError, match=r"^classifier must have a vector for each class.*, got 'LWSClassifier'$"):
         LWSClassifier(3, 2).class_vectors()
+
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_in_half_precision_it_says_the_same_and_knows_zeros(name: str, dtype: torch.dtype) -> None:
+    """In float16, 1e-12 is 0, and a feature of zeros over its norm would be nan."""
+    kind = name.rpartition(".")[2]
+    before = ExpertsClassifier(D, C) if kind == "RoutedExpertsClassifier" else LinearClassifier(D, C)
+    classifier: Any = CLASSIFIERS[name](D, C)
+    for drawn in (before, classifier):
+        drawn.begin(before, generator=seeded(0))
+    held_out = HeldOut(torch.randn(40, D, generator=seeded(1)), torch.arange(40) % C)
+    if classifier.needs_fit:
+        classifier.fit(held_out, torch.randn(C, D, generator=seeded(2)), torch.arange(C, 0, -1))
+    experts = {"ExpertsClassifier": 3, "RoutedExpertsClassifier": 3, "JoinedClassifier": 2}.get(kind)
+    features = held_out.features[:4] if experts is None else held_out.features[: 4 * experts].reshape(4, experts, D)
+    expected = classifier(features)
+    half = classifier.to(dtype)
+    tolerance = 0.02 if dtype == torch.float16 else 0.2
+    torch.testing.assert_close(half(features.to(dtype)).float(), expected, rtol=tolerance, atol=tolerance)
+    assert not half(torch.zeros_like(features, dtype=dtype)).isnan().any()
