@@ -11,7 +11,7 @@ from drolt_pl.data.augment.transforms import CropFlip
 from drolt_pl.data.images.preprocessing import ImageLike
 from drolt_pl.errors import SettingError
 from drolt_pl.model.model import Model
-from drolt_pl.model.stream import batched, decoded
+from drolt_pl.model.stream import read
 
 EIGHTH = 8  # of a side: the shift of a view, as in training on CIFAR
 
@@ -53,7 +53,7 @@ def adapt_experts(
     found: list[list[Tensor]] = [[], []]
 
     def pixels() -> Iterator[Tensor]:
-        for batch in decoded(batched(images, batch_size), view, workers=workers):
+        for batch in read(images, view, batch_size, workers):
             if len(batch.pixels):
                 yield batch.pixels
 

@@ -1,7 +1,7 @@
 """A trained model as one plain module: backbone, classifier, and facts about its classes and images."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -15,9 +15,9 @@ from drolt_pl.errors import SettingError, require_int
 from drolt_pl.model import files
 from drolt_pl.model.description import Description, Groups
 from drolt_pl.model.nearest import nearest_centroid
-from drolt_pl.model.parts import build_backbone, build_classifier
+from drolt_pl.model.parts import build_backbone, build_classifier, load_weights
 from drolt_pl.model.predictions import Prediction, Predictions, Unreadable
-from drolt_pl.model.stream import Decoded, batched, decoded
+from drolt_pl.model.stream import read, views
 
 TOP = 5  # classes of a prediction
 
@@ -86,7 +86,7 @@ class Model(nn.Module):
             radii=stored.radii,
         )
         for part, prefix in ((model.backbone, "backbone."), (model.classifier, "classifier.")):
-            _load_weights(part, prefix, stored.tensors, path)
+            load_weights(part, prefix, stored.tensors, path)
         return model.eval()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -126,13 +126,25 @@ class Model(nn.Module):
         return self.description.preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of normalised images (B, C, H, W)."""
+        """Logits (B, K) of normalised images (B, C, H, W), float."""
         logits: Tensor = self.classifier(self._features(images))
         return logits
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Features (B, D) of normalised images; features of E experts are concatenated."""
-        return self._features(images).flatten(1)
+    def embed(self, images: Sequence[ImageLike] | Tensor, *, batch_size: int = 64, workers: int = 0) -> Tensor:
+        """Features (B, D); features of E experts are concatenated.
+
+        Args:
+            images: Normalised images (B, C, H, W), float, whose features carry gradients; or what `predict` takes.
+            batch_size: As in `predict`; normalised images go forward together.
+            workers: Processes that decode.
+
+        Raises:
+            SettingError: as `predict`.
+        """
+        if isinstance(images, Tensor) and images.is_floating_point():
+            return self._features(images).flatten(1)
+        parts = [self.outputs(pixels)[1] for pixels in views(images, self.preprocessing, batch_size, workers)]
+        return torch.cat(parts)  # no tensor of inference mode, so that a classifier may learn on it
 
     def predict(
         self, images: Sequence[ImageLike] | Tensor, *, batch_size: int = 64, workers: int = 0, top: int = TOP
@@ -148,15 +160,8 @@ class Model(nn.Module):
         Raises:
             SettingError: an image cannot be read, or the model does not know its preprocessing.
         """
-        if isinstance(images, str) or not isinstance(images, Sized) or not len(images):
-            raise SettingError("images", "must be a list of at least one image", images)
-        found = []
-        for batch in self._decoded(images, batch_size, workers):
-            for error in batch.errors:
-                if error is not None:
-                    raise error
-            found.append(self.judge(batch.pixels, top=top))
-        return Predictions.joined(found)
+        found = views(images, self.preprocessing, batch_size, workers)
+        return Predictions.joined([self.judge(pixels, top=top) for pixels in found])
 
     def predict_iter(
         self, images: Iterable[ImageLike], *, batch_size: int = 64, workers: int = 0, top: int = TOP
@@ -172,7 +177,7 @@ class Model(nn.Module):
         Yields:
             A `Prediction`, or `Unreadable` in the place of an image that cannot be read.
         """
-        for batch in self._decoded(images, batch_size, workers):
+        for batch in read(images, self.preprocessing, batch_size, workers):
             found = iter(self.judge(batch.pixels, top=top))
             for error in batch.errors:
                 yield next(found) if error is None else Unreadable(str(error))
@@ -213,12 +218,11 @@ class Model(nn.Module):
         logits: Tensor = self.classifier(features)
         return logits.float(), features.flatten(1).float()
 
-    def _decoded(self, images: Iterable[ImageLike], batch_size: int, workers: int) -> Iterator[Decoded]:
-        require_int("batch_size", batch_size, at_least=1)
-        require_int("workers", workers, at_least=0)
-        return decoded(batched(images, batch_size), self.preprocessing, workers=workers)
-
     def _features(self, images: Tensor) -> Tensor:
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            demand = "must be normalised, a tensor of floats (B, C, H, W): predict and embed take files and pixels"
+            raise SettingError("images", demand, str(kind))
         if images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.backbone(images)
@@ -237,12 +241,3 @@ class Model(nn.Module):
 
 
 load_model = Model.load
-
-
-def _load_weights(part: nn.Module, prefix: str, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    try:
-        part.load_state_dict(own)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise SettingError("model", f"has weights that do not fit its description ({reason})", str(path)) from error

@@ -1,12 +1,13 @@
-"""Builds networks from plain values, which can name our own backbones, necks and classifiers alone."""
+"""Builds networks from plain values, which can name our own backbones, necks and classifiers alone, and loads them."""
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from inspect import isabstract
 from types import ModuleType
 
-from torch import nn
+from torch import Tensor, nn
 
 from drolt_pl import backbones, classifiers
 from drolt_pl.backbones import WEIGHTS, Backbone
@@ -110,3 +111,17 @@ def _constructed(kind: Callable[..., nn.Module], part: str, arguments: Spec) -> 
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise SettingError(f"description.{part}", f"must describe a network that can be built ({reason})") from error
+
+
+def load_weights(part: nn.Module, prefix: str, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Loads a part's own tensors, those whose names begin with its prefix.
+
+    Raises:
+        SettingError: they are not those of this part.
+    """
+    own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    try:
+        part.load_state_dict(own)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise SettingError("model", f"has weights that do not fit its description ({reason})", str(path)) from error

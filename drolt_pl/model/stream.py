@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from drolt_pl.data.images.files import UnreadableError
 from drolt_pl.data.images.preprocessing import ImageLike, Preprocessing
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, require_int
 
 T = TypeVar("T")
 AHEAD = 2  # batches that are decoded ahead, by each worker process or by the threads
@@ -61,6 +61,32 @@ def decoded(
         if isinstance(batch, SettingError):
             raise batch
         yield batch
+
+
+def read(images: Iterable[ImageLike], preprocessing: Preprocessing, batch_size: int, workers: int) -> Iterator[Decoded]:
+    """Decodes any number of images; arguments as in `decoded`.
+
+    Raises:
+        SettingError: as `decoded`, or a number out of range.
+    """
+    require_int("batch_size", batch_size, at_least=1)
+    require_int("workers", workers, at_least=0)
+    return decoded(batched(images, batch_size), preprocessing, workers=workers)
+
+
+def views(images: Iterable[ImageLike], preprocessing: Preprocessing, batch_size: int, workers: int) -> Iterator[Tensor]:
+    """The evaluation views of a list of images, batch by batch; arguments as in `read`.
+
+    Raises:
+        SettingError: as `read`, or no images, or one that cannot be read.
+    """
+    if isinstance(images, str) or not isinstance(images, Sized) or not len(images):
+        raise SettingError("images", "must be a list of at least one image", images)
+    for batch in read(images, preprocessing, batch_size, workers):
+        for error in batch.errors:
+            if error is not None:
+                raise error
+        yield batch.pixels
 
 
 def decode(images: Sequence[ImageLike], preprocessing: Preprocessing) -> Decoded | SettingError:

@@ -120,6 +120,32 @@ def test_predictions_are_rows(tmp_path: Path) -> None:
         assert prediction.distance_over_radius == pytest.approx(distances[nearest] / [0.5, 1, 2][nearest], rel=1e-5)
 
 
+def test_what_can_be_predicted_can_be_embedded(tmp_path: Path) -> None:
+    model = Model.load(checkpoint(tmp_path / "train.ckpt"))
+    pictures = [Image.fromarray(np.full((20, 30, 3), value, np.uint8)) for value in (0, 90, 255)]
+    normalised = PREPROCESSING(pictures)
+    paths = [tmp_path / f"{place}.png" for place in range(3)]
+    for path, picture in zip(paths, pictures, strict=True):
+        picture.save(path)
+    expected = model.embed(normalised)
+    assert expected.requires_grad
+    pixels = torch.stack([PREPROCESSING.pixels(picture) for picture in pictures])
+    for images in (pictures, paths, pixels, [str(path) for path in paths]):
+        found = model.embed(images, batch_size=2)
+        assert torch.allclose(found, expected, atol=1e-6)
+        assert not found.is_inference()  # a classifier may learn on it
+
+
+def test_what_is_not_normalised_is_said(tmp_path: Path) -> None:
+    model = Model.load(checkpoint(tmp_path / "train.ckpt"))
+    for images, kind in ((torch.zeros(1, 3, 16, 16, dtype=torch.uint8), "torch.uint8"), (["a.jpg"], "list")):
+        with pytest.raises(SettingError, match=f"^images must be normalised, .*, got '{kind}'$"):
+            model(images)
+    for images, said in (("a.jpg", "a list"), ([], "a list"), ([tmp_path / "nowhere.jpg"], "files that exist")):
+        with pytest.raises(SettingError, match=f"^images must be {said}"):
+            model.embed(images)
+
+
 def test_what_cannot_be_predicted_is_said(tmp_path: Path) -> None:
     old = {"backbone": BACKBONE, "classifiers": {"train": LINEAR}, "class_names": ["cat", "dog", "owl"]}
     model = Model.load(checkpoint(tmp_path / "old.ckpt", description=None, recipe=old, radii=None))
