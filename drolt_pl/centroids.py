@@ -8,6 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from drolt_pl.classes import class_indices
+from drolt_pl.errors import require_int
+
 PIECE = 16_384  # samples that are in float64 at a time
 POOLED_SAMPLES = 10  # pseudo-observations of the pooled variance in a class's own
 
@@ -39,7 +42,15 @@ class StatisticsSums:
         self.counts = torch.zeros(num_classes, dtype=torch.int64, device=device)
 
     def update(self, features: Tensor, targets: Tensor) -> None:
-        """Adds a batch: features (B, D), targets (B,); long ones piece by piece, for the memory of float64."""
+        """Adds a batch: features (B, D), targets (B,); long ones piece by piece, for the memory of float64.
+
+        Raises:
+            ValueError: a shape that does not fit; on CPU also a target outside [0, C).
+        """
+        num_features = self.sums.shape[1]
+        if features.ndim != 2 or features.shape[1] != num_features:
+            raise ValueError(f"features must have shape (N, {num_features}), got {tuple(features.shape)}")
+        targets = class_indices(targets, len(features), len(self.sums))
         for piece, labels in zip(torch.split(features.detach(), PIECE), torch.split(targets, PIECE), strict=True):
             self._add(piece.double(), labels)
 
@@ -81,8 +92,11 @@ def class_statistics(features: Tensor, targets: Tensor, num_classes: int) -> Cla
 
     Args:
         features: (N, D), any float dtype; summed in float64.
-        targets: (N,), int64 in [0, C).
+        targets: (N,), integers in [0, C).
         num_classes: C.
+
+    Raises:
+        ValueError: a shape that does not fit; on CPU also a target outside [0, C).
 
     Example:
         >>> import torch
@@ -90,8 +104,9 @@ def class_statistics(features: Tensor, targets: Tensor, num_classes: int) -> Cla
         >>> stats.centroids.tolist(), stats.counts.tolist()
         ([[0.0, 0.0], [1.0, 0.0]], [0, 2])
     """
-    if features.ndim != 2 or targets.shape != features.shape[:1]:
-        raise ValueError(f"features (N, D) and targets (N,) expected, got {(*features.shape,)} and {(*targets.shape,)}")
+    if features.ndim != 2:
+        raise ValueError(f"features must have shape (N, D), got {tuple(features.shape)}")
+    require_int("num_classes", num_classes, at_least=1)
     sums = StatisticsSums(num_classes, features.shape[1], features.device)
     sums.update(features, targets)
     return sums.compute()

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from drolt_pl.errors import require_choice
+from drolt_pl.classes import class_indices, class_sizes
+from drolt_pl.errors import require_choice, require_int
 from drolt_pl.groups import FEW, MANY, group_masks
 
 CONFIDENCE_UNITS = 2**30  # integer steps of a confidence from 0 to 1
@@ -78,10 +79,11 @@ class ShotAccuracy(Metric):
         kwargs: Passed to `torchmetrics.Metric`.
 
     Shapes:
-        ``update`` takes predicted classes (B,), int64, or logits (B, C), and targets (B,); ``compute`` returns what
+        ``update`` takes predicted classes (B,), integers, or logits (B, C), and targets (B,); ``compute`` returns what
         `shot_accuracy` does.
 
     Raises:
+        SettingError: counts that are no whole numbers >= 0, or limits that overlap.
         ValueError: shapes that do not fit; on CPU also a target outside [0, C).
 
     Examples:
@@ -103,11 +105,11 @@ class ShotAccuracy(Metric):
         self, class_counts: Sequence[int] | Tensor, *, many: int = MANY, few: int = FEW, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        counts = torch.as_tensor(class_counts)
+        counts = class_sizes(class_counts, at_least=0)
         group_masks(counts, many, few)  # wrong limits are refused here, not after an epoch
         self.many = many
         self.few = few
-        self.register_buffer("class_counts", counts.clone(), persistent=False)
+        self.register_buffer("class_counts", counts, persistent=False)
         self.add_state("correct", torch.zeros(len(counts), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("total", torch.zeros(len(counts), dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -116,14 +118,11 @@ class ShotAccuracy(Metric):
         num_classes = len(self.total)
         if preds.ndim == 2 and preds.shape[1] != num_classes:
             raise ValueError(f"preds must have {num_classes} columns, one per class, got shape {tuple(preds.shape)}")
+        if preds.ndim != 2 and (preds.ndim != 1 or preds.is_floating_point()):
+            got = f"{preds.dtype} of {tuple(preds.shape)}"
+            raise ValueError(f"preds must be class indices (B,) or logits (B, {num_classes}), got {got}")
         predicted = preds.argmax(dim=1) if preds.ndim == 2 else preds
-        if predicted.shape != targets.shape or targets.ndim != 1:
-            raise ValueError(
-                f"targets must have shape (B,) as preds do, got {tuple(targets.shape)} and preds {tuple(preds.shape)}"
-            )
-        # On an accelerator this check would wait for the device at every batch.
-        if targets.device.type == "cpu" and not bool(((targets >= 0) & (targets < num_classes)).all()):
-            raise ValueError(f"targets must lie in [0, {num_classes}), got {targets.min()} to {targets.max()}")
+        targets = class_indices(targets, len(preds), num_classes)
         # scatter_add, not bincount: bincount reads its largest index back to the host.
         self.correct = self.correct.scatter_add(0, targets, (predicted == targets).to(self.correct.dtype))
         self.total = self.total.scatter_add(0, targets, torch.ones_like(targets, dtype=self.total.dtype))
@@ -145,6 +144,10 @@ class CalibrationError(Metric):
 
     Shapes:
         ``update`` takes logits (B, C) and targets (B,); ``compute`` returns a 0-d float32 in [0, 1].
+
+    Raises:
+        SettingError: no bins.
+        ValueError: shapes that do not fit; on CPU also a target outside [0, C).
     """
 
     is_differentiable = False
@@ -157,11 +160,15 @@ class CalibrationError(Metric):
 
     def __init__(self, bins: int = 15, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        require_int("bins", bins, at_least=1)
         for state in ("total", "correct", "confidence"):
             self.add_state(state, torch.zeros(bins, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Adds a batch."""
+        if logits.ndim != 2:
+            raise ValueError(f"logits must have shape (B, C), got {tuple(logits.shape)}")
+        targets = class_indices(targets, *logits.shape)
         confidence, predicted = logits.float().softmax(1).max(1)
         confidence = confidence.nan_to_num(0.0)  # of logits that are no numbers; nobody is confident there
         index = (confidence * len(self.total)).long().clamp(max=len(self.total) - 1)
@@ -211,6 +218,8 @@ def ncm_predict(features: Tensor, centroids: Tensor, counts: Tensor, distance: s
         raise ValueError(
             f"features and centroids must be (B, D) and (C, D), got {tuple(features.shape)}, {tuple(centroids.shape)}"
         )
+    if counts.shape != (len(centroids),):
+        raise ValueError(f"counts must have shape ({len(centroids)},), got {tuple(counts.shape)}")
     present = counts > 0
     if counts.device.type == "cpu" and not bool(present.any()):
         raise ValueError("counts must hold at least one class with images, got none")

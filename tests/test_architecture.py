@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "escape": set(),
     "ranges": set(),
     "checked": set(),
+    "classes": set(),
     "regular": set(),
     "disk": set(),
     "checkpoint_file": {"disk"},
@@ -58,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"run", "sweeps", "analysis", "report", "tracking", "predict", "data", "model"} | FILES_OF_RUNS,
     "__main__": {"cli"},
 }
-OPEN_TO_ALL = {"errors", "escape", "ranges", "checked"}
+OPEN_TO_ALL = {"errors", "escape", "ranges", "checked", "classes"}
 PUBLIC_ALL_THE_SAME = {"_asdict", "_replace", "_fields", "_abc_impl"}  # of named tuples and of ABC
 # Private names of other libraries, each with no public way to the same.
 NOT_PUBLIC_ELSEWHERE = {

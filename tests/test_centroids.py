@@ -9,7 +9,7 @@ from hypothesis import example as example_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drolt_pl.centroids import class_statistics
+from drolt_pl.centroids import StatisticsSums, class_statistics
 
 
 def reference(features: np.ndarray, targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, ...]:
@@ -79,5 +79,20 @@ def test_more_ranks_than_samples() -> None:
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"targets \(N,\)"):
+    targets = torch.zeros(3, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"^targets must have shape \(3,\), got \(4,\)"):
         class_statistics(torch.zeros(3, 2), torch.zeros(4, dtype=torch.long), 2)
+    with pytest.raises(ValueError, match=r"^features must have shape \(N, D\), got \(3,\)"):
+        class_statistics(torch.zeros(3), targets, 2)
+    with pytest.raises(ValueError, match=r"^features must have shape \(N, 4\), got \(3, 2\)"):
+        StatisticsSums(2, 4).update(torch.zeros(3, 2), targets)
+    with pytest.raises(ValueError, match=r"^num_classes must be a whole number >= 1, got 0"):
+        class_statistics(torch.zeros(3, 2), targets, 0)
+
+
+def test_without_samples_there_are_zeros() -> None:
+    found = class_statistics(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), 3)
+    assert not found.centroids.any()
+    assert not found.counts.any()
+    assert found.total_variance.tolist() == [0, 0, 0]
+    assert float(found.effective_dim) == 1

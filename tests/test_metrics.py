@@ -143,9 +143,15 @@ def test_reset_forward_pickle_and_state() -> None:
     ("preds", "targets", "message"),
     [
         (torch.zeros(3, 5), torch.zeros(3, dtype=torch.int64), "preds must have 6 columns, one per class, got shape"),
-        (torch.zeros(3, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), "targets must have shape (B,)"),
-        (torch.tensor([0, 0]), torch.tensor([0, 6]), "targets must lie in [0, 6), got 0 to 6"),
-        (torch.tensor([0, 0]), torch.tensor([-1, 0]), "targets must lie in [0, 6), got -1 to 0"),
+        (
+            torch.zeros(3, dtype=torch.int64),
+            torch.zeros(2, dtype=torch.int64),
+            "targets must have shape (3,), got (2,)",
+        ),
+        (torch.tensor([0, 0]), torch.tensor([0, 6]), "targets must be in [0, 6), got 0 to 6"),
+        (torch.tensor([0, 0]), torch.tensor([-1, 0]), "targets must be in [0, 6), got -1 to 0"),
+        (torch.zeros(2), torch.tensor([0, 1]), "preds must be class indices (B,) or logits (B, 6), got torch.float32"),
+        (torch.zeros(()), torch.tensor([0, 1]), "preds must be class indices (B,) or logits (B, 6), got torch.float32"),
     ],
 )
 def test_wrong_batches_are_refused(preds: Tensor, targets: Tensor, message: str) -> None:
@@ -200,6 +206,7 @@ def test_ncm_computes_in_float32_under_low_precision(dtype: torch.dtype) -> None
     [
         ({"distance": "manhattan"}, "distance must be one of ('euclidean', 'student_t', 'cosine'), got 'manhattan'"),
         ({"features": torch.zeros(2, 4)}, "features and centroids must be (B, D) and (C, D), got (2, 4), (2, 3)"),
+        ({"counts": torch.ones(1)}, "counts must have shape (2,), got (1,)"),
         ({"counts": torch.zeros(2)}, "counts must hold at least one class with images, got none"),
     ],
 )
@@ -233,6 +240,13 @@ def test_calibration_error_is_the_fields_ece() -> None:
     for part in torch.randperm(500, generator=generator).split(33):
         again.update(logits[part], targets[part])
     assert torch.equal(again.compute(), metric.compute())
+
+
+def test_calibration_refuses_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^bins must be a whole number >= 1, got 0"):
+        CalibrationError(0)
+    with pytest.raises(ValueError, match=r"^logits must have shape \(B, C\), got \(3,\)"):
+        CalibrationError().update(torch.zeros(3), torch.zeros(3, dtype=torch.int64))
 
 
 def test_full_confidence_belongs_to_the_last_bin() -> None:

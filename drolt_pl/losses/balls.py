@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.checked import checked
+from drolt_pl.classes import class_sizes
 from drolt_pl.errors import require
 from drolt_pl.losses.radius import (
     EpsMode,
@@ -63,7 +64,7 @@ class UncertaintyBalls(nn.Module):
         self.num_classes, self.num_features = num_classes, num_features
         self.eps_mode, self.coverage, self.radius_dim, self.radius_of = eps_mode, coverage, radius_dim, radius_of
         self._knows_statistics = self._is_measured = False
-        self.register_buffer("class_counts", _whole_counts(class_counts, num_classes))
+        self.register_buffer("class_counts", class_sizes(class_counts, num_classes))
         self.register_buffer("total_variance", torch.zeros(num_classes))
         self.register_buffer("effective_dim", torch.tensor(float(num_features)))
         self.register_buffer("has_statistics", torch.tensor(False))
@@ -163,12 +164,3 @@ def _restore_statistics(balls: UncertaintyBalls, _: object) -> None:
     balls._is_measured = balls.is_auto and bool(balls.measured_eps >= 0)
     if balls._knows_statistics:
         balls._update_coverage_radii()
-
-
-def _whole_counts(class_counts: Sequence[int] | Tensor, num_classes: int) -> Tensor:
-    counts = torch.as_tensor(class_counts).detach()
-    fits = counts.shape == (num_classes,)
-    require("class_counts", tuple(counts.shape), fits, f"must hold {num_classes} numbers, one per class")
-    whole = bool((counts == counts.round()).all()) and bool((counts >= 1).all())
-    require("class_counts", counts.tolist(), whole, "must be whole numbers of at least 1")
-    return counts.to(torch.long, copy=True)

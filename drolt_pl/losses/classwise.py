@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from drolt_pl.errors import require, require_choice
-from drolt_pl.losses.checks import check_radii, check_targets
+from drolt_pl.classes import class_indices
+from drolt_pl.errors import require_choice
+from drolt_pl.losses.checks import check_radii, check_temperature, constant
 from drolt_pl.losses.distances import DISTANCES, Distance, distance_of_radius, pairwise_distance, unit_vectors
 
 
@@ -46,13 +47,15 @@ def classwise_loss(
         SettingError: an option that is not allowed.
         ValueError: a shape that does not fit; on CPU also a value out of range.
     """
-    require("temperature", temperature, 0 < temperature < math.inf, "must be finite and > 0")
+    check_temperature(temperature)
     require_choice("distance", distance, DISTANCES)
-    _check_tensors(features, targets, centroids, eps, log_prior, own_factor)
+    targets = _checked_targets(features, targets, centroids, eps, log_prior, own_factor)
     # The loss is a difference of two distances: at d = 1e4 and T = 0.01, float32 would err by 0.1 nat.
     dtype = torch.float32 if features.device.type == "mps" else torch.float64
     with torch.autocast(features.device.type, enabled=False):
-        z, mu, radii = features.to(dtype), centroids.detach().to(dtype), eps.to(dtype)
+        z, mu, radii = features.to(dtype), constant(centroids).to(dtype), eps.to(dtype)
+        if log_prior is not None:  # a mean of no samples may be nan
+            mu = mu.masked_fill((log_prior == -math.inf)[:, None], 0.0)
         if distance == "cosine":
             z, mu = unit_vectors(z), unit_vectors(mu)
         f = distance_of_radius(distance)
@@ -76,19 +79,19 @@ def leave_one_out_factor(class_counts: Tensor) -> Tensor:
     return torch.where(class_counts > 1, class_counts / (class_counts - 1).clamp(min=1), 1.0)
 
 
-def _check_tensors(
+def _checked_targets(
     features: Tensor,
     targets: Tensor,
     centroids: Tensor,
     eps: Tensor,
     log_prior: Tensor | None,
     own_factor: Tensor | None,
-) -> None:
+) -> Tensor:
+    """The targets as class indices; raises ValueError where an argument does not fit the others."""
     if features.ndim != 2 or centroids.ndim != 2:
         raise ValueError("features and centroids must be matrices: (B, D) and (C, D)")
     (size, width), num_classes = features.shape, len(centroids)
     for name, tensor, shape in (
-        ("targets", targets, (size,)),
         ("centroids", centroids, (num_classes, width)),
         ("eps", eps, (num_classes,)),
         ("log_prior", log_prior, (num_classes,)),
@@ -96,10 +99,11 @@ def _check_tensors(
     ):
         if tensor is not None and tensor.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
-    check_targets(targets, num_classes)
+    targets = class_indices(targets, size, num_classes)
     check_radii(eps)
     if log_prior is not None and log_prior.device.type == "cpu":
         if not bool((log_prior < math.inf).all()):
             raise ValueError(f"log_prior must be < inf, got {log_prior.max().item()}")
         if not bool(log_prior[targets].isfinite().all()):
             raise ValueError("log_prior must be finite for the classes of targets")
+    return targets

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drolt_pl.errors import require
+from drolt_pl.classes import class_indices
 from drolt_pl.losses.batch import class_histogram
+from drolt_pl.losses.checks import check_temperature, check_vectors
 
 
 def supervised_contrastive(embeddings: Tensor, targets: Tensor, *, temperature: float = 0.1) -> Tensor:
@@ -21,6 +22,8 @@ def supervised_contrastive(embeddings: Tensor, targets: Tensor, *, temperature: 
         temperature: T, > 0.
     """
     similarity, own = cosines(embeddings, embeddings, temperature)
+    if targets.shape != (len(embeddings),):
+        raise ValueError(f"targets must have shape ({len(embeddings)},), got {tuple(targets.shape)}")
     positives = (targets[:, None] == targets[None, :]) & ~own
     log_p = similarity - _log_sum(similarity, own)
     number = positives.sum(1)
@@ -44,8 +47,12 @@ def balanced_contrastive(
         prototypes: One a class, (C, E); normalised here.
         temperature: T, > 0.
     """
+    check_vectors(embeddings, prototypes)
     num_classes = len(prototypes)
-    similarity, own = cosines(embeddings, torch.cat([embeddings, prototypes.to(embeddings.dtype)]), temperature)
+    targets = class_indices(targets, len(embeddings), num_classes)
+    dtype = torch.promote_types(embeddings.dtype, prototypes.dtype)
+    keys = torch.cat([embeddings.to(dtype), prototypes.to(dtype)])
+    similarity, own = cosines(embeddings, keys, temperature)
     key_targets = torch.cat([targets, torch.arange(num_classes, device=targets.device)])
     same = targets[:, None] == key_targets[None, :]  # (B, B + C)
     sizes = class_histogram(key_targets, num_classes)[key_targets] - same.long()  # of each key's class, without i
@@ -64,7 +71,8 @@ def cosines(anchors: Tensor, keys: Tensor, temperature: float) -> tuple[Tensor, 
 
     The first B keys are the anchors.
     """
-    require("temperature", temperature, temperature > 0, "must be > 0")
+    check_temperature(temperature)
+    check_vectors(anchors, keys)
     with torch.autocast(anchors.device.type, enabled=False):
         dtype = torch.promote_types(anchors.dtype, torch.float32)
         similarity = F.normalize(anchors.to(dtype), dim=1) @ F.normalize(keys.to(dtype), dim=1).T / temperature

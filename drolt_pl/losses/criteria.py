@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drolt_pl.checked import checked
-from drolt_pl.errors import require
-from drolt_pl.losses.checks import check_targets
+from drolt_pl.classes import class_indices, class_sizes
 from drolt_pl.losses.effective_number import effective_number_weights
 from drolt_pl.ranges import BelowOne, Fraction, NonNegative, Positive
 
@@ -39,9 +38,7 @@ class Criterion(nn.Module, ABC):
 
     def __init__(self, class_counts: Sequence[int] | Tensor, *, beta: BelowOne = 0.0, start: Fraction = 0.0) -> None:
         super().__init__()
-        counts = torch.as_tensor(class_counts)
-        valid = counts.ndim == 1 and bool((counts >= 1).all())
-        require("class_counts", counts.tolist(), valid, "must be one number >= 1 per class")
+        counts = class_sizes(class_counts)
         # They follow from the arguments, so checkpoints need not hold them.
         self.register_buffer("class_counts", counts.float(), persistent=False)
         self.register_buffer("class_weights", effective_number_weights(counts, beta), persistent=False)
@@ -98,7 +95,7 @@ class Criterion(nn.Module, ABC):
 
     def _weighted(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted losses and their weights, (B,) each."""
-        check_targets(targets, logits.shape[1])
+        targets = class_indices(targets, len(logits), logits.shape[1])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         weights = self.class_weights.to(logits.dtype)[targets] if self.in_force else torch.ones_like(logits[:, 0])
         return self.weighted_losses(logits, targets, weights), weights

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from drolt_pl.checked import checked
+from drolt_pl.classes import class_indices
 from drolt_pl.errors import require
 from drolt_pl.losses.balls import UncertaintyBalls
 from drolt_pl.losses.batch import ClassWeight, Denominator, sample_weights
-from drolt_pl.losses.checks import check_targets
 from drolt_pl.losses.distances import Distance
 from drolt_pl.losses.functional import Bound
 from drolt_pl.losses.likelihoods import LikelihoodName, OwnDistance, Prior, likelihood_of
@@ -143,8 +143,7 @@ class DROLTLoss(nn.Module):
             RuntimeError: eps_prior, coverage or eps ``auto`` is used before :meth:`set_statistics`.
             ValueError: a shape that does not fit; on CPU a target outside [0, C), or ranks with unequal batches.
         """
-        check_targets(targets, self.num_classes)
-        features, centroids, eps, class_counts = self._measured(features, centroids)
+        features, targets, centroids, eps, class_counts = self._measured(features, targets, centroids)
         rows = self.likelihood.rows(features, targets, centroids, eps, class_counts)
         present = rows.present
         weights = sample_weights(targets, present.to(features.dtype), class_counts, self.class_weight)
@@ -155,7 +154,7 @@ class DROLTLoss(nn.Module):
         terms = {"robust": (weights * rows.loss).sum()}
         if self.eps_prior > 0:
             log_p = self.balls.log_probability(eps) * (present > 0)
-            terms["prior"] = -self.eps_prior * log_p.sum().to(features.dtype) / (present > 0).sum()
+            terms["prior"] = -self.eps_prior * log_p.sum().to(features.dtype) / (present > 0).sum().clamp(min=1)
         terms |= rows.measures
         if shares is not None:  # the other terms are not sums over samples
             terms = {name: term if name == "robust" else shares.mean() * term for name, term in terms.items()}
@@ -166,7 +165,7 @@ class DROLTLoss(nn.Module):
     @torch.no_grad()
     def own_mass(self, features: Tensor, targets: Tensor, centroids: Tensor) -> Tensor:
         """Mean over samples of the own class's share in the softmax of the loss, 0-d; arguments as in :meth:`terms`."""
-        features, centroids, eps, class_counts = self._measured(features, centroids)
+        features, targets, centroids, eps, class_counts = self._measured(features, targets, centroids)
         return self.likelihood.own_mass(features, targets, centroids, eps, class_counts).mean()
 
     @torch.no_grad()
@@ -221,10 +220,16 @@ class DROLTLoss(nn.Module):
             return None
         return self.balls.log_probability(self.radii().detach()).exp().float()
 
-    def _measured(self, features: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features and centroids as the loss measures them, radii and class sizes, in one dtype."""
+    def _measured(self, features: Tensor, targets: Tensor, centroids: Tensor) -> tuple[Tensor, ...]:
+        """Features, targets and centroids as the loss measures them, radii, and class sizes; numbers in one dtype."""
+        if features.ndim != 2 or features.shape[1] != self.num_features:
+            raise ValueError(f"features must have shape (B, {self.num_features}), got {tuple(features.shape)}")
+        shape = self.num_classes, self.num_features
+        if centroids.shape != shape:
+            raise ValueError(f"centroids must have shape {shape}, got {tuple(centroids.shape)}")
+        targets = class_indices(targets, len(features), self.num_classes)
         features, centroids = self.normalise(features), self.normalise(centroids.detach())
-        return features, centroids, self.radii(features.dtype), self.balls.class_counts.to(features.dtype)
+        return features, targets, centroids, self.radii(features.dtype), self.balls.class_counts.to(features.dtype)
 
 
 def _check_geometry(

@@ -1,13 +1,13 @@
 """The robust loss of DRO-LT as free functions of tensors (Samuel & Chechik, ICCV 2021, Eqs. 6-18)."""
 
-import math
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from drolt_pl.classes import class_indices
 from drolt_pl.errors import require, require_choice
-from drolt_pl.losses.checks import check_radii, check_targets
+from drolt_pl.losses.checks import check_radii, check_temperature, constant
 from drolt_pl.losses.distances import DISTANCES, Distance, distance_of_radius, pairwise_distance, unit_vectors
 from drolt_pl.losses.euclidean import EuclideanRobustLoss
 
@@ -53,7 +53,7 @@ def robust_loss(
         SettingError: an option that is not allowed.
         ValueError: a shape that does not fit; on CPU also a target or radius out of range.
     """
-    require("temperature", temperature, 0 < temperature < math.inf, "must be finite and > 0")
+    check_temperature(temperature)
     self_index = torch.arange(len(features), device=features.device) if self_index is None else self_index
     num_keys = len(features if keys is None else keys)
     weights = None
@@ -65,7 +65,7 @@ def robust_loss(
             weights = weights.expand(len(features), -1).masked_fill(own_pairs(self_index, num_keys), 0.0)
     with torch.autocast(features.device.type, enabled=False):
         rest = (targets, centroids, eps, bound, distance, keys, key_targets, self_index)
-        if distance == "euclidean" and bound != "tight" and features.dtype != torch.float64:
+        if distance == "euclidean" and bound != "tight" and features.dtype != torch.float64 and num_keys:
             return _fused(features, *rest, weights, temperature)
         logits = exponents(features, *rest) / temperature  # (B, K)
         if weights is not None:
@@ -88,12 +88,12 @@ def _fused(
 ) -> Tensor:
     """As :func:`exponents` and logsumexp, at less cost, for the bounds that are linear in Euclidean distances."""
     keys, key_targets = _keys(features, targets, keys, key_targets)
-    _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)
+    targets, key_targets = _checked_targets(features, targets, centroids, eps, keys, key_targets, self_index)
     require_choice("bound", bound, BOUNDS)
     is_other_class = targets[:, None] != key_targets[None, :]
     hostile = ~own_pairs(self_index, len(keys)) if bound == "sample" else is_other_class
     left_out = ~(is_other_class | own_pairs(self_index, len(keys))) if bound == "negatives" else None
-    inputs = (features, keys, eps[targets], targets, centroids.detach(), hostile, left_out, self_index)
+    inputs = (features, keys, eps[targets], targets, constant(centroids), hostile, left_out, self_index)
     loss: Tensor = EuclideanRobustLoss.apply(*inputs, weights, temperature)
     return loss
 
@@ -129,10 +129,10 @@ def exponents(
     require("distance", distance, fits, "must be 'euclidean' where bound is 'tight'")
     keys, key_targets = _keys(features, targets, keys, key_targets)
     self_index = torch.arange(len(features), device=features.device) if self_index is None else self_index
-    _check_tensors(features, targets, centroids, eps, keys, key_targets, self_index)
+    targets, key_targets = _checked_targets(features, targets, centroids, eps, keys, key_targets, self_index)
     # a_ij is the difference of two distances: at d = 1e4 and T = 0.01, float32 would err by 0.1 nat.
     dtype = torch.float32 if features.device.type == "mps" else torch.float64
-    z, z_keys, mu = features.to(dtype), keys.to(dtype), centroids.detach()[targets].to(dtype)  # (B, D), (K, D), (B, D)
+    z, z_keys, mu = features.to(dtype), keys.to(dtype), constant(centroids)[targets].to(dtype)  # (B, D), (K, D), (B, D)
     if distance == "cosine":
         z, z_keys, mu = unit_vectors(z), unit_vectors(z_keys), unit_vectors(mu)
     radius = eps[targets].to(dtype)  # (B,)
@@ -191,7 +191,7 @@ def _keys(features: Tensor, targets: Tensor, keys: Tensor | None, key_targets: T
     return keys, key_targets
 
 
-def _check_tensors(
+def _checked_targets(
     features: Tensor,
     targets: Tensor,
     centroids: Tensor,
@@ -199,23 +199,22 @@ def _check_tensors(
     keys: Tensor,
     key_targets: Tensor,
     self_index: Tensor,
-) -> None:
+) -> tuple[Tensor, Tensor]:
+    """Both targets as class indices; raises ValueError where an argument does not fit the others."""
     if features.ndim != 2 or centroids.ndim != 2 or keys.ndim != 2:
         raise ValueError("features, centroids and keys must be matrices: (B, D), (C, D) and (K, D)")
     (size, width), num_classes, num_keys = features.shape, len(centroids), len(keys)
     for name, tensor, shape in (
-        ("targets", targets, (size,)),
         ("centroids", centroids, (num_classes, width)),
         ("eps", eps, (num_classes,)),
         ("keys", keys, (num_keys, width)),
-        ("key_targets", key_targets, (num_keys,)),
         ("self_index", self_index, (size,)),
     ):
         if tensor.shape != shape:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
     if num_keys < size:
         raise ValueError(f"keys must hold every query: {size} queries, {num_keys} keys")
-    check_targets(targets, num_classes)
-    if key_targets is not targets:
-        check_targets(key_targets, num_classes)
     check_radii(eps)
+    indices = class_indices(targets, size, num_classes)
+    own = key_targets is targets
+    return indices, indices if own else class_indices(key_targets, num_keys, num_classes, "key_targets")

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from drolt_pl.classes import class_indices
 from drolt_pl.losses.contrastive import cosines
 
 
@@ -41,6 +42,7 @@ def parametric_contrastive(
     every = torch.cat([centre_logits, similarity.masked_fill(out, lowest)], 1)  # (B, C + K)
     log_p = every - every.logsumexp(1, keepdim=True)
     num_classes = centre_logits.shape[1]
+    targets = class_indices(targets, len(queries), num_classes)
     labels = torch.full_like(centre_logits, smoothing / max(num_classes - 1, 1)).scatter(
         1, targets[:, None], 1 - smoothing
     )

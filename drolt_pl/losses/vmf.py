@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from drolt_pl.losses.checks import check_temperature, check_vectors
+
 MOST = 1e5  # of a concentration, as in ProCo's code
 
 
@@ -53,7 +55,13 @@ def expected_contrast(embeddings: Tensor, means: Tensor, *, temperature: float =
         embeddings: (B, E); normalised here.
         means: Of each class's unit vectors, (C, E), without gradient; a class of mean 0 is uniform on the sphere.
         temperature: T, > 0.
+
+    Raises:
+        SettingError: a temperature out of range.
+        ValueError: a shape that does not fit, or E below 3, where the expansion of Bessel functions begins.
     """
+    check_temperature(temperature)
+    check_vectors(embeddings, means, least=3)
     order = embeddings.shape[1] / 2 - 1
     means = means.detach().double()
     kappa = concentrations(means)

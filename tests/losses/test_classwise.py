@@ -320,7 +320,7 @@ def test_a_class_that_is_left_out_could_be_anywhere() -> None:
     log_prior = torch.tensor([0.0, 0.0, -math.inf, 0.0], dtype=torch.float64)
     there = [0, 1, 3]
     expected = classwise_loss(z, torch.tensor([0, 1, 2, 0]), mu[there], eps[there])
-    for place in (mu[2], z[0], 0 * z[0]):
+    for place in (mu[2], z[0], 0 * z[0], math.nan * z[0]):
         mu[2] = place
         z.requires_grad_()
         value = classwise_loss(z, y, mu, eps, log_prior=log_prior)
@@ -369,6 +369,7 @@ def test_refusals() -> None:
     z, y, mu, eps = random_batch(0, [0, 1], 3, 3, torch.float32)
     for options, message in (
         ({"temperature": 0.0}, "^temperature must be"),
+        ({"temperature": torch.tensor(2.0)}, "^temperature must be a number, not a tensor"),
         ({"distance": "l1"}, "^distance must be one of .*'l1'"),
         ({"log_prior": torch.zeros(2)}, "^log_prior must have shape"),
         ({"log_prior": torch.tensor([0.0, -math.inf, 0.0])}, "^log_prior must be finite for the classes of targets"),

@@ -127,6 +127,7 @@ def test_half_precision_is_raised(autocast: bool) -> None:
     half, rows = z.bfloat16(), prototypes.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         losses = supervised_contrastive(half, targets), balanced_contrastive(half, targets, rows)
+    assert balanced_contrastive(half, targets, prototypes) != losses[1]  # prototypes keep their digits
     expected = supervised_contrastive(half.float(), targets), balanced_contrastive(half.float(), targets, rows.float())
     for loss, full in zip(losses, expected, strict=True):
         assert loss.dtype == torch.float32
@@ -134,5 +135,16 @@ def test_half_precision_is_raised(autocast: bool) -> None:
 
 
 def test_a_wrong_temperature_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"^temperature must be > 0, got 0"):
+    with pytest.raises(SettingError, match=r"^temperature must be finite and > 0, got 0"):
         supervised_contrastive(*batch()[:2], temperature=0)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    z, targets, prototypes = batch()
+    with pytest.raises(ValueError, match=r"^targets must have shape \(\d+,\), got \(1,\)"):
+        supervised_contrastive(z, targets[:1])
+    for wrong in (prototypes[:, 1:], prototypes[0]):
+        with pytest.raises(ValueError, match=r"^embeddings must be \(B, E\)"):
+            balanced_contrastive(z, targets, wrong)
+    with pytest.raises(ValueError, match=r"^embeddings must be \(B, E\)"):
+        supervised_contrastive(z[0], targets)

@@ -301,7 +301,7 @@ def test_a_wrong_value_is_named(cls: type[Criterion], options: dict[str, Any], m
 
 
 def test_shapes_and_counts_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(SettingError, match=r"^class_counts must be one number >= 1 per class, got \[3, 0\]"):
+    with pytest.raises(SettingError, match=r"^class_counts must be whole numbers of at least 1, got \[3, 0\]"):
         CrossEntropy([3, 0])
     with pytest.raises(ValueError, match=r"^logits must be \(B, 5\), got \(2, 3\)"):
         CrossEntropy(COUNTS)(torch.zeros(2, 3), torch.tensor([0, 1]))

@@ -367,8 +367,26 @@ def test_a_wrong_batch_is_refused() -> None:
     z, y, centroids = batch()
     with pytest.raises(ValueError, match="targets must be in"):
         make()(z, y + 3, centroids)
-    with pytest.raises(ValueError, match="centroids must have shape"):
-        make()(z, y, centroids[:, :2])
+    for norm in ("none", "l2"):
+        for wrong in (centroids[:, :2], centroids[:4], centroids[0]):
+            with pytest.raises(ValueError, match=r"^centroids must have shape \(5, 3\), got"):
+                make(feature_norm=norm)(z, y, wrong)
+        for wrong in (z[:, :2], z[0], z[None]):
+            with pytest.raises(ValueError, match=r"^features must have shape \(B, 3\), got"):
+                make(feature_norm=norm)(wrong, y, centroids)
+
+
+@pytest.mark.parametrize("likelihood", ["sample", "class"])
+def test_an_empty_batch_costs_nothing(likelihood: Any) -> None:
+    _, _, centroids = batch(dtype=torch.float32)
+    loss = make(likelihood=likelihood, eps_mode="learned", eps_prior=0.1)
+    loss.set_statistics(torch.ones(5), 2.0)
+    z = torch.zeros(0, 3, requires_grad=True)
+    value = loss(z, torch.zeros(0, dtype=torch.long), centroids)
+    value.backward()
+    assert float(value.detach()) == 0
+    assert loss.balls.rho is not None
+    assert loss.balls.rho.grad is None or not loss.balls.rho.grad.any()
 
 
 @ATTRACTION

@@ -291,6 +291,30 @@ def test_alone_in_the_batch_nothing_is_left() -> None:
         assert slope.tolist() == [[0.0, 0.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_empty_batch_has_no_losses(dtype: torch.dtype) -> None:
+    z, y = torch.zeros(0, 2, dtype=dtype, requires_grad=True), torch.zeros(0, dtype=torch.long)
+    for bound, distance in FORMS:
+        value = robust_loss(z, y, torch.ones(3, 2), torch.ones(3), bound=bound, distance=distance)
+        (slope,) = torch.autograd.grad(value.sum(), z)
+        assert (value.shape, value.dtype, slope.shape) == ((0,), dtype, (0, 2))
+
+
+def test_centroids_may_come_from_inference_mode() -> None:
+    """No backward keeps a tensor of that mode, so the loss takes a copy."""
+    for dtype in (torch.float32, torch.float64):
+        z, y, centroids, eps = random_batch(0, [0, 1, 1], 2, 3, dtype)
+        with torch.inference_mode():
+            inferred = centroids.clone()
+        for bound, distance in FORMS:
+            slopes = []
+            for means in (centroids, inferred):
+                leaf = z.clone().requires_grad_()
+                robust_loss(leaf, y, means, eps, bound=bound, distance=distance).sum().backward()
+                slopes.append(leaf.grad)
+            assert torch.equal(*slopes)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [8, 64])  # torch's own distances change their method above 25 rows
 def test_half_precision_is_raised(dtype: torch.dtype, size: int) -> None:
@@ -388,6 +412,7 @@ def test_refusals() -> None:
     z, y, centroids, eps = random_batch(0, [0, 1], 2, 3, torch.float32)
     wrong = [
         ({"temperature": 0.0}, "^temperature must be"),
+        ({"temperature": torch.tensor(2.0)}, "^temperature must be a number, not a tensor"),
         ({"temperature": math.nan}, "^temperature must be"),
         ({"bound": "papre"}, "^bound must be one of .*'papre'"),
         ({"distance": "l1"}, "^distance must be one of .*'l1'"),

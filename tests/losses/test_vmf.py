@@ -54,3 +54,11 @@ def test_a_concentrated_class_is_its_mean() -> None:
     torch.testing.assert_close(found, cosine / 0.1, rtol=0, atol=0.01)
     means = 0.9 * mean
     assert torch.autograd.gradcheck(lambda x: expected_contrast(x, means, temperature=0.1), z.requires_grad_())
+
+
+def test_what_it_is_not_for_is_refused() -> None:
+    z, means = torch.ones(2, 2), torch.ones(3, 2)
+    with pytest.raises(ValueError, match=r"^embeddings must be .*E >= 3, got \(2, 2\) and \(3, 2\)"):
+        expected_contrast(z, means)
+    with pytest.raises(ValueError, match=r"^temperature must be finite and > 0, got 0"):
+        expected_contrast(torch.ones(2, 8), torch.ones(3, 8), temperature=0)
