@@ -15,11 +15,13 @@ class _PairwiseDistance(torch.autograd.Function):
     """Distances whose gradient is a matrix product; the gradient of cdist needs (B, K, D) on CUDA."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, by_product: bool) -> Tensor:
+    def forward(x: Tensor, y: Tensor, by_product: bool) -> Tensor:
         mode = "use_mm_for_euclid_dist" if by_product else "donot_use_mm_for_euclid_dist"
-        distances = torch.cdist(x, y, compute_mode=mode)
-        ctx.save_for_backward(x, y, distances)
-        return distances
+        return torch.cdist(x, y, compute_mode=mode)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], inputs[1], output)
 
     @staticmethod
     @once_differentiable

@@ -93,8 +93,10 @@ def _fused(
     is_other_class = targets[:, None] != key_targets[None, :]
     hostile = ~own_pairs(self_index, len(keys)) if bound == "sample" else is_other_class
     left_out = ~(is_other_class | own_pairs(self_index, len(keys))) if bound == "negatives" else None
-    inputs = (features, keys, eps[targets], targets, constant(centroids), hostile, left_out, self_index)
-    loss: Tensor = EuclideanRobustLoss.apply(*inputs, weights, temperature)
+    wants_eps = eps.requires_grad and torch.is_grad_enabled()
+    own_keys = None if keys is features else keys
+    inputs = (features, own_keys, eps[targets], targets, constant(centroids), hostile, left_out, self_index)
+    loss: Tensor = EuclideanRobustLoss.apply(*inputs, weights, temperature, wants_eps)[0]
     return loss
 
 

@@ -86,7 +86,7 @@ def mean_coverage_factor(
 
 class _LogChi2Cdf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shape: Tensor) -> Tensor:
+    def forward(x: Tensor, shape: Tensor) -> Tensor:
         # The regularised lower incomplete gamma function at x: its series below the mean, where gammainc underflows
         # (p = exp(-9856) at D = 2048, n = 5, eps = 0.1), its complement above, where the series would be long.
         steps = torch.arange(1, SERIES_TERMS, device=x.device, dtype=x.dtype)
@@ -94,9 +94,11 @@ class _LogChi2Cdf(torch.autograd.Function):
         log_series = torch.log1p(log_terms.exp().sum(-1))
         below = shape * x.log() - x - torch.lgamma(shape + 1) + log_series
         above = torch.log1p(-torch.special.gammaincc(shape, x))
-        log_cdf = torch.where(x < shape, below, above)
-        ctx.save_for_backward(x, shape, log_cdf)
-        return log_cdf
+        return torch.where(x < shape, below, above)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
 
     @staticmethod
     @once_differentiable

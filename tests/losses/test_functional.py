@@ -142,6 +142,25 @@ def test_gradients_reach_queries_and_keys_apart(bound: str) -> None:
     assert torch.autograd.gradcheck(loss, (z[2:4].clone().requires_grad_(), z.clone().requires_grad_()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("bound", "distance"), FORMS)
+def test_torch_func_has_the_same_gradients(bound: Any, distance: Any, dtype: torch.dtype) -> None:
+    z, y, centroids, eps = random_batch(1, [0, 1, 1, 2], 3, 600, dtype)  # wide enough for every way of computing
+    keys = {"keys": torch.cat([z, z + 1]), "key_targets": torch.cat([y, y])}
+
+    def loss(features: Tensor, radii: Tensor, others: Tensor | None) -> Tensor:
+        options = {} if others is None else {**keys, "keys": others}
+        return robust_loss(features, y, centroids, radii, bound=bound, distance=distance, **options).sum()
+
+    for others in (None, keys["keys"]):
+        arguments = (z, eps) if others is None else (z, eps, others)
+        leaves = [argument.clone().requires_grad_() for argument in arguments]
+        expected = torch.autograd.grad(loss(*leaves, *[None] * (3 - len(leaves))), leaves)
+        found = torch.func.grad(loss, tuple(range(len(arguments))))(*arguments, *[None] * (3 - len(arguments)))
+        for ours, theirs in zip(found, expected, strict=True):
+            assert torch.equal(ours, theirs)
+
+
 def test_no_gradient_reaches_the_centroids() -> None:
     z, y, centroids, eps = random_batch(0, [0, 1, 1], 2, 2, torch.float32)
     centroids.requires_grad_()
