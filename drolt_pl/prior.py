@@ -15,6 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from drolt_pl.classes import class_indices
+
+IMPOSSIBLE = -1e12  # a logit
+
 
 class Calibration(NamedTuple):
     """Bias-corrected temperature scaling: the probabilities are softmax(scale * logits + bias).
@@ -60,7 +64,7 @@ def reweight(probabilities: Tensor, model_prior: Tensor, test_prior: Tensor) -> 
         >>> reweight(torch.tensor([[0.5, 0.5]]), torch.tensor([0.9, 0.1]), torch.tensor([0.5, 0.5])).round(decimals=3)
         tensor([[0.1000, 0.9000]], dtype=torch.float64)
     """
-    joint = probabilities.double() * _ratio(probabilities.shape[1], model_prior, test_prior)
+    joint = probabilities.double() * _ratio(probabilities, model_prior, test_prior)
     total = joint.sum(1, keepdim=True)
     return torch.where(total > 0, joint / total, probabilities.double())  # an image of none of the classes
 
@@ -105,15 +109,14 @@ def calibrated(logits: Tensor, targets: Tensor, *, spread: float = 3.0) -> Calib
         spread: Standard deviation of the biases' prior.
 
     Raises:
-        ValueError: no rows.
+        ValueError: a shape that does not fit, no rows, logits that are nan or inf, or a target outside [0, C).
     """
-    if not len(logits):
-        raise ValueError("logits must have at least one row, got none")
-    classes = logits.shape[1]
+    rows, labels = labelled(logits.detach(), targets)
+    classes = rows.shape[1]
     with torch.inference_mode(False), torch.enable_grad():
-        rows, labels = logits.detach().double().clone(), targets.detach().clone()
-        log_scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
-        bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+        rows, labels = rows.clone(), labels.clone()
+        log_scale = rows.new_zeros((), requires_grad=True)
+        bias = rows.new_zeros(classes, requires_grad=True)
         optimizer = torch.optim.LBFGS([log_scale, bias], max_iter=500, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
@@ -136,7 +139,7 @@ def log_likelihood(probabilities: Tensor, model_prior: Tensor, test_prior: Tenso
         model_prior: Class frequencies that they assume, (C,).
         test_prior: Class frequencies to be judged, (C,).
     """
-    return float((probabilities.double() @ _ratio(probabilities.shape[1], model_prior, test_prior)).log().sum())
+    return float((probabilities.double() @ _ratio(probabilities, model_prior, test_prior)).log().sum())
 
 
 def plausible(
@@ -194,8 +197,31 @@ def frequencies(counts: Tensor) -> Tensor:
     return values / values.sum()
 
 
-def _ratio(num_classes: int, model_prior: Tensor, test_prior: Tensor) -> Tensor:
+def labelled(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """What probabilities are fitted to: logits (N, C) in float64, all of them finite, and class indices (N,).
+
+    A class that cannot be, whose logit is -inf, gets one so low that its probability stays 0: times its logit that is 0
+    and not nan. An image of such a class has likelihood 0 whatever is fitted, and is left out.
+
+    Raises:
+        ValueError: a shape that does not fit, no rows, logits that are nan or inf, or a target outside [0, C).
+    """
+    if logits.ndim != 2:
+        raise ValueError(f"logits must have shape (N, C), got {tuple(logits.shape)}")
+    indices = class_indices(targets, *logits.shape)
+    if not bool((logits < math.inf).all()):
+        raise ValueError("logits must be finite, or -inf for a class that cannot be, got nan or inf")
+    possible = logits.gather(1, indices[:, None])[:, 0] > -math.inf
+    if not bool(possible.any()):
+        raise ValueError("logits must have at least one row whose class can be, got none")
+    return logits[possible].double().clamp(min=IMPOSSIBLE), indices[possible]
+
+
+def _ratio(probabilities: Tensor, model_prior: Tensor, test_prior: Tensor) -> Tensor:
     """Quotients of the priors, (C,); 0 where the model's is 0."""
+    if probabilities.ndim != 2:
+        raise ValueError(f"probabilities must have shape (N, C), got {tuple(probabilities.shape)}")
+    num_classes = probabilities.shape[1]
     if model_prior.shape != (num_classes,) or test_prior.shape != (num_classes,):
         shapes = f"{tuple(model_prior.shape)} and {tuple(test_prior.shape)}"
         raise ValueError(f"priors must have {num_classes} frequencies, one for each class, got {shapes}")

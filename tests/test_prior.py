@@ -99,6 +99,21 @@ def test_calibration_mends_what_em_would_follow() -> None:
         assert prior.calibrated(held[:10].clone(), torch.zeros(10, dtype=torch.int64)).scale > 0
     with pytest.raises(ValueError, match="at least one row"):
         prior.calibrated(held[:0], labels[:0])
+    with pytest.raises(ValueError, match="logits must be finite, or -inf"):
+        prior.calibrated(math.nan * held, torch.zeros(900, dtype=torch.int64))
+
+
+def test_a_class_that_cannot_be_bends_no_calibration() -> None:
+    """The nearest mean gives a class without training images -inf."""
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(60, 2, generator=generator), torch.arange(60) % 2
+    impossible = torch.full((60, 1), -math.inf)
+    held_out = torch.cat([torch.cat([logits, impossible], 1), torch.tensor([[0.0, 1.0, -math.inf]])])
+    found = prior.calibrated(held_out, torch.cat([targets, torch.tensor([2])]))
+    expected = prior.calibrated(logits, targets)
+    assert found.scale == pytest.approx(expected.scale, rel=1e-4)
+    torch.testing.assert_close(found.bias[:2], expected.bias, rtol=1e-4, atol=1e-6)
+    assert found.logits(held_out)[:, 2].eq(-math.inf).all()
 
 
 def test_an_estimate_that_explains_hardly_more_is_not_kept() -> None:
@@ -122,6 +137,8 @@ def test_a_class_that_cannot_be_stays_out() -> None:
 
 def test_what_is_no_prior_is_refused() -> None:
     two = torch.tensor([[0.5, 0.5]])
+    with pytest.raises(ValueError, match=r"probabilities must have shape \(N, C\), got \(2,\)"):
+        prior.estimate(two[0], torch.ones(2))
     for wrong in ([0.0, 0.0], [-1.0, 2.0], [math.nan, 1.0], [math.inf, 1.0]):
         with pytest.raises(ValueError, match="a prior must be"):
             prior.frequencies(torch.tensor(wrong))

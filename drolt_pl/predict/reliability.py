@@ -10,6 +10,7 @@ from torchmetrics.functional.classification import binary_auroc, multiclass_cali
 from drolt_pl.groups import group_masks
 from drolt_pl.model import Model
 from drolt_pl.predict.labelled import Outputs
+from drolt_pl.prior import labelled
 from drolt_pl.records import Record
 
 GROUPS = ("many", "medium", "few")
@@ -83,8 +84,11 @@ def fitted_temperature(logits: Tensor, targets: Tensor) -> float:
     Args:
         logits: (N, C).
         targets: (N,).
+
+    Raises:
+        ValueError: a shape that does not fit, no rows, logits that are nan or inf, or a target outside [0, C).
     """
-    logits = logits.double()
+    logits, targets = labelled(logits, targets)
     own = logits.gather(1, targets[:, None])[:, 0].mean()
     low, high = math.log(1e-3), math.log(1e3)
     for _ in range(HALVINGS):

@@ -51,6 +51,9 @@ def test_the_temperature_is_the_best() -> None:
         return float(torch.nn.functional.cross_entropy(held_out.logits.double() / value, held_out.targets))
 
     assert nll(best) <= min(nll(0.99 * best), nll(1.01 * best))
+    impossible = torch.full((300, 1), -math.inf)  # the nearest mean's, of a class without training images
+    logits = torch.cat([torch.cat([held_out.logits, impossible], 1), torch.tensor([[0.0, 1.0, 2.0, -math.inf]])])
+    assert fitted_temperature(logits, torch.cat([held_out.targets, torch.tensor([3])])) == pytest.approx(best)
     right = torch.eye(3)
     assert fitted_temperature(right, torch.arange(3)) == pytest.approx(1e-3, rel=1e-3)  # as sharp as may be
 
