@@ -16,6 +16,7 @@ from drolt_pl.cli.model import (
     TestPrior,
     Trust,
     Workers,
+    share_cores,
     tell_passed_over,
     tell_unreadable,
 )
@@ -61,6 +62,7 @@ def evaluate(
     With --test-prior the probabilities are re-weighted to the class frequencies of where the model is used; `estimate`
     finds them without labels, after the run's validation images, or those of --calibrate, have calibrated the model.
     """
+    share_cores()
     # Imported here: `drolt --help` should not wait for it.
     from rich.console import Console
 

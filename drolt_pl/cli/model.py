@@ -1,5 +1,6 @@
 """What the commands on a trained model share: how it is named, and where it runs."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +28,15 @@ ModelPrior = Annotated[
         show_default="what the model's file says, else train",
     ),
 ]
+
+
+def share_cores() -> None:
+    """Lets torch's threads sleep while they wait; spinning, they keep decoding threads from their cores.
+
+    A value that the user has set stays. Once torch is imported, this could do nothing any more, and does nothing.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def tell_passed_over(others: Counter[str] | None) -> None:

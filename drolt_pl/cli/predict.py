@@ -17,6 +17,7 @@ from drolt_pl.cli.model import (
     TestPrior,
     Trust,
     Workers,
+    share_cores,
     tell_passed_over,
     tell_unreadable,
 )
@@ -49,6 +50,7 @@ def predict(
     A file that cannot be read has a row with the reason; such files are listed at the end. Under torchrun the processes
     share the images and write the same file as one would.
     """
+    share_cores()
     # Imported here: `drolt --help` should not wait for it.
     from drolt_pl.model import Model
     from drolt_pl.predict.files import Pace, automatic_device, predict_files

@@ -6,7 +6,8 @@ from pathlib import Path
 from drolt_pl import escape
 from drolt_pl.errors import SettingError
 from drolt_pl.kept import load_all
-from drolt_pl.report.aggregate import KeptRun, Number, Spread, load_runs, paired
+from drolt_pl.report.aggregate import KeptRun, Number, Spread, paired
+from drolt_pl.report.paired import load_group
 
 COLUMNS = (("test", "acc"), ("test_pool", "acc"), ("test_pool", "many"), ("test_pool", "medium"), ("test_pool", "few"))
 
@@ -30,14 +31,15 @@ def pair_view(root: str | Path, pair: str) -> dict[str, object]:
         pair: FOLDER/ROW:OTHER, two folders of root/FOLDER; OTHER may be another FOLDER/ROW.
 
     Raises:
-        SettingError: a folder holds no kept run, or the two share no seed.
+        SettingError: a folder holds no kept run or runs that differ in more than their seeds, or the two share no seed.
     """
     folder, _, names = pair.partition("/")
     name, _, other = names.partition(":")
     if not (folder and name and other):
         raise SettingError("pairs", "must name two folders of kept runs, as in FOLDER/ROW:OTHER", pair)
     elsewhere, _, other = other.rpartition("/")
-    ours, theirs = load_runs(Path(root) / folder / name), load_runs(Path(root) / (elsewhere or folder) / other)
+    ours = load_group(str(Path(root) / folder / name))
+    theirs = load_group(str(Path(root) / (elsewhere or folder) / other))
     shared = {run.seeds for run in ours} & {run.seeds for run in theirs}
     if not shared:
         raise SettingError("pairs", "must name runs with a seed in common", pair)

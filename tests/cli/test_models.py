@@ -183,3 +183,17 @@ for words in (["predict", "model.ckpt", "photos"], ["evaluate", "model.ckpt", "-
     done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (place / "predictions.csv").exists()
+
+
+def test_threads_of_torch_sleep_beside_decoding_ones(place: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from drolt_pl.cli.app import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\n"
+        "print(os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    for own, told in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | own
+        words = [sys.executable, "-c", code, "predict", "model.ckpt", "photos"]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.split()[-1] == told
