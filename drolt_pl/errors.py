@@ -94,6 +94,17 @@ def require_int(name: str, value: object, *, at_least: int) -> None:
     require(name, value, whole, f"must be a whole number >= {at_least}")
 
 
+def reason(error: BaseException) -> str:
+    """What an error says, on one line: of the system's errors their words, without number and path.
+
+    Examples:
+        >>> reason(OSError(28, "No space left on device"))
+        'No space left on device'
+    """
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(str(words).split()) or type(error).__name__
+
+
 def settle_surroundings() -> None:
     """Ends a command where Python keeps no docstrings or its folder is gone; a terminal of no width is forgotten."""
     if sys.flags.optimize > 1:

@@ -56,7 +56,7 @@ def _is_printable(text: str) -> bool:
 
 def _names_a_stage(name: str) -> bool:
     word = name.replace("_", "a").isalnum()
-    return word and name not in ("last", "best") and not name.endswith(("_best", "_init"))
+    return word and name not in ("last", "previous", "best") and not name.endswith(("_best", "_init"))
 
 
 LARGE = 1e6
@@ -93,7 +93,10 @@ AnyPath = PathText | os.PathLike[str]
 StageName = Annotated[
     str,
     Len(1, 100),
-    Holds("of letters, digits and _, and not that of another checkpoint (last, best, *_best, *_init)", _names_a_stage),
+    Holds(
+        "of letters, digits and _, and not that of another checkpoint (last, previous, best, *_best, *_init)",
+        _names_a_stage,
+    ),
 ]
 Names = Annotated[Sequence[Text], Len(1), Holds("no name twice", _is_distinct)]
 Milestones = Annotated[Sequence[Inside], Len(1), Holds("rising", _is_rising)]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 
 MAX_BYTES = 256 * 1024**2  # of a file of a run: the split of a million images has a tenth
 KINDS = {
@@ -70,7 +70,7 @@ def read_text(path: Path, kind: str, max_bytes: int = MAX_BYTES) -> str:
     try:
         return read_regular(path, max_bytes).decode("utf-8-sig")
     except OSError as error:
-        raise SettingError(str(path), f"cannot be read: {error.strerror or error}") from error
+        raise SettingError(str(path), f"cannot be read: {reason(error)}") from error
     except UnicodeDecodeError as error:
         raise SettingError(str(path), f"is not {kind}: {error}") from error
 

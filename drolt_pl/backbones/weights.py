@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from drolt_pl.errors import SettingError, require
+from drolt_pl.errors import SettingError, reason, require
 
 Weights = dict[str, Tensor]
 Rename = Literal["order"] | None
@@ -36,8 +36,8 @@ def read_weights(path: str) -> Weights:
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0][:100].rstrip(".")
-        demand = f"must be a file of tensors alone, a state dict or safetensors: {path} is not ({reason})"
+        why = reason(error).split(". ")[0][:100].rstrip(".")
+        demand = f"must be a file of tensors alone, a state dict or safetensors: {path} is not ({why})"
         raise SettingError("weights", demand) from error
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -98,8 +98,8 @@ def _fitting(name: str, path: str) -> Iterator[None]:
         yield
     except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        reason = lines[min(1, len(lines) - 1)].rstrip(".")
-        raise SettingError("weights", f"must be a file of {name}: {path} does not fit ({reason})") from error
+        why = lines[min(1, len(lines) - 1)].rstrip(".")
+        raise SettingError("weights", f"must be a file of {name}: {path} does not fit ({why})") from error
 
 
 def renamed(weights: Weights, network: Weights, rename: Rename) -> Weights:

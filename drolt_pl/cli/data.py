@@ -60,7 +60,7 @@ def prepare(
                 f"images: folder {str(images)!r}", "does not exist", remedy="give the folder of the images"
             )
         path = out or Path("data") / f"{name}.npz"
-        require_replaceable("--out", path, rb"PK\x03\x04.{26}meta\.npy")
+        require_replaceable("--out", path, rb"PK\x03\x04.{26}meta\.npy", endings=(".npz",))
         for address in url or []:
             typer.echo(f"{'fetched' if fetch(address, lists) else 'already there:'} {address.partition('#')[0]}")
         if up_to_date(path, name, lists, images):
@@ -109,12 +109,13 @@ def check(
     """
     from drolt_pl.data.prepare.check import check_data
     from drolt_pl.data.prepare.histogram import SOFTWARE, draw
+    from drolt_pl.data.sets.layout import counted
     from drolt_pl.run.build import under
     from drolt_pl.run.conf import CONF
     from drolt_pl.run.data_words import configured, overrides_of
 
     with one_sentence():
-        require_replaceable("--png", png, b".*Software\x00%s" % SOFTWARE.encode())
+        require_replaceable("--png", png, b".*Software\x00%s" % SOFTWARE.encode(), endings=(".png",))
         options = {"root": root, "allow_outside": allow_outside or None}
         config, datamodule = configured(overrides_of(data), CONF, options)
         with progress("decoding") as advance, under("dataset"):
@@ -126,10 +127,10 @@ def check(
         typer.echo(f"wrote {png}")
         if found.unreadable or found.shared:
             fail(
-                f"{data[0]}: {len(found.unreadable):,} files cannot be read, and {len(found.shared):,} images of "
-                "validation or test are training images"
+                f"{data[0]}: {counted(len(found.unreadable), 'file')} cannot be read, and training shares "
+                f"{counted(len(found.shared), 'image')} with validation or test"
             )
         if found.shared_held_out:
-            fail(f"{data[0]}: {len(found.shared_held_out):,} test images are validation images")
+            fail(f"{data[0]}: validation shares {counted(len(found.shared_held_out), 'image')} with test")
         if found.refused is not None:
             raise found.refused.under("dataset")

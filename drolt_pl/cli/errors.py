@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 from drolt_pl import escape
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 
 MOVED = "Where the run's data set lies now, if it has moved: its folder, list or file."  # help of --data
 TRUST = "Execute classes that the run names and conf/ does not."  # help of --trust
@@ -21,7 +21,7 @@ def one_sentence() -> Iterator[None]:
     except BrokenPipeError:  # whoever read the output has seen enough: `| head`; Typer ends the command
         raise
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        fail(f"{error.filename}: {error.strerror}" if error.filename else reason(error))
     except SettingError as error:
         fail(str(error))
 

@@ -17,8 +17,7 @@ from drolt_pl.cli.model import (
     Trust,
     Workers,
     share_cores,
-    tell_passed_over,
-    tell_unreadable,
+    tell_left_out,
 )
 from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress
@@ -91,19 +90,16 @@ def evaluate(
         evaluation = measured(loaded, found, PriorWish(test_prior, model_prior), known)
         evaluation = with_reliability(evaluation, loaded, found, held_out, unknown, level=coverage)
         Console().print(*evaluation_tables(evaluation))
-        tell_passed_over(found.others)
-        tell_unreadable(len(found.unreadable), evaluation.images + len(found.unreadable), found.unreadable[:20])
+        bad = found.unreadable
+        tell_left_out(found.others, len(bad), evaluation.images + len(bad), bad[:20])
         if out is not None:
             write(out, evaluation)
             typer.echo(f"wrote {out}")
 
 
 def _require_out(out: Path | None) -> None:
-    from drolt_pl.predict.evaluate import check_suffix
-
     if out is not None:
-        check_suffix(out)
-        require_replaceable("-o", out, rb'\{\n "images"', b"class,group,")
+        require_replaceable("-o", out, rb'\{\n "images"', b"class,group,", endings=(".json", ".csv"))
 
 
 def _require_other(data: Path | None, calibrate: Path | None, ood: Path | None) -> None:

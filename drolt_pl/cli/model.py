@@ -39,20 +39,23 @@ def share_cores() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def tell_passed_over(others: Counter[str] | None) -> None:
-    """Counts files that are not called like an image on the error stream."""
+def tell_left_out(others: Counter[str] | None, count: int, files: int, examples: Sequence[str]) -> None:
+    """Says on the error stream which files a command has left out.
+
+    Args:
+        others: Files that are not called like an image, by suffix.
+        count: Files that could not be read.
+        files: All that were to be read.
+        examples: The sentences about the first of these.
+    """
     # Imported here: `drolt --help` should not wait for it.
     from drolt_pl.data.images.suffixes import passed_over
+    from drolt_pl.data.sets.layout import counted
 
     if others:
         print(escape.plain(passed_over(others)), file=sys.stderr)
-
-
-def tell_unreadable(count: int, files: int, examples: Sequence[str]) -> None:
-    """Lists files that could not be read on the error stream, and counts them."""
-    if not count:
-        return
-    print(f"{count:,} of {files:,} files cannot be read:", file=sys.stderr)
+    if count:
+        print(f"{count:,} of {counted(files, 'file')} cannot be read:", file=sys.stderr)
     for sentence in examples:
         print(f"  {sentence}".encode(errors="backslashreplace").decode(), file=sys.stderr)
     if count > len(examples):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from drolt_pl.errors import SettingError
@@ -10,17 +11,20 @@ from drolt_pl.regular import read_start
 START = 512  # bytes of a file that are looked at
 
 
-def require_replaceable(option: str, path: Path, *begins: bytes) -> None:
+def require_replaceable(option: str, path: Path, *begins: bytes, endings: Sequence[str] = ()) -> None:
     """Refuses a place where the command cannot write, and to replace a file that it cannot have written.
 
     Args:
         option: What names the file.
         path: The file.
         begins: Regular expressions of how a file of the command may begin; none: no file may be there.
+        endings: What its name may end in, in any case: another promises content that the command does not write.
 
     Raises:
-        SettingError: there is a file that begins otherwise, or no file can be there.
+        SettingError: there is a file that begins otherwise, no file can be there, or its name ends otherwise.
     """
+    if endings and path.suffix.lower() not in endings:
+        raise SettingError(option, f"must end in {' or '.join(endings)}", str(path))
     if path.is_dir():
         raise SettingError(option, "must name a file, not a folder", str(path))
     if path.is_file() and path.stat().st_size:

@@ -18,8 +18,7 @@ from drolt_pl.cli.model import (
     Trust,
     Workers,
     share_cores,
-    tell_passed_over,
-    tell_unreadable,
+    tell_left_out,
 )
 from drolt_pl.cli.outputs import require_replaceable
 from drolt_pl.cli.progress import progress, shown
@@ -52,6 +51,7 @@ def predict(
     """
     share_cores()
     # Imported here: `drolt --help` should not wait for it.
+    from drolt_pl.data.sets.layout import counted
     from drolt_pl.model import Model
     from drolt_pl.predict.files import Pace, automatic_device, predict_files
     from drolt_pl.predict.names import Names
@@ -59,7 +59,7 @@ def predict(
     from drolt_pl.predict.shift import shift_for
 
     with one_sentence():
-        require_replaceable("-o", out, b"file,label,probability")
+        require_replaceable("-o", out, b"file,label,probability", endings=(".csv",))
         ranks, names = Ranks.of_environment(), Names(images)
         ranks.require_shareable(names)
         pace = Pace(batch_size=batch_size, workers=workers, device=automatic_device(device, ranks))
@@ -80,9 +80,8 @@ def predict(
                 progress=(lambda done: advance(done, total)) if ranks.first else (lambda done: None),
             )
         if ranks.first:
-            tell_passed_over(names.others)
-            tell_unreadable(found.unreadable, found.files, found.examples)
+            tell_left_out(names.others, found.unreadable, found.files, found.examples)
             reweighted = "" if shift is None else f", re-weighted to class frequencies: {shift.source}"
-            typer.echo(f"wrote {out}: {found.files:,} files{reweighted}")
+            typer.echo(f"wrote {out}: {counted(found.files, 'file')}{reweighted}")
         if strict and found.unreadable:
-            fail(f"{found.unreadable:,} of {found.files:,} files cannot be read")
+            fail(f"{found.unreadable:,} of {counted(found.files, 'file')} cannot be read")

@@ -21,5 +21,5 @@ def report(
     with one_sentence():
         page = out or sources[0] / NAME
         if out is not None or page.parent.is_dir():  # else the source is at fault
-            require_replaceable("-o", page, b"<!doctype html>")
+            require_replaceable("-o", page, b"<!doctype html>", endings=(".html", ".htm"))
         typer.echo(f"wrote {write_report(sources, page)}")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.prepare.index import PART_NAMES
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 
 DTYPES = (torch.float32, torch.float16)
 SUFFIXES = (".safetensors", ".npz")
@@ -95,10 +95,8 @@ def read_features(path: Path) -> StoredFeatures:
     try:
         arrays, metadata = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
     except (SafetensorError, zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise SettingError(
-            "file", f"must be whole and hold no pickles: {str(path)!r} cannot be read ({reason})"
-        ) from None
+        demand = f"must be whole and hold no pickles: {str(path)!r} cannot be read ({reason(error)[:100]})"
+        raise SettingError("file", demand) from None
     features, views = _floats(arrays, "features", 2), _floats(arrays, "views", 3)
     if features is None or "labels" not in arrays:
         raise _wrong(f"must hold the arrays features and labels: {str(path)!r} has {sorted(arrays)}")

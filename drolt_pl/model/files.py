@@ -18,7 +18,7 @@ from torch import Tensor
 from drolt_pl import checkpoint_file
 from drolt_pl.checkpoint_file import DamagedError
 from drolt_pl.disk import write_whole
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 from drolt_pl.model.description import Description
 
 HEADER = "drolt_pl"  # key of our header, in both files
@@ -151,4 +151,4 @@ def _checksum(tensor: Tensor) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it has no {error}"
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:100]
+    return reason(error)[:100]

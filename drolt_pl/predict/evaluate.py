@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from drolt_pl import prior
-from drolt_pl.errors import SettingError
 from drolt_pl.groups import group_of
 from drolt_pl.metrics import CalibrationError, ShotAccuracy
 from drolt_pl.model import Model
@@ -174,12 +173,7 @@ def measure(model: Model, probabilities: Tensor, found: Outputs) -> Accuracies:
 
 
 def write(path: Path, evaluation: Evaluation) -> None:
-    """Writes everything as JSON, or a row for each class as CSV: the suffix decides.
-
-    Raises:
-        SettingError: another suffix.
-    """
-    check_suffix(path)
+    """Writes everything as JSON where the file ends in .json, and a row for each class as CSV elsewhere."""
     if path.suffix.lower() == ".json":
         write_atomically(path, evaluation.model_dump_json(indent=1) + "\n")
         return
@@ -191,12 +185,6 @@ def write(path: Path, evaluation: Evaluation) -> None:
         cells = [row.group, row.train_images, row.images, row.acc, row.acc_ncm, shares.get(row.name)]
         writer.writerow([safe(row.name), *(finite(cell) for cell in cells)])
     write_atomically(path, text.getvalue())
-
-
-def check_suffix(path: Path) -> None:
-    """Refuses what is neither JSON nor CSV."""
-    if path.suffix.lower() not in (".json", ".csv"):
-        raise SettingError("-o", "must end in .json or .csv", str(path))
 
 
 def _classes(model: Model, totals: Tensor, measured: Accuracies) -> list[ClassResult]:

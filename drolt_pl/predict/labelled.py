@@ -1,6 +1,5 @@
 """Images whose classes are known: a folder for each class, or batches of a data set."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from drolt_pl.data.sets.layout import composed, folders_in
 from drolt_pl.errors import SettingError
 from drolt_pl.model import Model
 from drolt_pl.predict.files import Pace
@@ -53,15 +53,18 @@ def class_folders(root: Path, class_names: Sequence[str], option: str = "--data"
     """
     if not root.is_dir():
         raise SettingError(option, "must be a folder that exists", str(root))
-    index = {_composed(name): place for place, name in enumerate(class_names)}
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    strange = [folder.name for folder in folders if _composed(folder.name) not in index]
+    index = {composed(name): place for place, name in enumerate(class_names)}
+    try:
+        folders = [root / name for name in folders_in(root)]
+    except SettingError as error:
+        raise error.renamed(lambda _: option) from None
+    strange = [folder.name for folder in folders if composed(folder.name) not in index]
     if strange or not folders:
-        parts = [name for name in strange if any(_composed(below.name) in index for below in (root / name).iterdir())]
+        parts = [name for name in strange if any(composed(below.name) in index for below in (root / name).iterdir())]
         remedy = f"give {root / parts[0]}" if parts else f"the model's classes are {_few(class_names)}"
         found = f"it also has {_few(strange)}" if strange else "it has none"
         raise SettingError(option, f"must hold a folder for each class of the model: {found}", remedy=remedy)
-    return {folder: index[_composed(folder.name)] for folder in folders}
+    return {folder: index[composed(folder.name)] for folder in folders}
 
 
 def outputs_of_folders(model: Model, folders: dict[Path, int], pace: Pace, progress: "Progress") -> Outputs:
@@ -136,11 +139,6 @@ class _Collected:
             raise SettingError("--data", "must hold images that can be read: there is none")
         nearest = torch.cat(self.nearest) if self.nearest else None
         return Outputs(torch.cat(self.logits), nearest, torch.cat(self.targets), self.unreadable)
-
-
-def _composed(name: str) -> str:
-    """A name as its composed form: file systems differ in how they keep accents."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _few(names: Iterable[str], shown: int = 5) -> str:

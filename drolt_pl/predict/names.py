@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from drolt_pl.data.images.suffixes import is_image, passed_over, suffix_of
 from drolt_pl.data.prepare.reading import with_slashes
+from drolt_pl.data.sets.layout import is_hidden
 from drolt_pl.errors import SettingError
 
 STANDARD_INPUT = "-"
@@ -152,7 +153,7 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...], others: Counter[str])
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     with _readable(folder), os.scandir(folder) as entries:
-        shown = [entry for entry in entries if not entry.name.startswith(".")]
+        shown = [entry for entry in entries if not is_hidden(entry.name)]
     return sorted(shown, key=lambda entry: entry.name)
 
 

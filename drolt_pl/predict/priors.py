@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drolt_pl import prior
-from drolt_pl.errors import SettingError, require_choice
+from drolt_pl.errors import SettingError, reason, require_choice
 from drolt_pl.model import Model
 from drolt_pl.model.description import PRIORS
 
@@ -79,7 +79,7 @@ def read_prior(path: Path, class_names: Sequence[str]) -> Tensor:
             raise ValueError(f"the model has no class {unknown[0]!r}")
         return prior.frequencies(torch.tensor([named.get(name, 0.0) for name in class_names], dtype=torch.float64))
     except (ValueError, TypeError, RecursionError, csv.Error, OSError) as error:
-        demand = f"must hold a number >= 0 for the name of each class ({' '.join(str(error).split())})"
+        demand = f"must hold a number >= 0 for the name of each class ({reason(error)})"
         raise SettingError("--test-prior", demand, str(path)) from error
 
 

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 
 
 def build(config: DictConfig, key: str, **known: object) -> Any:
@@ -26,7 +26,7 @@ def build(config: DictConfig, key: str, **known: object) -> Any:
     except InterpolationKeyError as error:
         wanted = re.search(r"'([^']+)\.([^'.]+)'", str(error))
         hint = f"choose a {wanted.group(1)} that has {wanted.group(2)}" if wanted else ""
-        raise SettingError(key, f"refers to another choice: {sentence(error)}", remedy=hint) from error
+        raise SettingError(key, f"refers to another choice: {reason(error)}", remedy=hint) from error
     except InstantiationException as error:
         # Hydra names the target in its own sentence; the cause has ours.
         cause = error.__cause__ or error
@@ -35,7 +35,7 @@ def build(config: DictConfig, key: str, **known: object) -> Any:
         ours = str(OmegaConf.select(config, f"{key}._target_")).startswith("drolt_pl.")
         if not ours or re.search("keyword argument|required positional|required keyword", str(cause)):
             name = named_in(str(cause), node)
-            raise SettingError(f"{key}.{name}" if name else key, f"is refused: {sentence(cause)}") from error
+            raise SettingError(f"{key}.{name}" if name else key, f"is refused: {reason(cause)}") from error
         raise cause from error  # a fault of ours
 
 
@@ -66,8 +66,3 @@ def not_finite(node: object, key: str = "") -> dict[str, float]:
         return {} if math.isfinite(node) else {key: node}
     parts = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     return {k: v for name, part in parts for k, v in not_finite(part, f"{key}.{name}" if key else str(name)).items()}
-
-
-def sentence(error: BaseException) -> str:
-    """An error's text on one line."""
-    return " ".join(str(error).split())

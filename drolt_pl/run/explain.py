@@ -10,8 +10,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from drolt_pl.errors import SettingError
-from drolt_pl.run.build import sentence
+from drolt_pl.errors import SettingError, reason
 from drolt_pl.run.compose import composed
 
 USER_ERRORS = (SettingError, HydraException, OmegaConfBaseException)
@@ -32,7 +31,7 @@ def explain(error: BaseException, conf: Path) -> str:
     """
     if isinstance(error, SettingError):
         return str(error)
-    text = sentence(error)
+    text = reason(error)
     if isinstance(error.__cause__, SettingError):  # of what Hydra builds: a sweeper, a launcher
         where = re.search(r"full_key: (\S+)", text)
         return str(error.__cause__.under(where.group(1) if where else ""))
@@ -54,7 +53,7 @@ def _missing_choice(text: str) -> str | None:
 
 
 def _wrong_key(error: BaseException, text: str, conf: Path) -> str | None:
-    cause = sentence(error.__cause__) if error.__cause__ else text
+    cause = reason(error.__cause__) if error.__cause__ else text
     typed = re.search(r"(?:Could not override|Error merging override) '?([^'= ]+)", text)
     deeper = re.search(r"full_key: (\S+)", cause)
     named = [found.group(1).lstrip("+~") for found in (typed, deeper) if found is not None]

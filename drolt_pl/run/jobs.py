@@ -17,11 +17,10 @@ from typing import IO, TYPE_CHECKING
 
 from drolt_pl import folders
 from drolt_pl.disk import write_whole
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 from drolt_pl.folders import FAILURE
 from drolt_pl.run import warm
 from drolt_pl.run.arguments import quoted
-from drolt_pl.run.build import sentence
 from drolt_pl.run.headway import headway
 from drolt_pl.run.leftovers import is_begun
 from drolt_pl.run.signals import GRACE, Signals, Stopped, end_at_once, told_by
@@ -111,7 +110,7 @@ def saved_overrides(run_dir: Path) -> list[str] | None:
         return folders.overrides(run_dir)
     except SettingError as error:
         path = run_dir / folders.OVERRIDES
-        raise SettingError(str(path), f"is damaged ({sentence(error)})", remedy=f"remove {run_dir}") from error
+        raise SettingError(str(path), f"is damaged ({reason(error)})", remedy=f"remove {run_dir}") from error
 
 
 def end_with_parent() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from drolt_pl import escape
+from drolt_pl.data.sets.layout import counted
 from drolt_pl.learning.schedule import Stage
 from drolt_pl.results import Accuracies, Selection, StageResults
 from drolt_pl.run.assemble import Run
@@ -130,7 +131,7 @@ def _skipped_files(run: Run) -> list[str]:
     skipped: list[str] = run.datamodule.skipped_files()
     if skipped and run.trainer.is_global_zero:
         names = map(escape.plain, skipped)
-        print(f"dataset.on_corrupt=skip went past {len(skipped)} unreadable files:", *names, sep="\n  ")
+        print(f"dataset.on_corrupt=skip went past {counted(len(skipped), 'unreadable file')}:", *names, sep="\n  ")
     return skipped
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
-from drolt_pl.data.images.files import ImageError
+from drolt_pl.data.images.files import ImageError, UnreadableError
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.learning.schedule import Stage
@@ -38,7 +38,8 @@ def naming_keys(module: DROLTModule) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        raise error.under("dataset") from error
+        skip = ", or train with dataset.on_corrupt=skip" if isinstance(error, UnreadableError) else ""
+        raise SettingError(f"dataset.{error.name}", error.demand, *error.value, remedy=error.remedy + skip) from error
     except SettingError as error:
         if error.name not in {field.name for field in fields(Stage)}:
             raise

@@ -9,9 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.strategies import StrategyRegistry
 
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 from drolt_pl.run import ranks
-from drolt_pl.run.build import named_in, sentence
+from drolt_pl.run.build import named_in
 from drolt_pl.run.switches import refused_switches
 
 REFUSED_PRECISIONS = ("16-true", "bf16-true", "64-true", "64", "transformer-engine", "transformer-engine-float16")
@@ -94,5 +94,5 @@ def _optimizer(config: DictConfig) -> Iterator[SettingError]:
     except Exception as error:  # of whatever optimizer is named
         cause = error.__cause__ or error
         name = named_in(str(cause), node)
-        demand = f"is refused by {str(node['_target_']).rpartition('.')[2]}: {sentence(cause)}"
+        demand = f"is refused by {str(node['_target_']).rpartition('.')[2]}: {reason(cause)}"
         yield SettingError(f"{key}.{name}" if name else key, demand)

@@ -14,10 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from drolt_pl import folders
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 from drolt_pl.regular import read_text
 from drolt_pl.run import schema
-from drolt_pl.run.build import sentence
 from drolt_pl.run.compose import composed
 
 TRUST = "where the folder is your own, or you trust who made it, let it in"
@@ -73,7 +72,7 @@ def configuration(run_dir: Path, conf: Path, *, trust: bool) -> DictConfig:
             schedule = OmegaConf.merge(OmegaConf.structured(schema.SCHEDULE), config.schedule)
             config.schedule = OmegaConf.to_container(schedule)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise SettingError(str(path), f"does not fit the configuration: {sentence(error)[:300]}") from error
+        raise SettingError(str(path), f"does not fit the configuration: {reason(error)[:300]}") from error
     return config
 
 
@@ -101,7 +100,7 @@ def _values(path: Path) -> dict[str, object]:
         # Once more by OmegaConf, which reads 1e-3 as a number.
         content = OmegaConf.to_container(OmegaConf.create(text))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise SettingError(str(path), f"is no configuration: {sentence(error)[:300]}") from error
+        raise SettingError(str(path), f"is no configuration: {reason(error)[:300]}") from error
     if not isinstance(content, dict) or any(key in content for key in OF_HYDRA):
         raise SettingError(str(path), f"must be a mapping without the keys {OF_HYDRA}")
     return {str(key): value for key, value in content.items()}

@@ -1,19 +1,23 @@
 """Starts a run after a stage that another run has trained."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from drolt_pl import checkpoint_file
+from drolt_pl.checked import problems
+from drolt_pl.checkpoint_file import HEADER
 from drolt_pl.errors import SettingError
 from drolt_pl.learning.module import DROLTModule
 from drolt_pl.lightning_internals import set_epoch
+from drolt_pl.ranges import StageName
 from drolt_pl.run.checkpoints import saved_split
 from drolt_pl.run.recording import StageCheckpoint
 
 
 def split_source(init_from: str, first_stage: str) -> tuple[Path, str]:
     """Splits `<run dir>[:stage]` into folder and stage; the stage is the schedule's first one by default."""
-    folder, _, stage = init_from.rpartition(":")
+    folder, _, stage = ("", "", init_from) if Path(init_from).is_dir() else init_from.rpartition(":")
     return (Path(folder), stage) if folder else (Path(stage), first_stage)
 
 
@@ -37,6 +41,8 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
     names = [stage.name for stage in module.schedule.stages]
     folder, theirs = split_source(init_from, names[0])
     path = folder / "checkpoints" / f"{theirs}.ckpt"
+    if problems("init_from", theirs, StageName):
+        raise SettingError("init_from", "must name a stage behind the folder, as in RUN:ce_warmup", init_from)
     # Methods of one stage call it `train`, others `ce_warmup`: an unknown name stands for our first stage.
     stage = theirs if theirs in names or not path.exists() else names[0]
     if stage not in names[:-1]:
@@ -45,8 +51,10 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
         remedy = f"name the folder of a run that has trained stage {theirs}"
         raise SettingError("init_from", f"names {path}, which does not exist", remedy=remedy)
     checkpoint = checkpoint_file.read(path)
+    if not isinstance(checkpoint.get(HEADER), Mapping):
+        raise SettingError("init_from", f"names {path}, which another program has written: name a run of this one")
     # The checkpoint says it itself; those of earlier versions leave it to the file beside them.
-    other_split = checkpoint["drolt_pl"].get("run", {}).get("split") or saved_split(folder) or "unknown"
+    other_split = checkpoint[HEADER].get("run", {}).get("split") or saved_split(folder) or "unknown"
     if other_split != split_sha256:
         raise SettingError(
             f"init_from={init_from}",
@@ -61,7 +69,7 @@ def warm_checkpoint(init_from: str, module: DROLTModule, split_sha256: str) -> t
     checkpoint["state_dict"] = _joined(init_from, module, checkpoint, stage, names[: names.index(after)])
     checkpoint["optimizer_states"] = [module.configure_optimizers().state_dict()]
     checkpoint["callbacks"] = StageCheckpoint.taking(checkpoint.get("callbacks") or {})
-    checkpoint["drolt_pl"]["ended"] = {}  # of that run's stages
+    checkpoint[HEADER]["ended"] = {}  # of that run's stages
     set_epoch(checkpoint, module.schedule.first_epoch(after))
     return stage, checkpoint
 
@@ -71,7 +79,7 @@ def _joined(
 ) -> dict[str, Any]:
     """The state of `module` after the stages `names`, with what they trained taken from `checkpoint`."""
     owners = {module.schedule.classifier_of(name) for name in names}
-    own, foreign = module.schedule.classifier_of(stage), checkpoint["drolt_pl"]["classifier"]
+    own, foreign = module.schedule.classifier_of(stage), checkpoint[HEADER]["classifier"]
     renamed = {f"classifiers.{own}.": f"classifiers.{foreign}."}
     before = [module.schedule.named(name).objective for name in names]
     experts = [name for name in before if module.objectives.named(name).experts() is not None]

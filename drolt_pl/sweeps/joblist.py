@@ -34,8 +34,27 @@ class Warmup(TypedDict):
 
 
 def parse(overrides: Iterable[str], loader: ConfigLoader | None = None) -> list[Override]:
-    """Parses overrides as Hydra does, sweeps included; `glob(...)` needs the loader."""
-    return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+    """Parses overrides as Hydra does, sweeps included; `glob(...)` needs the loader.
+
+    Raises:
+        SettingError: a range or an interval of no values.
+    """
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+    for override in parsed:
+        _require_values(override)
+    return parsed
+
+
+def _require_values(override: Override) -> None:
+    value, name = override.value(), str(override.input_line)
+    if isinstance(value, IntervalSweep):
+        low, high = float(value.start), float(value.end)  # type: ignore[arg-type]
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise SettingError(name, "must be an interval of finite numbers, the smaller one first")
+        if "log" in value.tags and low <= 0:
+            raise SettingError(name, "must begin above 0 with the tag log: take the tag away, or a small number")
+    elif override.is_sweep_override() and not _number(override):
+        raise SettingError(name, "must have a value at least: its range has none")
 
 
 def product(space: Sequence[Override]) -> list[Job]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,9 @@ def drolt(*words: str, code: int = 0, stdin: str | None = None) -> Result:
 
 def test_predict(place: Path) -> None:
     (place / "photos" / "cat" / "phone.HEIC").touch()
+    (place / "photos" / "@eaDir" / "cat").mkdir(parents=True)  # of a network drive: thumbnails
+    shutil.copyfile(place / "photos" / "cat" / "0.jpg", place / "photos" / "@eaDir" / "cat" / "0.jpg")
+    assert drolt("predict", "model.ckpt", "photos/cat/0.jpg", "-o", "one.CSV").stdout == "wrote one.CSV: 1 file\n"
     done = drolt("predict", "model.ckpt", "photos")
     assert done.stderr.startswith("passed over: 1 file not called like an image: .heic (1)\n")
     assert done.stdout == "wrote predictions.csv: 7 files\n"
@@ -73,6 +77,7 @@ def test_sources_that_hold_nothing_are_named(place: Path) -> None:
 
 
 def test_evaluate(place: Path) -> None:
+    (place / "photos" / "__MACOSX" / "cat").mkdir(parents=True)  # of a zip
     done = drolt("evaluate", "model.ckpt", "--data", "photos", "-o", "out.json", "--test-prior", "uniform")
     assert "6 images: accuracy in %" in done.stdout
     assert json.loads((place / "out.json").read_text())["images"] == 6
@@ -121,7 +126,7 @@ def test_export_and_info(place: Path) -> None:
         ["predict", "model.ckpt", "photos", "-o", "photos/cat/0.jpg"],
         ["predict", "model.ckpt", "photos", "-o", "model.ckpt"],
         ["predict", "model.ckpt", "photos", "-o", "labels.csv"],
-        ["predict", "model.ckpt", "photos", "-o", "pipe"],
+        ["predict", "model.ckpt", "photos", "-o", "pipe.csv"],
         ["evaluate", "model.ckpt", "--data", "photos", "-o", "labels.csv"],
         ["export", "model.ckpt", "-o", "model.ckpt"],
     ],
@@ -129,11 +134,11 @@ def test_export_and_info(place: Path) -> None:
 )
 def test_no_command_replaces_what_is_not_its_own(place: Path, words: list[str]) -> None:
     (place / "labels.csv").write_text("path,label\n")
-    os.mkfifo(place / "pipe")
+    os.mkfifo(place / "pipe.csv")
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     done = drolt(*words, code=1)
     assert done.stderr.count("error: ") == 1
-    assert (place / "pipe").is_fifo()
+    assert (place / "pipe.csv").is_fifo()
     assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
 
 
@@ -144,6 +149,10 @@ def test_no_command_replaces_what_is_not_its_own(place: Path, words: list[str]) 
         ["predict", "model.ckpt", "nowhere"],
         ["predict", "model.ckpt", "photos", "--device", "abacus"],
         ["predict", "model.ckpt", "photos", "-o", "photos"],
+        ["predict", "model.ckpt", "photos", "-o", "predictions.xlsx"],
+        ["reference", "--out", "page.html"],
+        ["report", "photos", "-o", "page.pdf"],
+        ["data", "check", "photos", "--png", "histogram.jpg"],
         ["predict", "model.ckpt", "photos", "--test-prior", "nowhere.csv"],
         ["predict", "model.ckpt", "photos", "--model-prior", "even", "--test-prior", "train"],
         ["predict", "model.ckpt", "photos", "--stage", "joint"],

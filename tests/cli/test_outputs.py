@@ -92,6 +92,29 @@ def test_only_its_own_files_of_a_folder_are_replaced(name: str, place: Path) -> 
     assert sorted(folder.iterdir()) == before
 
 
+def test_pages_of_tables_that_are_gone_are_removed(place: Path) -> None:
+    keep(place / "kept" / "first", a=made_up())
+    keep(place / "kept" / "second", a=made_up(), b=made_up(dataset="other_lt"))
+    words = ["results", "--root", "kept"]
+    accepted(words)
+    pages = place / "docs" / "results"
+    first = {pages / name for name in ("first.md", "first.csv", "first.svg")}
+    second = {pages / f"second{rest}" for rest in (".md", "_1.csv", "_1.svg", "_2.csv", "_2.svg")}
+    assert set(pages.iterdir()) == {pages / "index.md"} | first | second
+    own = [pages / name for name in ("notes.md", "numbers.csv", "second.csv", "drawing.svg")]
+    for path in own:  # copies of ours too
+        shutil.copyfile(pages / "first.csv", path)
+    shutil.copyfile("foreign.csv", pages / "first.csv")  # and where ours stood
+    (place / "kept" / "second").rename(place / "kept" / "third")
+    shutil.rmtree(place / "kept" / "first")
+    assert "is of no table any more" in refused([*words, "--check"])
+    assert (pages / "second_2.csv").exists()
+    accepted(words)
+    third = {pages / path.name.replace("second", "third") for path in second}
+    assert set(pages.iterdir()) == {pages / "index.md", *own, pages / "first.csv", pages / "first.svg"} | third
+    accepted([*words, "--check"])
+
+
 def accepted(words: list[str]) -> None:
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output

@@ -12,6 +12,8 @@ from helpers.images import write_image_tree
 from helpers.jobs import forked
 from helpers.running import SHORT, tensors, train_composed, train_here
 
+from drolt_pl.run.warmstart import split_source
+
 
 def digits(tmp_path: Path) -> tuple[str, ...]:
     return ("dataset.batch_size=64",)
@@ -228,6 +230,12 @@ def test_init_from_another_split_is_refused(tmp_path: Path) -> None:
         train_here(tmp_path / "warm", f"init_from={tmp_path / 'nowhere'}")
     with pytest.raises(SettingError, match="before the last"):
         train_here(tmp_path / "warm", f"init_from={tmp_path / 'source'}:rebalance")
+    for behind in (":last", ":", ":ce_warmup_best", ":../checkpoints/ce_warmup"):
+        with pytest.raises(SettingError, match="must name a stage behind the folder"):
+            train_here(tmp_path / "warm", f"init_from='{tmp_path / 'source'}{behind}'")
+    assert split_source(f"{tmp_path}", "joint") == split_source(f"{tmp_path}:joint", "train") == (tmp_path, "joint")
+    (tmp_path / "12:30").mkdir()
+    assert split_source(f"{tmp_path}/12:30", "joint") == (tmp_path / "12:30", "joint")
 
 
 def test_resume_refuses_changed_data(tmp_path: Path) -> None:

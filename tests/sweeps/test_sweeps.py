@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import signal
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from drolt_pl.errors import SettingError
 from drolt_pl.learning.schedule import Schedule
+from drolt_pl.sweeps import joblist
 
 
 @pytest.fixture
@@ -54,6 +57,20 @@ def test_a_wrong_job_fails_with_its_sentence(app: TinyApp) -> None:
     assert not app.folders()
     out = app("init_from=nowhere", "resume=x", "optimizer.lr=1", code=1)
     assert "resume" in out
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("loss.eps=range(3,3)", "must have a value at least"),
+        ("loss.eps=interval(2,1)", "the smaller one first"),
+        ("loss.eps=interval(0,inf)", "of finite numbers"),
+        ("loss.eps=tag(log,interval(0,1))", "must begin above 0 with the tag log"),
+    ],
+)
+def test_values_that_are_none_are_refused(word: str, said: str) -> None:
+    with pytest.raises(SettingError, match=rf"^{re.escape(word)} .*{said}"):
+        joblist.parse([word])
 
 
 def test_other_overrides_than_those_that_began_a_job_are_refused(app: TinyApp) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 from drolt_pl.regular import read_regular
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of PIL; others start programs, as EPS does
@@ -79,7 +79,7 @@ def reason_of(error: Exception) -> str:
     """Why a file cannot be read, as a clause on one line."""
     if isinstance(error, UnidentifiedImageError):
         return f"it is no image of the kinds {', '.join(FORMATS)}"
-    return " ".join(str(error).split())
+    return reason(error)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from drolt_pl.data.longtail import IntArray
 from drolt_pl.data.prepare.lists import Entries
 from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, path_problem, with_slashes
 from drolt_pl.disk import replacing
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 
 FORMAT = 1
 PART_NAMES = ("train", "val", "test")
@@ -191,9 +191,9 @@ def _opened(path: Path) -> Iterator[NpzFile]:
         with np.load(path, allow_pickle=False) as arrays:
             yield arrays
     except Exception as error:  # damaged archives raise far more than BadZipFile
-        reason = "it is not an archive" if isinstance(error, zipfile.BadZipFile) else str(error)[:200]
+        why = "it is not an archive" if isinstance(error, zipfile.BadZipFile) else reason(error)[:200]
         remedy = "remove it and write it again with `drolt data prepare`"
-        demand = f"must be a whole index: {str(path)!r} cannot be used ({reason or type(error).__name__})"
+        demand = f"must be a whole index: {str(path)!r} cannot be used ({why})"
         raise SettingError("index", demand, remedy=remedy) from None
 
 

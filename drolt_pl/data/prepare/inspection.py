@@ -75,7 +75,7 @@ def inspect_files(
                 missing.add(place)
                 continue
             except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
-                unreadable[place] = getattr(error, "strerror", None) or str(error)
+                unreadable[place] = reason_of(error)
                 continue
             found.digests[place] = np.void(hashlib.sha256(data).digest())
             try:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drolt_pl.data.prepare.reading import SHOWN, read_text
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 
 MAX_DIGITS = 9  # of a label
 
@@ -63,7 +63,7 @@ def _read_text(path: Path) -> str:
     try:
         return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
-        demand = f"must be text in UTF-8: {str(path)!r} cannot be read as such ({str(error)[:SHOWN]})"
+        demand = f"must be text in UTF-8: {str(path)!r} cannot be read as such ({reason(error)[:SHOWN]})"
         raise SettingError("lists", demand, remedy="fetch it again") from None
 
 
@@ -76,12 +76,12 @@ def _read_annotations(path: Path) -> Annotations:
             category_of={entry["image_id"]: int(entry["category_id"]) for entry in content["annotations"]},
         )
     except OSError as error:
-        raise SettingError("lists", f"must be readable: {str(path)!r} is not ({error.strerror or error})") from None
+        raise SettingError("lists", f"must be readable: {str(path)!r} is not ({reason(error)})") from None
     except KeyError as error:
         demand = f"must be iNaturalist annotation files: {str(path)!r} lacks {error}"
         raise SettingError("lists", demand, remedy="fetch it again") from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:  # not JSON, or JSON of another kind
-        demand = f"must be iNaturalist annotation files in JSON: {str(path)!r} is not ({str(error)[:SHOWN]})"
+        demand = f"must be iNaturalist annotation files in JSON: {str(path)!r} is not ({reason(error)[:SHOWN]})"
         raise SettingError("lists", demand, remedy="fetch it again") from None
 
 

@@ -82,9 +82,9 @@ class ImageFolderLT(ImageFileDataModule):
     Folders of parts are found by what their names mean, in any case: train, training; val, valid, validation, dev;
     test, testing. If there are folders for both test and validation, the latter is the official validation set; it
     alone is the *test* set (as in Tiny ImageNet, whose test labels are secret). If neither exists, and in a flat
-    folder, `split_seed` chooses `test_per_class` images. A folder of test or validation images that is empty, or has
-    no class's folder, is left out. Images lie at any depth below their class's folder; hidden files are passed over.
-    `notes` of the catalogue say what was found.
+    folder, `split_seed` chooses `test_per_class` images. A folder of test or validation images that shares no class
+    with training is left out. Images lie at any depth below their class's folder; hidden files are passed over. `notes`
+    of the catalogue say what was found.
 
     Args:
         root: Folder of everything.
@@ -160,10 +160,10 @@ class ImageFolderLT(ImageFileDataModule):
         Raises:
             SettingError: the user has named one of them.
         """
-        trained = set(listings["train"].files)
+        trained = {name.casefold() for name in listings["train"].files}
         for part in ("val", "test"):
             found = listings.get(part)
-            if found is None or trained & {name for name, files in found.files.items() if files}:
+            if found is None or trained & {name.casefold() for name, files in found.files.items() if files}:
                 continue
             unlabelled = found.loose + found.images
             what = f"has {counted(unlabelled, 'image')} in no class's folder" if unlabelled else "holds no images"

@@ -95,11 +95,11 @@ def listing(root: Path, directory: str) -> Listing:
     found = Listing(directory)
     top = root / directory
     for entry in scan(top):
-        if entry.is_dir() and not _is_hidden(entry.name):
+        if entry.is_dir() and not is_hidden(entry.name):
             name, prefix = composed(entry.name), f"{directory}/{entry.name}".lstrip("/")
             found.spellings.setdefault(name, []).append(entry.name)
             found.files.setdefault(name, []).extend(_images(root / prefix, prefix, found.others, (_identity(top),)))
-        elif not _is_hidden(entry.name) and is_image(top, entry.name):
+        elif not is_hidden(entry.name) and is_image(top, entry.name):
             found.loose += 1
     _label_by_list(top, found)
     found.files = {name: sorted(found.files[name]) for name in sorted(found.files)}
@@ -135,7 +135,7 @@ def scan(folder: Path) -> list[os.DirEntry[str]]:
 
 def folders_in(folder: Path) -> list[str]:
     """Names of the folders in a folder, sorted, without hidden ones."""
-    return sorted(entry.name for entry in scan(folder) if entry.is_dir() and not _is_hidden(entry.name))
+    return sorted(entry.name for entry in scan(folder) if entry.is_dir() and not is_hidden(entry.name))
 
 
 def composed(name: str) -> str:
@@ -199,7 +199,7 @@ def _images(folder: Path, prefix: str, others: Counter[str], above: tuple[tuple[
         demand = f"must hold no folder that leads back to one that it lies in: {str(folder)!r} does"
         raise SettingError("root", demand, remedy="remove the link")
     for entry in scan(folder):
-        if _is_hidden(entry.name):
+        if is_hidden(entry.name):
             continue
         # A folder that is called like an image is taken for one, which cannot be read.
         if is_image(folder, entry.name):
@@ -219,5 +219,6 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or a folder is passed over by its name: hidden, or left behind by a system or an archive."""
     return name.startswith(".") or name.casefold() in LEFT_BEHIND

@@ -16,7 +16,7 @@ from drolt_pl.data.prepare.index import PART_NAMES
 from drolt_pl.data.prepare.reading import OUTSIDE, SHOWN, bounded_lines, path_problem, with_slashes
 from drolt_pl.data.sets.folder import FileSettings, ImageFileDataModule
 from drolt_pl.data.sources import Catalogue
-from drolt_pl.errors import SettingError
+from drolt_pl.errors import SettingError, reason
 from drolt_pl.ranges import AnyPath
 
 MAX_DIGITS = 19  # of labels that are taken for numbers
@@ -112,7 +112,7 @@ class ManifestLT(ImageFileDataModule):
                         raise self._wrong(f"{demand} {part[:SHOWN]!r}", "correct it")
                     yield line, path, label, part
         except (csv.Error, EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-            demand = f"must be CSV text in UTF-8: {str(self.manifest)!r} cannot be read as such ({error})"
+            demand = f"must be CSV text in UTF-8: {str(self.manifest)!r} cannot be read as such ({reason(error)})"
             raise self._wrong(demand, "correct or fetch it again") from None
 
     def _require_inside(self, path: str, line: int) -> None:

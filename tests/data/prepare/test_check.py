@@ -89,7 +89,7 @@ def test_an_unsound_folder(folder: Path) -> None:
     refused = "training refuses it: dataset.root must hold every image: 'test/cow/0.jpg' does not exist"
     assert any(line.startswith(refused) for line in lines)
     assert done.stderr.splitlines()[-1] == (
-        f"error: {folder}: 3 files cannot be read, and 1 images of validation or test are training images"
+        f"error: {folder}: 3 files cannot be read, and training shares 1 image with validation or test"
     )
 
 
