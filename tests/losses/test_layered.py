@@ -31,12 +31,23 @@ def test_it_is_the_mean_of_the_layers(feature_norm: str, eps_mode: str) -> None:
         layer(z, targets, means)
         for layer, z, means in zip(loss.losses, features.split(WIDTHS, 1), centroids.split(WIDTHS, 1), strict=True)
     ]
-    torch.testing.assert_close(loss.total(loss.terms(features, targets, centroids)), sum(alone) / 2)
+    torch.testing.assert_close(loss(features, targets, centroids), sum(alone) / 2)
     assert loss.radii().shape == (3, 2)
     for column, layer in enumerate(loss.losses):
         assert torch.equal(loss.radii()[:, column], layer.radii())
         measured = loss.normalise(features).split(WIDTHS, 1)[column]
         assert torch.equal(measured, layer.normalise(features.split(WIDTHS, 1)[column]))
+
+
+def test_what_does_not_fit_the_layers_is_refused() -> None:
+    features, centroids, targets = torch.randn(2, 13), torch.randn(3, 13), torch.tensor([0, 1])
+    for arguments in ((features[:, 1:], targets, centroids), (features, targets, centroids[0])):
+        with pytest.raises(ValueError, match=r"^features and centroids must have 13 columns, those of all layers, got"):
+            make()(*arguments)
+    with pytest.raises(SettingError, match=r"^losses must name at least one layer"):
+        LayeredDROLTLoss({})
+    with pytest.raises(SettingError, match=r"^losses must all have one number of classes, got \[2, 3\]"):
+        LayeredDROLTLoss({"a": DROLTLoss(3, 5, COUNTS), "b": DROLTLoss(2, 5, COUNTS[:2])})
 
 
 def test_each_layer_learns_its_own_radii() -> None:
