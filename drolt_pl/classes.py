@@ -8,10 +8,13 @@ from torch import Tensor
 from drolt_pl.errors import SettingError, require
 
 
+def can_be_read(tensor: Tensor) -> bool:
+    """Whether a check may read a tensor's values: elsewhere it would wait for the device, or break a compiled graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def class_indices(targets: Tensor, size: int, num_classes: int, name: str = "targets") -> Tensor:
     """The class indices of a batch as int64, which indexing and torch's own losses take, (B,).
-
-    Values are read on the CPU alone: elsewhere that would wait for the device.
 
     Args:
         targets: Whole numbers of any dtype, (B,).
@@ -27,7 +30,7 @@ def class_indices(targets: Tensor, size: int, num_classes: int, name: str = "tar
     if targets.is_floating_point() or targets.is_complex():
         raise ValueError(f"{name} must be integers, got {targets.dtype}")
     indices = targets.long()
-    if indices.device.type == "cpu" and size:
+    if size and can_be_read(indices):
         low, high = map(int, indices.aminmax())
         if low < 0 or high >= num_classes:
             raise ValueError(f"{name} must be in [0, {num_classes}), got {low} to {high}")

@@ -1,9 +1,11 @@
-"""Checks of tensors, whose values are read on the CPU alone: elsewhere a check would wait for the device."""
+"""Checks of tensors, whose values are read where that costs little."""
 
 import math
 
+import torch
 from torch import Tensor
 
+from drolt_pl.classes import can_be_read
 from drolt_pl.errors import SettingError, require
 
 
@@ -25,7 +27,7 @@ def check_vectors(embeddings: Tensor, others: Tensor, least: int = 1) -> None:
 
 def check_radii(eps: Tensor) -> None:
     """Raises ValueError for radii that, on CPU, are negative or not finite."""
-    if eps.device.type == "cpu":
+    if can_be_read(eps):
         low, high = (bound.item() for bound in eps.aminmax())
         if not 0 <= low <= high < math.inf:
             raise ValueError(f"eps must be finite and >= 0, got {low} to {high}")
@@ -34,4 +36,4 @@ def check_radii(eps: Tensor) -> None:
 def constant(tensor: Tensor) -> Tensor:
     """The tensor without its gradient; what `torch.inference_mode` made is copied, since no backward may keep it."""
     tensor = tensor.detach()
-    return tensor.clone() if tensor.is_inference() else tensor
+    return tensor.clone() if not torch.compiler.is_compiling() and tensor.is_inference() else tensor

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from drolt_pl.classes import class_indices
+from drolt_pl.classes import can_be_read, class_indices
 from drolt_pl.errors import require_choice
 from drolt_pl.losses.checks import check_radii, check_temperature, constant
 from drolt_pl.losses.distances import DISTANCES, Distance, distance_of_radius, pairwise_distance, unit_vectors
@@ -101,7 +101,7 @@ def _checked_targets(
             raise ValueError(f"{name} must have shape {shape}, got {tuple(tensor.shape)}")
     targets = class_indices(targets, size, num_classes)
     check_radii(eps)
-    if log_prior is not None and log_prior.device.type == "cpu":
+    if log_prior is not None and can_be_read(log_prior):
         if not bool((log_prior < math.inf).all()):
             raise ValueError(f"log_prior must be < inf, got {log_prior.max().item()}")
         if not bool(log_prior[targets].isfinite().all()):

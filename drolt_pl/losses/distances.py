@@ -15,13 +15,10 @@ class _PairwiseDistance(torch.autograd.Function):
     """Distances whose gradient is a matrix product; the gradient of cdist needs (B, K, D) on CUDA."""
 
     @staticmethod
-    def forward(x: Tensor, y: Tensor, by_product: bool) -> Tensor:
-        mode = "use_mm_for_euclid_dist" if by_product else "donot_use_mm_for_euclid_dist"
-        return torch.cdist(x, y, compute_mode=mode)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0], inputs[1], output)
+    def forward(ctx: Any, x: Tensor, y: Tensor, mode: str) -> Tensor:
+        distances = torch.cdist(x, y, compute_mode=mode)
+        ctx.save_for_backward(x, y, distances)
+        return distances
 
     @staticmethod
     @once_differentiable
@@ -39,8 +36,22 @@ def pairwise_distance(x: Tensor, y: Tensor, *, by_product: bool) -> Tensor:
     With `by_product` they come from matrix products: several times faster, and in float64 wrong by about 1e-8 of the
     vectors' norms. Otherwise they come from differences, which are exact near zero.
     """
-    distances: Tensor = _PairwiseDistance.apply(x, y, by_product)
+    mode = "use_mm_for_euclid_dist" if by_product else "donot_use_mm_for_euclid_dist"
+    if is_transformed(x, y):
+        return torch.cdist(x, y, compute_mode=mode)
+    distances: Tensor = _PairwiseDistance.apply(x, y, mode)
     return distances
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Whether `torch.func` differentiates or maps with respect to one of them.
+
+    It wants autograd functions whose contexts are set up apart, which costs every call a tenth of a millisecond. A
+    compiler cannot ask.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return any(torch.func.debug_unwrap(tensor) is not tensor for tensor in tensors)
 
 
 def unit_vectors(x: Tensor) -> Tensor:

@@ -17,8 +17,6 @@ class EuclideanRobustLoss(torch.autograd.Function):
     Distances come from matrix products in float64: they err by about 1e-8 of the features' norms, which is less than
     the rounding of float32 features. Beside its arguments the function needs under 4 (B K + B D) floats of memory.
 
-    It has one derivative, also by `torch.func.grad`.
-
     Args of `apply`:
         features: (B, D), float32 or less.
         keys: (K, D), or None where they are the features.
@@ -30,13 +28,11 @@ class EuclideanRobustLoss(torch.autograd.Function):
         self_index: Position of each query among the keys, (B,).
         log_weights: w_ij, broadcastable to (B, K), or None.
         temperature: T.
-        wants_eps: Whether a gradient with respect to eps will be asked for.
-
-    The first of the outputs is the loss, the others are for the way back.
     """
 
     @staticmethod
     def forward(
+        ctx: Any,
         features: Tensor,
         keys: Tensor | None,
         eps: Tensor,
@@ -47,8 +43,7 @@ class EuclideanRobustLoss(torch.autograd.Function):
         self_index: Tensor,
         log_weights: Tensor | None,
         temperature: float,
-        wants_eps: bool,
-    ) -> tuple[Tensor | None, ...]:
+    ) -> Tensor:
         in_keys, keys = keys is None, features if keys is None else keys
         double = _widest(features.device)
         own = self_index[:, None]
@@ -77,32 +72,24 @@ class EuclideanRobustLoss(torch.autograd.Function):
         del squared, d, exponents  # one tensor, not needed any more
         total = p.sum(1, dtype=double)  # near 1 its excess is the loss
         slopes *= p.div_(total[:, None].float()).scatter_(1, own, 0.0)  # the own key's exponent is constant
-        by_eps = 2 * (p * hostile).sum(1) if wants_eps else None
+        by_eps = 2 * (p * hostile).sum(1) if ctx.needs_input_grad[2] else None
         own_slope = -torch.where(r > 0, p.sum(1, keepdim=True) / r, 0.0).float()
         if in_keys:
             slopes.scatter_(1, own, own_slope)
-        unique = None if row is None else classes
-        return (largest + total.log()).float(), slopes, own_slope, by_eps, unique, row
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
-        features, keys, _, targets, centroids, *_, ctx.temperature, _ = inputs
-        ctx.mark_non_differentiable(*(kept for kept in output[1:] if kept is not None))
-        ctx.set_materialize_grads(False)  # of what is kept there would be zeros
-        ctx.save_for_backward(features, keys, targets, centroids, *output[1:])
+        ctx.temperature, ctx.in_keys = temperature, in_keys
+        ctx.save_for_backward(features, keys, centroids, slopes, own_slope, by_eps, classes, row)
+        return (largest + total.log()).float()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-        features, keys, targets, centroids, slopes, own_slope, by_eps, unique, row = ctx.saved_tensors
-        in_keys, keys = keys is None, features if keys is None else keys
-        classes = targets if unique is None else unique
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, keys, centroids, slopes, own_slope, by_eps, classes, row = ctx.saved_tensors
         grad = grad if ctx.temperature == 1 else grad / ctx.temperature
         push = slopes.to(_widest(features.device)).mul_(-grad[:, None])  # (B, K)
         from_all = push.sum(0)[:, None]
         if row is not None:
             push = push.new_zeros(len(classes), len(keys)).index_add_(0, row, push)
-        grad_features = None if in_keys else torch.empty_like(features)
+        grad_features = None if ctx.in_keys else torch.empty_like(features)
         grad_keys = torch.empty_like(keys)
         for columns in _column_blocks(features.shape[1]):
             mu = centroids[:, columns][classes].to(push.dtype)
@@ -111,8 +98,8 @@ class EuclideanRobustLoss(torch.autograd.Function):
                 grad_features[:, columns] = (features[:, columns] - own).mul_(-grad[:, None] * own_slope)
             grad_keys[:, columns] = keys[:, columns].to(push.dtype).mul_(from_all).addmm_(push.T, mu, alpha=-1)
         grad_eps = None if by_eps is None else grad * by_eps
-        own_and_keys = (grad_keys, None) if in_keys else (grad_features, grad_keys)
-        return *own_and_keys, grad_eps, *[None] * 8
+        own_and_keys = (grad_keys, None) if ctx.in_keys else (grad_features, grad_keys)
+        return *own_and_keys, grad_eps, None, None, None, None, None, None, None
 
 
 def _widest(device: torch.device) -> torch.dtype:

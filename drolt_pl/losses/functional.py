@@ -8,7 +8,14 @@ from torch import Tensor
 from drolt_pl.classes import class_indices
 from drolt_pl.errors import require, require_choice
 from drolt_pl.losses.checks import check_radii, check_temperature, constant
-from drolt_pl.losses.distances import DISTANCES, Distance, distance_of_radius, pairwise_distance, unit_vectors
+from drolt_pl.losses.distances import (
+    DISTANCES,
+    Distance,
+    distance_of_radius,
+    is_transformed,
+    pairwise_distance,
+    unit_vectors,
+)
 from drolt_pl.losses.euclidean import EuclideanRobustLoss
 
 Bound = Literal["paper", "negatives", "sample", "tight"]
@@ -65,7 +72,8 @@ def robust_loss(
             weights = weights.expand(len(features), -1).masked_fill(own_pairs(self_index, num_keys), 0.0)
     with torch.autocast(features.device.type, enabled=False):
         rest = (targets, centroids, eps, bound, distance, keys, key_targets, self_index)
-        if distance == "euclidean" and bound != "tight" and features.dtype != torch.float64 and num_keys:
+        fused = distance == "euclidean" and bound != "tight" and features.dtype != torch.float64 and num_keys
+        if fused and not is_transformed(features, eps, features if keys is None else keys):
             return _fused(features, *rest, weights, temperature)
         logits = exponents(features, *rest) / temperature  # (B, K)
         if weights is not None:
@@ -93,10 +101,9 @@ def _fused(
     is_other_class = targets[:, None] != key_targets[None, :]
     hostile = ~own_pairs(self_index, len(keys)) if bound == "sample" else is_other_class
     left_out = ~(is_other_class | own_pairs(self_index, len(keys))) if bound == "negatives" else None
-    wants_eps = eps.requires_grad and torch.is_grad_enabled()
-    own_keys = None if keys is features else keys
-    inputs = (features, own_keys, eps[targets], targets, constant(centroids), hostile, left_out, self_index)
-    loss: Tensor = EuclideanRobustLoss.apply(*inputs, weights, temperature, wants_eps)[0]
+    others = None if keys is features else keys
+    inputs = (features, others, eps[targets], targets, constant(centroids), hostile, left_out, self_index)
+    loss: Tensor = EuclideanRobustLoss.apply(*inputs, weights, temperature)
     return loss
 
 

@@ -142,6 +142,17 @@ def test_gradients_reach_queries_and_keys_apart(bound: str) -> None:
     assert torch.autograd.gradcheck(loss, (z[2:4].clone().requires_grad_(), z.clone().requires_grad_()))
 
 
+def test_it_compiles_as_one_graph() -> None:
+    z, y, centroids, eps = random_batch(1, [0, 1, 1, 2], 3, 4, torch.float32)
+    slopes = []
+    for compiled in (False, True):
+        loss = torch.compile(robust_loss, backend="aot_eager", fullgraph=True) if compiled else robust_loss
+        leaf = z.clone().requires_grad_()
+        loss(leaf, y, centroids, eps).sum().backward()
+        slopes.append(leaf.grad)
+    torch.testing.assert_close(*slopes)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("bound", "distance"), FORMS)
 def test_torch_func_has_the_same_gradients(bound: Any, distance: Any, dtype: torch.dtype) -> None:
@@ -158,7 +169,7 @@ def test_torch_func_has_the_same_gradients(bound: Any, distance: Any, dtype: tor
         expected = torch.autograd.grad(loss(*leaves, *[None] * (3 - len(leaves))), leaves)
         found = torch.func.grad(loss, tuple(range(len(arguments))))(*arguments, *[None] * (3 - len(arguments)))
         for ours, theirs in zip(found, expected, strict=True):
-            assert torch.equal(ours, theirs)
+            torch.testing.assert_close(ours, theirs)
 
 
 def test_no_gradient_reaches_the_centroids() -> None:
