@@ -105,7 +105,7 @@ def keep(
     ] = False,
 ) -> None:
     """Keep a finished run as one file of less than 200 kB, without weights, where `drolt results` finds it."""
-    from drolt_pl.kept import SUFFIX
+    from drolt_pl.kept import OF_A_RUN, SUFFIX
     from drolt_pl.report.keep import keep_run
     from drolt_pl.results import Results
 
@@ -114,9 +114,9 @@ def keep(
             run = Results.load(run_dir / "results.json")
             name = "/".join(escape.file_name(part) for part in (run.dataset, run.label, f"seed{run.seed}"))
         parts = PurePosixPath(name).parts
-        if not parts or ".." in parts or parts[0] == "/":
-            raise SettingError("--as", f"must name a file under {root}", name)
         dest = root / f"{name}{SUFFIX}"
+        if not parts or ".." in parts or parts[0] == "/" or dest.name == OF_A_RUN:
+            raise SettingError("--as", f"must name a file under {root}, other than {OF_A_RUN}", name)
         left_out = keep_run(run_dir, dest, brief)
         typer.echo(f"kept {dest}" + (f" (left out: {', '.join(left_out)})" if left_out else ""))
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from drolt_pl.predict.files import Pace
     from drolt_pl.predict.labelled import Outputs, Progress
 
+COVERAGE = 0.9
 Calibrate = Annotated[
     Path | None, typer.Option(help="Other labelled images, as in --data: temperature and conformal sets.")
 ]
@@ -45,7 +46,7 @@ def evaluate(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="A folder with a folder of images for each class.")] = None,
     calibrate: Calibrate = None,
-    coverage: Coverage = 0.9,
+    coverage: Coverage = COVERAGE,
     ood: Unknown = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write it: .json all, .csv by class.")] = None,
     test_prior: TestPrior = None,
@@ -65,7 +66,6 @@ def evaluate(
     # Imported here: `drolt --help` should not wait for it.
     from rich.console import Console
 
-    from drolt_pl.errors import SettingError
     from drolt_pl.model import Model
     from drolt_pl.predict.evaluate import PriorWish, with_reliability, write
     from drolt_pl.predict.evaluate import evaluate as measured
@@ -75,10 +75,10 @@ def evaluate(
     from drolt_pl.predict.tables import evaluation_tables
 
     with one_sentence():
-        if (data is None) == (not overrides):
-            raise SettingError("--data", "must name a folder with a folder for each class, or dataset=NAME a data set")
+        _require_one(data, overrides)
         _require_out(out)
         _require_other(data, calibrate, ood)
+        _require_used(calibrate, coverage, test_prior, model_prior)
         pace = Pace(batch_size=batch_size, workers=workers, device=automatic_device(device, Ranks()))
         loaded = Model.load(model, stage=stage, trust=trust)
         with progress("evaluating") as advance:
@@ -97,6 +97,13 @@ def evaluate(
             typer.echo(f"wrote {out}")
 
 
+def _require_one(data: Path | None, overrides: list[str] | None) -> None:
+    from drolt_pl.errors import SettingError
+
+    if (data is None) == (not overrides):
+        raise SettingError("--data", "must name a folder with a folder for each class, or dataset=NAME a data set")
+
+
 def _require_out(out: Path | None) -> None:
     if out is not None:
         require_replaceable("-o", out, rb'\{\n "images"', b"class,group,", endings=(".json", ".csv"))
@@ -109,6 +116,16 @@ def _require_other(data: Path | None, calibrate: Path | None, ood: Path | None) 
     for option, other in (("--calibrate", calibrate), ("--ood", ood)):
         if data is not None and other is not None and data.exists() and other.exists() and other.samefile(data):
             raise SettingError(option, "must hold other images than --data", str(other))
+
+
+def _require_used(calibrate: Path | None, coverage: float, test_prior: str | None, model_prior: str | None) -> None:
+    """Refuses options that would change nothing."""
+    from drolt_pl.errors import SettingError
+    from drolt_pl.predict.priors import require_used
+
+    require_used(test_prior, model_prior)
+    if calibrate is None and coverage != COVERAGE:
+        raise SettingError("--coverage", "must be left out without --calibrate: it is of conformal sets", coverage)
 
 
 def _outputs(model: "Model", data: Path | None, overrides: list[str], pace: "Pace", advance: "Progress") -> "Outputs":

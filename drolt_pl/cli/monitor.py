@@ -8,6 +8,7 @@ import typer
 from drolt_pl import folders
 from drolt_pl.cli.errors import fail, one_sentence
 from drolt_pl.cli.outputs import require_replaceable
+from drolt_pl.errors import SettingError
 from drolt_pl.ranges import Count
 
 # How the texts of a sweep's report begin.
@@ -36,10 +37,16 @@ def sweep(
 
     from drolt_pl.report.sweep import load_sweep, write_tables
     from drolt_pl.report.sweep_page import sweep_table, write_page
-    from drolt_pl.report.sweep_plots import write_figures
+    from drolt_pl.report.sweep_plots import AXES, write_figures
 
     with one_sentence():
         found = load_sweep(sweep_dir)
+        typed = [(f"--{name}", key) for name, key in zip(("x", "y", "panel"), (x, y, panel), strict=True)]
+        for option, key in typed:
+            if key not in (*found.keys, *AXES):
+                raise SettingError(
+                    option, f"must be a key that varies in the sweep, {', '.join(found.keys) or 'and none does'}", key
+                )
         folder = out or sweep_dir / "report"
         if out is None and folder.exists():
             folders.require_own(sweep_dir, folder.name)

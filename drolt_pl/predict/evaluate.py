@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drolt_pl import prior
+from drolt_pl.errors import require
 from drolt_pl.groups import group_of
 from drolt_pl.metrics import CalibrationError, ShotAccuracy
 from drolt_pl.model import Model
@@ -173,7 +174,12 @@ def measure(model: Model, probabilities: Tensor, found: Outputs) -> Accuracies:
 
 
 def write(path: Path, evaluation: Evaluation) -> None:
-    """Writes everything as JSON where the file ends in .json, and a row for each class as CSV elsewhere."""
+    """Writes everything as JSON, or a row for each class as CSV: the suffix decides.
+
+    Raises:
+        SettingError: another suffix.
+    """
+    require("-o", str(path), path.suffix.lower() in (".json", ".csv"), "must end in .json or .csv")
     if path.suffix.lower() == ".json":
         write_atomically(path, evaluation.model_dump_json(indent=1) + "\n")
         return

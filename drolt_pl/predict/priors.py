@@ -30,6 +30,17 @@ def model_prior(model: Model, wish: str | None) -> tuple[str, Tensor]:
     return name, _uniform(model) if name == "uniform" else _train(model, "--model-prior")
 
 
+def require_used(test: str | None, assumed: str | None) -> None:
+    """Refuses what probabilities assume where nothing is made of it.
+
+    Raises:
+        SettingError: `assumed` is given without `test`.
+    """
+    if test is None and assumed is not None:
+        demand = "must be left out without --test-prior: it re-weights nothing by itself"
+        raise SettingError("--model-prior", demand, assumed)
+
+
 def estimated_prior(
     model: Model, probabilities: Tensor, own: Tensor, held_out: int | None = None
 ) -> tuple[str, Tensor]:

@@ -13,7 +13,7 @@ from drolt_pl.model import Model
 from drolt_pl.predict.files import Pace
 from drolt_pl.predict.labelled import Outputs
 from drolt_pl.predict.names import Names
-from drolt_pl.predict.priors import ESTIMATE, estimated_prior, model_prior, named_prior
+from drolt_pl.predict.priors import ESTIMATE, estimated_prior, model_prior, named_prior, require_used
 from drolt_pl.predict.ranks import Ranks
 
 SAMPLE = 20_000  # images on which frequencies are estimated, at most
@@ -47,8 +47,9 @@ def shift_for(
         held_out: Gives what the model says of labelled images beside these, which calibrate it for `estimate`.
 
     Raises:
-        SettingError: `estimate` of images that are named on standard input.
+        SettingError: `estimate` of images that are named on standard input, or `assumed` alone.
     """
+    require_used(test, assumed)
     if test is None:
         return None
     _, own = model_prior(model, assumed)

@@ -49,6 +49,8 @@ def load_group(source: str) -> list[KeptRun]:
     Raises:
         SettingError: there is none, two of them have the same seeds, or they differ in more than their seeds.
     """
+    if not source:
+        raise SettingError("A and B", "must name runs, and one of them is empty")
     path, *wanted = [source] if Path(source).exists() else source.split(":")
     runs = [run for run in _load(Path(path)) if set(wanted) <= set(run.results.overrides)]
     if not runs:

@@ -134,7 +134,7 @@ def _ended_by(error: Exception, conf: Path, run_dir: Path | None = None) -> int:
     if ours:
         print(FAULT, file=sys.stderr)
     elif befallen is None:
-        print(f"error: {escape.lines(explain(error, conf))}", file=sys.stderr)
+        print(f"error: {escape.lines(explain(error, conf, sys.argv[1:]))}", file=sys.stderr)
     elif befallen.speaks:
         going_on = "" if run_dir is None else f"; go on with: {resume_command(run_dir)}"
         print(f"error: {befallen.sentence}{going_on}", file=sys.stderr)

@@ -12,8 +12,7 @@ from drolt_pl.data.stored import holds_features
 from drolt_pl.errors import SettingError, require_choice
 from drolt_pl.run.arguments import PLACES, quoted
 from drolt_pl.run.build import under
-from drolt_pl.run.compose import composed
-from drolt_pl.run.explain import USER_ERRORS, explain
+from drolt_pl.run.explain import explained
 from drolt_pl.run.network import build_datamodule
 from drolt_pl.run.validate import validate
 
@@ -30,7 +29,7 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     """
     paths = [word for word in words if "=" not in word or Path(word).exists()]
     overrides = [word for word in words if word not in paths]
-    if len(paths) > 1 or (not paths and not any(word.startswith("dataset=") for word in words)):
+    if len(paths) > 1 or "" in paths or (not paths and not any(word.startswith("dataset=") for word in words)):
         demand = "must be one folder of images, manifest, index or file of features, or overrides: dataset=cifar100_lt"
         raise SettingError("DATA", demand, list(words))
     return overrides if not paths else [*_chosen(Path(paths[0])), *overrides]
@@ -49,15 +48,13 @@ def configured(
     Raises:
         SettingError: a value that cannot be used.
     """
-    try:
-        config = composed(conf, overrides)
-    except USER_ERRORS as error:
-        if isinstance(error, SettingError):
-            raise
-        raise SettingError("", explain(error, conf)) from error
+    config = explained(conf, overrides)
     for key, value in options.items():
-        if value is not None and key in config.dataset:
-            config.dataset[key] = str(value) if isinstance(value, Path) else value
+        if value is None:
+            continue
+        if not {"manifest", "index"} & set(config.dataset):
+            raise SettingError(f"--{key.replace('_', '-')}", "must be left out: it is for manifests and indexes alone")
+        config.dataset[key] = str(value) if isinstance(value, Path) else value
     validate(config, conf)
     datamodule = build_datamodule(config)
     with under("dataset"):

@@ -21,11 +21,12 @@ from drolt_pl.data.sources import Catalogue, Transform
 from drolt_pl.data.stored import StoredFeatures
 from drolt_pl.errors import SettingError, require_choice, require_int
 from drolt_pl.model import load_model
-from drolt_pl.run.arguments import quoted
+from drolt_pl.run.arguments import is_of, quoted
 from drolt_pl.run.build import under
-from drolt_pl.run.compose import composed
 from drolt_pl.run.data_words import overrides_of
+from drolt_pl.run.explain import explained
 from drolt_pl.run.network import backbone_spec, build_backbone, build_datamodule
+from drolt_pl.run.validate import validate
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 PRECISIONS = ("32", "bf16")
@@ -80,14 +81,14 @@ def embed_data(words: Sequence[str], conf: Path, settings: Settings, progress: P
     require_choice("--dtype", settings.dtype, DTYPES)
     require_choice("--precision", settings.precision, PRECISIONS)
     overrides = [*overrides_of(words), *_network(settings)]
-    config = composed(conf, overrides)
-    model = (
-        None if settings.backbone is None or settings.backbone.startswith("timm:") else load_model(settings.backbone)
-    )
+    config = explained(conf, overrides)
+    validate(config, conf)
+    trained = settings.backbone is not None and not settings.backbone.startswith("timm:")
+    model = load_model(settings.backbone) if settings.backbone is not None and trained else None
     if model is None and OmegaConf.select(config, "backbone.weights") is None:
         demand = "must be given: features of a network without weights say nothing"
         raise SettingError("--weights", demand, remedy="give a file, or true to fetch the network's own")
-    datamodule = build_datamodule(config if model is None else _as_seen_by(config, model.preprocessing))
+    datamodule = build_datamodule(config if model is None else _as_seen_by(config, model.preprocessing, words))
     with under("dataset"):
         datamodule.prepare_data()
         catalogue = _of_the_split(datamodule) if settings.split else datamodule.catalogue()
@@ -117,11 +118,14 @@ def _of_the_split(datamodule: LongTailDataModule) -> Catalogue:
     return replace(catalogue, official=official)
 
 
-def _as_seen_by(config: DictConfig, seen: Preprocessing) -> DictConfig:
-    """The configuration with images as a model saw them in training."""
+def _as_seen_by(config: DictConfig, seen: Preprocessing, words: Sequence[str]) -> DictConfig:
+    """The configuration with images as a model saw them in training; what was typed otherwise is refused."""
     changed = config.copy()
     values = {"image_size": seen.image_size, "mean": list(seen.mean), "std": list(seen.std), "train_crop": seen.crop}
     for key, value in values.items():
+        if any(is_of(word, f"dataset.{key}") for word in words) and config.dataset[key] != value:
+            demand = f"must be left out, or be {value}, as the images were that trained --backbone"
+            raise SettingError(f"dataset.{key}", demand, config.dataset[key])
         if key in changed.dataset:
             changed.dataset[key] = value
     return changed
@@ -179,6 +183,9 @@ def _network(settings: Settings) -> list[str]:
     """The overrides that name a network of timm."""
     kind, _, name = (settings.backbone or "").partition(":")
     words = {"weights": settings.weights, "rename": settings.rename}
+    if settings.backbone is not None and kind != "timm":
+        for key in (key for key, value in words.items() if value is not None):
+            raise SettingError(f"--{key}", "must be left out where --backbone is a trained model, which has its own")
     given = [
         f"backbone.{key}={value if value == 'true' else quoted(value)}"
         for key, value in words.items()

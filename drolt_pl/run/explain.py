@@ -22,12 +22,13 @@ FAULT = (
 )
 
 
-def explain(error: BaseException, conf: Path) -> str:
+def explain(error: BaseException, conf: Path, words: Sequence[str] = ()) -> str:
     """One sentence about one of `USER_ERRORS`: it names the key, and the values that are allowed.
 
     Args:
         error: The error.
         conf: The folder of configurations; it decides which keys and values are allowed.
+        words: The overrides, whose choices decide it too.
     """
     if isinstance(error, SettingError):
         return str(error)
@@ -40,7 +41,21 @@ def explain(error: BaseException, conf: Path) -> str:
     for said, extra in EXTRAS.items():
         if said in text:
             return f"this needs a package that is not installed: pip install 'drolt-pl[{extra}]'"
-    return _missing_choice(text) or _wrong_key(error, text, conf) or text
+    return _missing_choice(text) or _wrong_key(error, text, conf, words) or text
+
+
+def explained(conf: Path, overrides: Sequence[str]) -> DictConfig:
+    """The configuration that overrides compose.
+
+    Raises:
+        SettingError: they compose none.
+    """
+    try:
+        return composed(conf, overrides)
+    except SettingError:
+        raise
+    except USER_ERRORS as error:
+        raise SettingError("", explain(error, conf, overrides)) from error
 
 
 def _missing_choice(text: str) -> str | None:
@@ -52,7 +67,7 @@ def _missing_choice(text: str) -> str | None:
     return f"{group} must be one of {', '.join(allowed)}, got {choice!r}{_suggest(choice, allowed)}"
 
 
-def _wrong_key(error: BaseException, text: str, conf: Path) -> str | None:
+def _wrong_key(error: BaseException, text: str, conf: Path, words: Sequence[str]) -> str | None:
     cause = reason(error.__cause__) if error.__cause__ else text
     typed = re.search(r"(?:Could not override|Error merging override) '?([^'= ]+)", text)
     deeper = re.search(r"full_key: (\S+)", cause)
@@ -65,7 +80,7 @@ def _wrong_key(error: BaseException, text: str, conf: Path) -> str | None:
     parent, _, last = name.rpartition(".")
     if parent == "trainer" and last in _of_lightning():
         return f"{name} is a key of Lightning's trainer that the configuration leaves out: type +{name}"
-    allowed = _keys(conf, parent)
+    allowed = _keys(conf, parent, words)
     hint = f"{_suggest(last, allowed)}; {parent or 'the top level'} has {', '.join(allowed)}"
     return f"{name} is not a key of the configuration{hint}"
 
@@ -75,8 +90,13 @@ def _suggest(typed: str, allowed: Sequence[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _keys(conf: Path, parent: str) -> list[str]:
-    config = composed(conf)
+def _keys(conf: Path, parent: str, words: Sequence[str]) -> list[str]:
+    groups = [(word, word.lstrip("+").partition("=")[0]) for word in words]
+    chosen = [word for word, group in groups if group and (conf / group).is_dir()]
+    try:
+        config = composed(conf, chosen)
+    except USER_ERRORS:  # a sweep over choices
+        config = composed(conf)
     node = OmegaConf.select(config, parent) if parent else config
     return sorted(str(key) for key in node if key != "_target_") if isinstance(node, DictConfig) else []
 

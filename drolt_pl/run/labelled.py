@@ -12,9 +12,8 @@ from drolt_pl.errors import SettingError
 from drolt_pl.model import Model
 from drolt_pl.run.build import build, under
 from drolt_pl.run.checkpoints import require_same_data
-from drolt_pl.run.compose import composed
 from drolt_pl.run.conf import CONF
-from drolt_pl.run.explain import USER_ERRORS, explain
+from drolt_pl.run.explain import explained
 from drolt_pl.run.network import build_datamodule
 from drolt_pl.run.trust import configuration
 
@@ -30,12 +29,7 @@ def labelled_images(model: Model, overrides: Sequence[str]) -> Iterator[tuple[Te
     Raises:
         SettingError: an override that is refused, or a data set that does not fit the model.
     """
-    try:
-        config = composed(CONF, overrides)
-    except USER_ERRORS as error:
-        if isinstance(error, SettingError):
-            raise
-        raise SettingError("", explain(error, CONF)) from error
+    config = explained(CONF, overrides)
     datamodule: LongTailDataModule = build(config, "dataset", **_seen(model, config.dataset, overrides))
     with under("dataset"):
         datamodule.prepare_data()

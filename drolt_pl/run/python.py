@@ -64,7 +64,7 @@ def train(overrides: Sequence[str] = ()) -> "Results":
     except USER_ERRORS as error:
         if isinstance(error, SettingError):
             raise
-        raise SettingError("", explain(error, CONF)) from error
+        raise SettingError("", explain(error, CONF, words)) from error
 
 
 def _folder(words: Sequence[str], source: Composition) -> Path:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from drolt_pl.cli.app import app
 
 FOREIGN = "must not replace a file that another program or command has written"
-EMBED = ["embed", "images", "dataset.image_size=8", "--backbone", "model.ckpt", "--threads", "1"]
+EMBED = ["embed", "images", "--backbone", "model.ckpt", "--threads", "1"]
 # What a command writes, and the command, but for the option that names it.
 COMMANDS = {
     "p.csv": ["predict", "model.ckpt", "images/test", "-o"],
@@ -82,6 +82,7 @@ def test_only_its_own_files_of_a_folder_are_replaced(name: str, place: Path) -> 
     (place / "jobs" / "0" / "results.json").write_text(json.dumps(made_up()))
     accepted(FOLDERS[name])
     accepted(FOLDERS[name])
+    assert "--x must be a key that varies in the sweep" in refused(["sweep", "jobs", "--x", "loss.epps"])
     folder = (place / name).parent
     for path in folder.iterdir() if folder != place else [place / name]:
         path.unlink()

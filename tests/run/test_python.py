@@ -49,6 +49,9 @@ def test_wrong_values_are_one_exception_and_leave_no_folder(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingError, match=r"^train takes overrides alone: .* command line, got '-m'$"):
         train(["-m", "loss.eps=1,2"])
+    words = ["dataset=image_folder", "dataset.rot=photos"]  # the keys are those of the choice
+    with pytest.raises(SettingError, match=r"^dataset.rot is not a key .*did you mean root"):
+        train(words)
     with pytest.raises(SettingError, match=r"sed is not a key of the configuration \(did you mean seed"):
         train(["sed=1"])
     with pytest.raises(SettingError, match=r"loss\.eps_mode .*'lerned'"):
