@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import torch
 
@@ -12,6 +13,9 @@ from drolt_pl.run import schema
 # The models are small, and test processes share the cores with the ranks and commands they start.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+# On shared cores a time says nothing of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 schema.register()  # composing a configuration needs it
 
 

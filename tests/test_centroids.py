@@ -43,7 +43,7 @@ def example(num: int = 53, num_classes: int = 9, dim: int = 6) -> tuple[torch.Te
 
 
 @given(seed=st.integers(0, 10_000), num=st.integers(1, 60), num_classes=st.integers(1, 8), dim=st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example_case(seed=314, num=2, num_classes=2, dim=2)  # a sample a class: no spread, but for rounding
 def test_equals_numpy(seed: int, num: int, num_classes: int, dim: int) -> None:
     rng = np.random.default_rng(seed)

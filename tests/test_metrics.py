@@ -91,7 +91,7 @@ def test_logits_and_classes_agree() -> None:
     assert torch.equal(by_logits.correct, by_class.correct)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_against_numpy(data: st.DataObject) -> None:
     counts = data.draw(st.lists(st.integers(0, 200), min_size=1, max_size=8))
@@ -173,7 +173,7 @@ def test_seven_samples_on_two_ranks_equal_one_rank() -> None:
         assert_same(found, {k: v.numpy() for k, v in single.compute().items()})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 7), st.floats(0.0, 1e3))
 def test_ncm_is_the_nearest_present_centroid(seed: int, num_classes: int, dim: int, offset: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -48,7 +48,7 @@ def test_against_loops() -> None:
     assert found.prior.tolist() == pytest.approx(em_loop(probabilities.tolist(), model, 9), abs=1e-6)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3), st.integers(0, 100))
 def test_laws(numbers: list[float], seed: int) -> None:
     probabilities = torch.randn(5, 3, generator=torch.Generator().manual_seed(seed)).double().softmax(1)

@@ -43,7 +43,7 @@ def frequencies_fit(drawn: np.ndarray, probabilities: np.ndarray, level: float =
     return ((observed - expected) ** 2 / expected).sum() < chi2.ppf(1 - level, len(probabilities) - 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sampler=st.sampled_from(MAKERS),
     counts=counts,
@@ -194,7 +194,7 @@ def test_progress_is_counted_from_the_first_epoch_of_the_stage() -> None:
     assert stage_progress(lambda epoch: Sampling(epochs=2), 5) == 0.5  # evaluation after the last epoch
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts=counts, per_class=st.integers(1, 6), blocks=st.integers(1, 60), seed=st.integers(0, 2**31))
 def test_class_aware_blocks_and_cycles(counts: list[int], per_class: int, blocks: int, seed: int) -> None:
     targets = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))

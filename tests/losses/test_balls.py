@@ -26,7 +26,7 @@ def mean_coverage(loss: DROLTLoss) -> float:
     return float(loss.balls.log_probability(loss.radii(torch.float64)).exp().mean())
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(
     seed=st.integers(0, 10**6),
     dim=st.sampled_from([1.0, 3.5, 64.0, 2048.0]),

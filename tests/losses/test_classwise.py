@@ -91,7 +91,7 @@ def extras(num_classes: int, targets: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("with_extras", [False, True])
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(batch=batches(), temperature=st.sampled_from([0.1, 1.0, 7.0]))
 def test_agrees_with_loops_in_float64(
     distance: Any, with_extras: bool, batch: tuple[Tensor, ...], temperature: float
@@ -104,7 +104,7 @@ def test_agrees_with_loops_in_float64(
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=30, database=None)
 @given(
     batch=batches(torch.float32),
     scale=st.sampled_from([1e-3, 1.0, 1e2, 1e4]),
@@ -134,7 +134,7 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("distance", DISTANCES)
-@settings(max_examples=30, deadline=None, database=None)
+@settings(max_examples=30, database=None)
 @given(batch=batches(), temperature=st.sampled_from([0.1, 1.0, 10.0]))
 def test_without_radii_it_is_the_cross_entropy_of_distances(
     distance: Any, batch: tuple[Tensor, ...], temperature: float
@@ -233,7 +233,7 @@ def test_it_bounds_the_loss_of_the_true_centroids_as_often_as_the_balls_hold_the
     assert float((plain >= nll).double().mean()) < coverage**3  # without radii it bounds about half of them
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(batch=batches(), distance=st.sampled_from(DISTANCES), seed=st.integers(0, 1000))
 def test_a_sample_does_not_see_its_batch(batch: tuple[Tensor, ...], distance: Any, seed: int) -> None:
     z, y, mu, eps = batch
@@ -244,7 +244,7 @@ def test_a_sample_does_not_see_its_batch(batch: tuple[Tensor, ...], distance: An
     torch.testing.assert_close(alone, value[:1])
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(batch=batches(), distance=st.sampled_from(DISTANCES), which=st.integers(0, 4))
 def test_no_larger_ball_is_easier(batch: tuple[Tensor, ...], distance: Any, which: int) -> None:
     z, y, mu, eps = batch

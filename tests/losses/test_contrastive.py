@@ -88,7 +88,7 @@ def test_the_gradient_is_right() -> None:
     assert torch.autograd.gradcheck(lambda a: supervised_contrastive(a, targets, temperature=0.5), inputs[:1])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), size=st.integers(1, 20), scale=st.sampled_from([1e-3, 1.0, 1e4]))
 def test_blind_to_order_and_to_length(seed: int, size: int, scale: float) -> None:
     z, targets, prototypes = batch(size, seed)

@@ -175,7 +175,6 @@ def test_the_published_range_of_weights() -> None:
     assert float(weights[-1]) == pytest.approx(4.38, abs=1e-2)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=20), st.floats(0, 1 - 1e-9))
 def test_weights_sum_to_the_classes_and_favour_the_rare(counts: list[int], beta: float) -> None:
     weights = effective_number.effective_number_weights(torch.tensor(counts), beta)
@@ -242,7 +241,7 @@ def test_published_margins() -> None:
 
 
 @EACH
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 30.0, 1e4]), beta=st.sampled_from([0.0, 0.9999]))
 def test_finite_not_negative_and_blind_to_order(kind: str, seed: int, scale: float, beta: float) -> None:
     logits, targets = batch(seed=seed, scale=scale)

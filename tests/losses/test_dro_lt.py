@@ -44,7 +44,7 @@ def batch(
 
 @ATTRACTION
 @pytest.mark.parametrize("form", FORMS, ids="-".join)
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=25, database=None)
 @given(
     seed=st.integers(0, 10**6),
     targets=st.lists(st.integers(0, 4), min_size=1, max_size=8),
@@ -79,7 +79,7 @@ def test_mix() -> None:
 
 
 @ATTRACTION
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=20, database=None)
 @given(seed=st.integers(0, 1000), form=st.sampled_from(FORMS))
 def test_permuting_the_batch_changes_nothing(seed: int, form: Any) -> None:
     z, y, centroids = batch(seed)

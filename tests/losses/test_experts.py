@@ -29,7 +29,7 @@ def test_diversity_is_its_formula() -> None:
     assert float(diversity(logits, temperature)) == pytest.approx(0.85**2 * total, rel=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, 1.0, 100.0]))
 def test_diversity_is_nought_for_equal_experts_alone(seed: int, scale: float) -> None:
     logits = scale * torch.randn(6, 1, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -48,7 +48,7 @@ def batches(draw: st.DrawFn, dtype: torch.dtype = torch.float64) -> tuple[Tensor
 
 
 @pytest.mark.parametrize(("bound", "distance"), FORMS)
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(batch=batches(), temperature=st.sampled_from([0.1, 1.0, 7.0]))
 def test_agrees_with_loops_in_float64(bound: str, distance: str, batch: tuple[Tensor, ...], temperature: float) -> None:
     options = {"temperature": temperature, "bound": bound, "distance": distance}
@@ -58,7 +58,7 @@ def test_agrees_with_loops_in_float64(bound: str, distance: str, batch: tuple[Te
 
 
 @pytest.mark.parametrize(("bound", "distance"), FORMS)
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=25, database=None)
 @given(
     batch=batches(torch.float32),
     scale=st.sampled_from([1e-3, 1.0, 1e2, 1e4]),
@@ -182,7 +182,7 @@ def test_no_gradient_reaches_the_centroids() -> None:
     assert bool(z.grad.any())
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(batch=batches(), form=st.sampled_from(FORMS), seed=st.integers(0, 1000))
 def test_permuting_the_batch_changes_nothing(batch: tuple[Tensor, ...], form: tuple[str, str], seed: int) -> None:
     z, y, centroids, eps = batch
@@ -258,7 +258,7 @@ def test_theorem_1_does_not_hold_as_printed() -> None:
         assert float(robust_loss(z, y, mu, eps, bound=bound)[0]) >= float(true) - 1e-6
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=60, database=None)
 @given(batch=batches(), temperature=st.sampled_from([0.1, 1.0, 10.0]))
 def test_tight_lies_between_the_nll_and_sample(batch: tuple[Tensor, ...], temperature: float) -> None:
     z, y, centroids, eps = batch
@@ -273,7 +273,7 @@ def test_tight_lies_between_the_nll_and_sample(batch: tuple[Tensor, ...], temper
     torch.testing.assert_close(at_zero, nll, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=60, database=None)
 @given(batch=batches(), form=st.sampled_from(FORMS))
 def test_a_larger_ball_is_never_easier(batch: tuple[Tensor, ...], form: tuple[str, str]) -> None:
     z, y, centroids, eps = batch

@@ -16,7 +16,7 @@ def double(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(expert=st.floats(0.01, 1), student=SHARES, alpha=st.floats(0, 0.9))
 def test_expert_weights_are_their_formula(expert: float, student: float, alpha: float) -> None:
     found = float(expert_weights(double(expert), double(student), alpha=alpha))
@@ -25,7 +25,7 @@ def test_expert_weights_are_their_formula(expert: float, student: float, alpha: 
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(expert=SHARES, more=SHARES, alpha=st.floats(0, 0.9))
 def test_a_student_as_good_as_the_expert_follows_it_no_more(expert: float, more: float, alpha: float) -> None:
     assert float(expert_weights(double(expert), double(expert + more), alpha=alpha)) == 0
@@ -53,7 +53,7 @@ def test_image_weights_are_their_formula() -> None:
             assert value == pytest.approx(first + (1 - first) * min(1, progress / 0.5))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(p=SHARES, easier=SHARES, floor=st.floats(0.01, 1), progress=SHARES, full=st.floats(0.01, 1))
 def test_easy_images_count_no_less_and_all_count_in_the_end(
     p: float, easier: float, floor: float, progress: float, full: float

@@ -100,13 +100,13 @@ def test_ball_probability_is_finite_over_a_grid(eps: float, count: int) -> None:
             assert value.item() <= 0
 
 
-@settings(max_examples=80, deadline=None, database=None)
+@settings(max_examples=80, database=None)
 @given(probability=st.floats(1e-3, 1 - 1e-9), dim=st.floats(1.0, 4096.0))
 def test_quantile_equals_scipy(probability: float, dim: float) -> None:
     assert float(chi2_quantile(probability, double(dim))) == pytest.approx(chi2.ppf(probability, dim), rel=1e-8)
 
 
-@settings(max_examples=80, deadline=None, database=None)
+@settings(max_examples=80, database=None)
 @given(coverage=st.floats(0.01, 0.999), dim=st.sampled_from(DIMS), variance=st.floats(1e-6, 1e6))
 def test_coverage_radius_has_that_coverage(coverage: float, dim: float, variance: float) -> None:
     counts, variances, nu = torch.tensor([1, 7, 500]), double(variance, 2 * variance, variance / 3), double(dim)

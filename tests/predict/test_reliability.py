@@ -79,7 +79,7 @@ def test_sets_by_class_cover_every_class_and_others_do_not(model: Model) -> None
     assert (by[0].unlimited, by[0].kind, alike[0].kind) == (0, "by class", "all alike")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     known=st.lists(st.integers(0, 5), min_size=1, max_size=8),
     unknown=st.lists(st.integers(0, 5), min_size=1, max_size=8),

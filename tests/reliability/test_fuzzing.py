@@ -202,7 +202,7 @@ def refusal(name: str, path: Path) -> str | None:
 
 
 def fuzz(name: str, place: Path, number: int) -> None:
-    @settings(max_examples=number, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=number, database=None, suppress_health_check=list(HealthCheck))
     @given(encoded(READERS[name][2]) | st.binary(max_size=100))
     def search(content: bytes) -> None:
         reads(name, content, place)
@@ -250,7 +250,7 @@ def test_what_is_no_file(name: str, tmp_path: Path) -> None:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_any_archive_is_an_index_or_a_sentence(data: st.DataObject) -> None:
     sound = {

@@ -30,7 +30,7 @@ def slow_crop(image: np.ndarray, top: int, left: int, mirrored: bool, padding: i
     return out
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     padding=st.integers(0, 3),
     channels=st.integers(1, 3),
