@@ -157,6 +157,7 @@ def test_no_command_replaces_what_is_not_its_own(place: Path, words: list[str]) 
         ["predict", "model.ckpt", "photos", "--model-prior", "even", "--test-prior", "train"],
         ["predict", "model.ckpt", "photos", "--stage", "joint"],
         ["evaluate", "model.ckpt", "--data", "nowhere"],
+        ["evaluate", "model.ckpt", "--data", "photos", "-o", "found.txt"],
         ["export", "model.ckpt", "-o", "m", "--format", "tflite"],
         ["info", "photos"],
         ["predict", "model.ckpt", "photos", "--model-prior", "uniform"],
