@@ -214,8 +214,14 @@ def test_command_keeps_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ),
         (["keep", "nowhere"], "error: nowhere/results.json cannot be read: No such file"),
         (["keep", "nowhere", "--as", "x"], "error: run_dir nowhere holds no results.json"),
-        (["keep", "nowhere", "--as", "../x"], "error: --as must name a file under results, got '../x'"),
-        (["keep", "nowhere", "--as", "/x"], "error: --as must name a file under results, got '/x'"),
+        (
+            ["keep", "nowhere", "--as", "../x"],
+            "error: --as must name a file under results, other than results.json, got '../x'",
+        ),
+        (
+            ["keep", "nowhere", "--as", "/x"],
+            "error: --as must name a file under results, other than results.json, got '/x'",
+        ),
     ],
 )
 def test_command_fails_in_one_sentence(
