@@ -1,4 +1,4 @@
-"""Runs the benchmarks and writes README.md from what they print: `make bench`, about 15 minutes on an idle machine."""
+"""Runs the benchmarks and writes README.md from what they print: `make bench`, about 50 minutes on two idle cores."""
 
 import argparse
 import datetime

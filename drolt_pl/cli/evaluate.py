@@ -105,8 +105,10 @@ def _require_one(data: Path | None, overrides: list[str] | None) -> None:
 
 
 def _require_out(out: Path | None) -> None:
+    from drolt_pl.predict.evaluate import ENDINGS
+
     if out is not None:
-        require_replaceable("-o", out, rb'\{\n "images"', b"class,group,", endings=(".json", ".csv"))
+        require_replaceable("-o", out, rb'\{\n "images"', b"class,group,", endings=ENDINGS)
 
 
 def _require_other(data: Path | None, calibrate: Path | None, ood: Path | None) -> None:

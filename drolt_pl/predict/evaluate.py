@@ -21,6 +21,8 @@ from drolt_pl.predict.table import safe
 from drolt_pl.records import Record, finite, write_atomically
 from drolt_pl.results import Accuracies
 
+ENDINGS = (".json", ".csv")  # of the file that `write` makes
+
 
 class ClassResult(Record):
     """A class: its images in training and here, its shot group, and its accuracies; null where it has no images."""
@@ -179,7 +181,7 @@ def write(path: Path, evaluation: Evaluation) -> None:
     Raises:
         SettingError: another suffix.
     """
-    require("-o", str(path), path.suffix.lower() in (".json", ".csv"), "must end in .json or .csv")
+    require("-o", str(path), path.suffix.lower() in ENDINGS, f"must end in {' or '.join(ENDINGS)}")
     if path.suffix.lower() == ".json":
         write_atomically(path, evaluation.model_dump_json(indent=1) + "\n")
         return

@@ -57,6 +57,8 @@ def test_numbers_by_hand(model: Model, tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert rows[0] == {"class": "cat", "group": "many", "train_images": "30", "images": "2", "acc": "0.5",
                        "acc_ncm": "1.0", "test_prior": ""}  # fmt: skip
+    with pytest.raises(SettingError, match=r"\.json or \.csv"):
+        write(tmp_path / "out.txt", found)
 
 
 def test_re_weighting_is_bayes(model: Model) -> None:
