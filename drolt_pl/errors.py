@@ -1,5 +1,6 @@
 """The one exception for values that a user has set; every other exception is a fault of this package."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -106,12 +107,20 @@ def reason(error: BaseException) -> str:
 
 
 def settle_surroundings() -> None:
-    """Ends a command where Python keeps no docstrings or its folder is gone; a terminal of no width is forgotten."""
+    """Ends a command where Python keeps no docstrings or its folder is gone; no other surroundings may end it.
+
+    A terminal of no width is forgotten, and so is a backend of matplotlib. What a stream cannot encode is spelt out.
+    """
     if sys.flags.optimize > 1:
         sys.exit(NO_DOCSTRINGS)
     try:
         os.getcwd()
     except FileNotFoundError:
         sys.exit("error: the folder that this command was typed in does not exist any more: change to another one")
+    if "MPLBACKEND" in os.environ:  # no command opens a window, and a backend that nobody knows would end it
+        os.environ["MPLBACKEND"] = "agg"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     if os.environ.get("COLUMNS") == "0":  # of some editors' shells; Rich would print nothing at all
         del os.environ["COLUMNS"]

@@ -134,7 +134,7 @@ class Schedule:
         self.ended: dict[str, int] = {}
         if not self.trained:
             every = names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
-            raise SettingError(f"stages.{every}.epochs", "must be one at least in all")
+            raise SettingError(f"stages.{every}.epochs" if names else "stages", "must be one at least in all")
         last = names.index(self.trained[-1].name)
         for stage in self.fitted:
             if names.index(stage.name) < last:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def quoted(text: object) -> str:
     escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return f"'{escaped}'"
+
+
+def typed(key: str, value: object) -> str:
+    """A word that gives a key a value, as a shell takes it."""
+    is_plain = re.fullmatch(r"[\w./-]+", str(value), re.ASCII)
+    return shlex.quote(f"{key}={value if is_plain else quoted(value)}")
 
 
 def refuse_existing(words: Sequence[str]) -> None:

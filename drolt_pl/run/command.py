@@ -143,6 +143,7 @@ def _ended_by(error: Exception, conf: Path, run_dir: Path | None = None) -> int:
 
 def _prepared(words: list[str], conf: Path) -> list[str]:
     """The command line with `resume` spelt out. Of several ranks' lines, each names the folder that rank 0 decided."""
+    words = sorted(words, key=lambda word: word not in MULTIRUN)  # Hydra knows no flag between two overrides
     refuse_choices(words, conf)
     met = ranks.meeting()
     if met is None and "LOCAL_RANK" in os.environ:

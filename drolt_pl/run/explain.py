@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from drolt_pl.errors import SettingError, reason
+from drolt_pl.run.arguments import typed
 from drolt_pl.run.compose import composed
 
 USER_ERRORS = (SettingError, HydraException, OmegaConfBaseException)
@@ -37,7 +38,12 @@ def explain(error: BaseException, conf: Path, words: Sequence[str] = ()) -> str:
         where = re.search(r"full_key: (\S+)", text)
         return str(error.__cause__.under(where.group(1) if where else ""))
     if isinstance(error, OverrideParseException):
-        return f"{error.override} cannot be read as key=value ({str(error.__cause__ or error).splitlines()[0]})"
+        why = str(error.__cause__ or error).splitlines()[0]
+        return f"{error.override} cannot be read as key=value ({why}){_in_quotes(str(error.override))}"
+    ambiguous = re.search(r"Ambiguous value for argument '(.*)' 1\. To use it as a list", text)
+    if ambiguous is not None:
+        key, _, value = ambiguous[1].partition("=")
+        return f"{ambiguous[1]} is a list or a sweep: type {key}=[{value}], or add -m{_in_quotes(ambiguous[1])}"
     for said, extra in EXTRAS.items():
         if said in text:
             return f"this needs a package that is not installed: pip install 'drolt-pl[{extra}]'"
@@ -56,6 +62,13 @@ def explained(conf: Path, overrides: Sequence[str]) -> DictConfig:
         raise
     except USER_ERRORS as error:
         raise SettingError("", explain(error, conf, overrides)) from error
+
+
+def _in_quotes(word: str) -> str:
+    """How a word is typed whose value is text with characters that Hydra's grammar reads otherwise."""
+    key, _, value = word.partition("=")
+    known = re.fullmatch(r"[+~]*[\w./@-]+", key) and value and value[0] not in "'\"[{"
+    return f"; as text it is {typed(key, value)}, with all of its quotes" if known else ""
 
 
 def _missing_choice(text: str) -> str | None:

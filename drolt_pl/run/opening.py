@@ -16,6 +16,7 @@ from drolt_pl.run.clock import images_of_epoch
 from drolt_pl.run.outcome import hardware
 from drolt_pl.run.tree import Tree
 
+MEASURES = ("distance", "feature_norm")  # keys of the loss that nearest centroids are measured by, whatever is trained
 SIZES = ("name", "arch", "depth")  # arguments that say which network of its kind a backbone is
 
 
@@ -38,6 +39,7 @@ def opening(run: Run, tree: Tree, overrides: Sequence[str]) -> Iterator[str]:
     yield from (f"stage {name}: {_of_stage(module.schedule.named(name), own, decay)}" for name, own in rates.items())
     if (typed := argument(overrides, "optimizer.lr")) is not None:
         yield from _where_it_reached(typed, module.schedule, rates, tree)
+    yield from _of_no_use(overrides, module.schedule)
     for stage in module.schedule.trained:
         yield from _of_average(stage, math.ceil(images_of_epoch(stage, data) / stage.views / data.batch_size))
 
@@ -100,6 +102,21 @@ def _where_it_reached(
     keys = list(dict.fromkeys(tree.name(f"schedule.stages.{stage.name}.lr") for stage in own))
     verb = "has a rate of its own" if len(own) == 1 else "have rates of their own"
     yield f"warning: optimizer.lr={escape.plain(typed)} {where}: {have} {verb}, see {_listed(keys)}"
+
+
+def _of_no_use(overrides: Sequence[str], schedule: Schedule) -> Iterator[str]:
+    """A warning for each key that was typed of a part that no stage has."""
+    named: dict[str, set[str | None]] = {
+        "objectives": {stage.objective for stage in schedule.stages},
+        "mixing": {stage.mixing for stage in schedule.trained},
+    }
+    robust = any(stage.uses_centroids for stage in schedule.trained)
+    for key in (override.lstrip("+~").partition("=")[0] for override in overrides):
+        group, _, rest = key.partition(".")
+        unused = group in named and bool(rest) and rest.partition(".")[0] not in named[group]
+        if unused or (group == "loss" and rest and rest not in MEASURES and not robust):
+            what = "the robust loss" if group == "loss" else f"{group}.{rest.partition('.')[0]}"
+            yield f"warning: {escape.plain(key)} changes nothing: no stage here has {escape.plain(what)}"
 
 
 def _takes_default(stage: Stage) -> bool:

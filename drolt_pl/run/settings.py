@@ -166,7 +166,7 @@ class TrainerArguments(TypedDict, total=False):
     """Those of Lightning's trainer, which checks few of them."""
 
     accelerator: Text
-    devices: Devices | Sequence[Whole] | DeviceNames
+    devices: Devices | Annotated[Sequence[Whole], Len(1)] | DeviceNames
     num_nodes: Count
     strategy: Text
     precision: (

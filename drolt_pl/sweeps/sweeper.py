@@ -23,6 +23,7 @@ from drolt_pl.errors import SettingError, refuse, require
 from drolt_pl.folders import FAILURE, JOBS
 from drolt_pl.ranges import Seed, Text
 from drolt_pl.run import ranks
+from drolt_pl.run.arguments import typed
 from drolt_pl.run.choices import removed
 from drolt_pl.run.conf import CONF
 from drolt_pl.run.headway import mark_jobs
@@ -105,7 +106,8 @@ class JobListSweeper(Sweeper):
             raise SettingError(
                 "",
                 f"{len(failed)} of {len(jobs)} jobs failed ({', '.join(failed[:20])}; see {FAILURE} in their folders "
-                f"under {self.sweep_dir}): the same command with hydra.sweep.dir={self.sweep_dir} tries them again",
+                f"under {self.sweep_dir}): the same command with {typed('hydra.sweep.dir', self.sweep_dir)} tries them "
+                "again",
             )
 
     def refuse_ranks(self) -> None:
@@ -200,7 +202,7 @@ class JobListSweeper(Sweeper):
             try:
                 returned = self.launcher.launch(list(batch.values()), initial_job_idx=min(batch))
             except Stopped as stopped:
-                same = f"the same command with hydra.sweep.dir={self.sweep_dir}"
+                same = f"the same command with {typed('hydra.sweep.dir', self.sweep_dir)}"
                 stopped.sentence = f"the sweep was stopped by {stopped}; {same} goes on"
                 raise
             for number, job_return in zip(batch, returned, strict=True):

@@ -1,6 +1,7 @@
 """The commands on trained models, as typed; and without what only training needs."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from helpers.photos import write_photos
 from typer.testing import CliRunner, Result
 
 from drolt_pl.cli.app import app, main
+from drolt_pl.errors import settle_surroundings
 
 
 @pytest.fixture
@@ -58,14 +60,24 @@ def test_surroundings_in_which_nothing_would_show(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["drolt", "info", "model.ckpt"])
     monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setenv("MPLBACKEND", "no such backend")
     with pytest.raises(SystemExit, match=r"^0$"):
         main()
     assert "owl" in capsys.readouterr().out
+    assert os.environ["MPLBACKEND"] == "agg"
     (place / "gone").mkdir()
     monkeypatch.chdir("gone")
     (place / "gone").rmdir()
     with pytest.raises(SystemExit, match="the folder that this command was typed in does not exist any more"):
         main()
+
+
+def test_a_stream_that_cannot_encode_a_name_spells_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    settle_surroundings()
+    print("5 ± 1", flush=True)
+    assert written.getvalue() == b"5 \\xb1 1\n"
 
 
 def test_sources_that_hold_nothing_are_named(place: Path) -> None:

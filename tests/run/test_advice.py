@@ -45,6 +45,9 @@ def test_what_is_worth_it_is_told_and_taken(tmp_path: Path, monkeypatch: pytest.
     lines = list(opening(told, Tree(told.config), []))
     assert "speed: faster with trainer.precision=bf16-mixed: a step is 2.0 times as fast here" in lines
     assert any(line.startswith("speed: faster with compile=default: may pay in a run of about") for line in lines)
+    words = ["loss.eps=2", "+loss.distance=cosine", "~objectives.bcl.weight", "mixing.mixup.alpha=1", "objectives=x"]
+    assert [line.partition(" changes")[0] for line in opening(told, Tree(told.config), words) if "nothing" in line] == [
+        "warning: objectives.bcl.weight", "warning: mixing.mixup.alpha"]  # fmt: skip
     run = run_of(tmp_path / "auto", "speed=auto")
     assert run.trainer.precision == "bf16-mixed"
     assert run.speed.taken == json.loads((tmp_path / "auto" / "speed.json").read_text())

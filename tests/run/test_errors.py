@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shlex
 import sys
 from pathlib import Path
 
@@ -47,6 +48,17 @@ CASES = {
         ["method=oltr", "~backbone.neck._partial_"],
         ["backbone.neck._partial_ must be true"],
     ),
+    "no stage": (
+        ["~schedule.stages.ce_warmup", "~schedule.stages.joint", "~schedule.stages.rebalance"],
+        ["schedule.stages must be one at least in all"],
+    ),
+    "a sweep's flag between overrides": (["seed=0", "-m", "loss.eps=range(1,1)"], ["loss.eps=range(1,1) must have"]),
+    "no device": (["trainer.devices=[]"], ["trainer.devices must be", "not empty"]),
+    "characters of Hydra's grammar": (
+        ["dataset.n_max=photos (1)"],
+        ["dataset.n_max=photos (1) cannot be read", shlex.quote("dataset.n_max='photos (1)'")],
+    ),
+    "a comma": (["name=a,b"], ["name=a,b is a list or a sweep", "name=[a,b]", "-m", shlex.quote("name='a,b'")]),
     "wrong compile mode": (["compile=true"], ["compile", "default", "True"]),
     "wrong mixing": (["schedule.stages.joint.mixing=mixip"], ["stages.joint.mixing", "mixup", "'mixip'"]),
     "mixed centroids": (
