@@ -81,14 +81,16 @@ class RefreshCentroids(pl.Callback):
         self.dataloader, self.always = dataloader, always
         self.seconds = 0.0
         self._plain: _Plain | None = None
+        self._trained: TakesStatistics | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        owner = self._owner(pl_module)
+        self._trained = owner = self._owner(pl_module)
         if self._needed(trainer, owner) and not owner.centroids_are_current:
             self.refresh(trainer, pl_module)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: object) -> None:
-        self._owner(pl_module).centroids_are_current = False
+    def on_train_batch_start(self, *_: object) -> None:
+        if self._trained is not None:  # asked once an epoch: `isinstance` of a protocol takes longer than small kernels
+            self._trained.centroids_are_current = False
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         training = not trainer.sanity_checking and trainer.state.fn == "fit"
