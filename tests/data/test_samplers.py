@@ -153,6 +153,13 @@ def test_classes_without_images_are_never_drawn(sampler: Callable[..., EpochSamp
     assert len(sampler(targets, epoch_size="max_class")) == 9
 
 
+@EVERY_SAMPLER
+def test_the_numbers_of_the_classes_do_not_matter(sampler: Callable[..., EpochSampler]) -> None:
+    shuffled = np.random.default_rng(0).permutation(TAIL)
+    for factor in (7_281, 7_282, 10**6):  # up to 65,529, 65,538 and 9 million, about the largest of 16 bits
+        assert (sampler(factor * shuffled).indices() == sampler(shuffled).indices()).all()
+
+
 def test_instance_sampling_gives_each_image_once_a_pass() -> None:
     sampler = SAMPLERS["instance"]
     assert sorted(sampler(TAIL)) == list(range(528))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from drolt_pl.losses.euclidean import PAIRS
 from drolt_pl.losses.functional import (
     BOUNDS,
     DISTANCES,
@@ -140,6 +141,28 @@ def test_gradients_reach_queries_and_keys_apart(bound: str) -> None:
 
     rows = torch.tensor([2, 3])
     assert torch.autograd.gradcheck(loss, (z[2:4].clone().requires_grad_(), z.clone().requires_grad_()))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("bound", ["paper", "negatives", "sample"])
+def test_many_pairs_go_in_blocks_of_queries(bound: Any, apart: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    y = torch.randint(7, (900 if apart else 450,), generator=generator)
+    z, centroids, eps = (torch.randn(size, generator=generator) for size in ((len(y), 5), (9, 5), (9,)))
+    rows = torch.randperm(len(z), generator=generator)[:300]
+    assert (len(rows) if apart else len(z)) * len(z) > PAIRS
+    weights, factors = torch.rand(len(z), generator=generator), torch.rand(len(z), generator=generator)
+    found = []
+    for dtype in (torch.float32, torch.float64):  # in float64 all pairs go at once, by torch's own operations
+        own, keys, radii = (value.to(dtype, copy=True).requires_grad_() for value in (z[rows], z, eps.abs()))
+        options = {"keys": keys, "key_targets": y, "key_log_weights": weights.to(dtype), "self_index": rows}
+        queries, leaves = ((own, y[rows]), (own, keys, radii)) if apart else ((keys, y), (keys, radii))
+        rest = {"bound": bound, "temperature": 0.7, **(options if apart else {})}
+        loss = robust_loss(*queries, centroids.to(dtype), radii, **rest)
+        slopes = torch.autograd.grad((loss * factors[: len(loss)].to(dtype)).sum(), leaves)
+        found.append([value.detach().double() for value in (loss, *slopes)])
+    for ours, exact in zip(*found, strict=True):
+        torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-5)
 
 
 def test_it_compiles_as_one_graph() -> None:
