@@ -26,6 +26,7 @@ logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 logging.getLogger("lightning").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore")
 torch.set_flush_denormal(True)
+MOMENTUM, WEIGHT_DECAY = 0.9, 2e-4
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
@@ -65,7 +66,7 @@ def joint_module(backbone: nn.Module, class_counts: Sequence[int], *, sampling: 
             )
         },
         schedule=Schedule({"joint": stage}),
-        optimizer=StageOptimizer(partial(torch.optim.SGD, momentum=0.9), lr=0.01, weight_decay=2e-4),
+        optimizer=StageOptimizer(partial(torch.optim.SGD, momentum=MOMENTUM), lr=0.01, weight_decay=WEIGHT_DECAY),
         class_counts=class_counts,
     )
 
